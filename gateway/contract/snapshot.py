@@ -1,0 +1,253 @@
+"""The wire form of the gateway's configuration: what control (or config.toml) says, before it is compiled.
+
+Every model refuses unknown fields, so a misspelt setting is an error with its place and not a silent default.
+Money is decimal in the wire form, per million tokens; `gateway.snapshot.compile` turns it into integers.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from ipaddress import ip_network
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from gateway.contract.version import SCHEMA_VERSION
+
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_\-./:@+*\u4e00-\u9fff]+$")
+]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, max_digits=18, decimal_places=9)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class Wire(BaseModel):
+    """Base of every wire model: frozen, and an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Timeouts(Wire):
+    """Seconds for each phase of one attempt; they are separate because they guard against different faults."""
+
+    connect: Seconds = 5.0
+    first_byte: Seconds = 300.0
+    """Until the first content: a reasoning model may think for minutes."""
+    idle: Seconds = 60.0
+    """Between two arrivals after the first content."""
+    total: Seconds = 900.0
+
+
+class Endpoint(Wire):
+    """One configured account or URL of a provider."""
+
+    name: Name
+    provider: Name
+    base_url: str = ""
+    """Scheme, host and path prefix, such as https://api.example.com/v1. Not used by `dummy`."""
+    api_key: str | None = None
+    """`env:NAME`, `file:PATH`, or the secret itself (only for local test servers)."""
+    ca_file: str | None = None
+    """PEM bundle of the authority that signed the upstream's certificate; the system's bundle if absent."""
+    proxy: str | None = None
+    """http://[user:password@]host:port of an outbound proxy."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Extra request headers that this upstream wants."""
+    forward_headers: tuple[str, ...] = ()
+    """Names of client request headers to hand on, beyond the provider's own list."""
+    timeouts: Timeouts = Timeouts()
+    max_connections: Count = 512
+    max_queue: Annotated[int, Field(ge=0, le=1_000_000)] = 1024
+    """Requests that may wait for a free connection; one more is refused with 503."""
+    queue_timeout: Seconds = 10.0
+    keepalive: Seconds = 30.0
+    """An idle connection older than this is not used again."""
+    on_client_gone: Literal["close", "drain"] = "close"
+    """`drain` reads on until the usage arrives, at most `drain_seconds`."""
+    drain_seconds: Seconds = 30.0
+    max_response_bytes: Count = 67_108_864
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """Settings of the provider kind itself, such as the dummy's delays."""
+
+    @field_validator("base_url", "proxy")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{value!r} is not an http:// or https:// URL with a host")
+            if parts.query or parts.fragment or any(c <= " " for c in value):
+                raise ValueError("a base URL has no query, fragment, space or control character")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _no_injection(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not name or any(c in "\r\n\0 :" for c in name) or any(c in "\r\n\0" for c in text):
+                raise ValueError(f"header {name!r} has a line break or an odd name")
+        return value
+
+
+class Price(Wire):
+    """Price per million tokens, in the account currency. Cached and reasoning tokens fall back to the plain ones."""
+
+    input: Money = Decimal(0)
+    cached_input: Money | None = None
+    cache_write: Money | None = None
+    output: Money = Decimal(0)
+    reasoning: Money | None = None
+
+
+class Target(Wire):
+    """One place that can answer a route: an endpoint and the model's name there."""
+
+    endpoint: Name
+    model: str = ""
+    """The upstream's name of the model. Empty: the name the client asked for (wildcard routes)."""
+    weight: Annotated[int, Field(ge=0, le=1_000_000)] = 1
+    priority: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Tier: the lowest number is tried first; weights share the load inside a tier."""
+    price: Price | None = None
+    """Overrides the route's price."""
+
+
+class Retry(Wire):
+    """How often, and how patiently, a request is tried again before its first content."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    backoff: Seconds = 0.2
+    """First pause in seconds; it doubles with each attempt, with full jitter."""
+    max_backoff: Seconds = 5.0
+    max_retry_after: Seconds = 10.0
+    """An upstream's Retry-After is respected up to this; a longer one moves on to the next target."""
+
+
+class Breaker(Wire):
+    """When a target is taken out of the rotation, and for how long."""
+
+    failures: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Consecutive failures that open the breaker."""
+    cooldown: Seconds = 10.0
+    """Seconds until one probe is let through; doubles with each failed probe, up to `max_cooldown`."""
+    max_cooldown: Seconds = 120.0
+
+
+class Limits(Wire):
+    """Rates and concurrency. Absent means unlimited."""
+
+    rpm: Count | None = None
+    """Requests per minute."""
+    tpm: Count | None = None
+    """Tokens per minute: reserved by estimate at admission, corrected when the request settles."""
+    concurrency: Count | None = None
+
+
+class Budget(Wire):
+    """Money that may be spent inside a calendar window."""
+
+    amount: Money
+    window: Literal["day", "week", "month", "total"] = "month"
+    timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+            raise ValueError(f"{value!r} is not a time zone name, such as Asia/Shanghai or UTC") from exc
+        return value
+
+
+class Route(Wire):
+    """A public model name, and what happens to a request that asks for it."""
+
+    name: Name
+    """May end in `*` (such as `openai/*`): then it matches every name with that prefix."""
+    aliases: tuple[Name, ...] = ()
+    targets: tuple[Target, ...] = Field(min_length=1, alias="target")
+    strategy: Literal["weighted", "least_latency", "least_busy", "sticky"] = "weighted"
+    sticky_by: Literal["key", "user", "session"] = "key"
+    """What keeps a caller on one target: its key, the body's `user`, or the `x-session-id` header."""
+    fallback: Name | None = None
+    """Route to try when every target of this one has failed."""
+    system_prompt: str | None = None
+    price: Price = Price()
+    limits: Limits = Limits()
+    retry: Retry = Retry()
+    breaker: Breaker = Breaker()
+    timeouts: Timeouts | None = None
+    """Overrides the endpoint's time-outs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Team(Wire):
+    """A group of keys that share limits and budgets."""
+
+    name: Name
+    limits: Limits = Limits()
+    budgets: tuple[Budget, ...] = Field(default=(), alias="budget")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Key(Wire):
+    """An API key record. The secret itself is never here: only where to read it, or its SHA-256 digest."""
+
+    name: Name
+    key: str | None = None
+    """`env:NAME` or `file:PATH`: where a stand-alone gateway reads the secret."""
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Hex digest of the whole key (`printf %s "$KEY" | sha256sum`)."""
+    enabled: bool = True
+    team: Name | None = None
+    models: tuple[str, ...] = ("*",)
+    """Route names that the key may use; a trailing `*` matches a prefix."""
+    cidrs: tuple[str, ...] = ()
+    """Networks that the caller must come from. Empty: any."""
+    expires_at: datetime | None = None
+    limits: Limits = Limits()
+    budgets: tuple[Budget, ...] = Field(default=(), alias="budget")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @field_validator("cidrs")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for cidr in value:
+            ip_network(cidr, strict=False)
+        return value
+
+    @field_validator("expires_at")
+    @classmethod
+    def _has_zone(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("expires_at needs a time zone, such as 2027-01-31T00:00:00Z")
+        return value
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Key:
+        if (self.key is None) == (self.sha256 is None):
+            raise ValueError("a key needs exactly one of `key` (env:NAME or file:PATH) and `sha256`")
+        if self.key is not None and not self.key.startswith(("env:", "file:")):
+            raise ValueError("`key` must be env:NAME or file:PATH; to put it here, store its `sha256` instead")
+        return self
+
+
+class Snapshot(Wire):
+    """Everything a gateway needs to serve: one consistent version of the configuration."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION  # type: ignore[assignment]
+    version: str = ""
+    endpoints: tuple[Endpoint, ...] = Field(default=(), alias="endpoint")
+    routes: tuple[Route, ...] = Field(default=(), alias="route")
+    teams: tuple[Team, ...] = Field(default=(), alias="team")
+    keys: tuple[Key, ...] = Field(default=(), alias="key")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -1,0 +1,104 @@
+"""Process settings of a gateway: the `[gateway]`, `[usage]`, `[limits]` and `[telemetry]` tables of config.toml.
+
+Frozen and read once at start; everything that may change while running is in the snapshot. Each may be overridden by
+an environment variable, `TUNEGATE_` + table + `_` + key, such as `TUNEGATE_GATEWAY_LISTEN`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Positive = Annotated[float, Field(gt=0)]
+Size = Annotated[int, Field(ge=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewayTable(_Table):
+    """`[gateway]`: the listener and its protections."""
+
+    listen: str = "127.0.0.1:8000"
+    """Address and port. An address other than loopback needs at least one key in the configuration."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that share the port (SO_REUSEPORT, Linux). In-memory limits are split evenly between them."""
+    data_dir: Path = Path("var/gateway")
+    """Where the usage spool and the ledger files live."""
+    currency: Annotated[str, Field(min_length=3, max_length=3, pattern="^[A-Z]{3}$")] = "USD"
+    max_body_bytes: Size = 33_554_432
+    max_header_bytes: Size = 65_536
+    max_connections: Size = 10_000
+    request_timeout: Positive = 30.0
+    """Seconds a client may take to send a whole request."""
+    keepalive_timeout: Positive = 75.0
+    """Seconds an idle client connection is kept."""
+    drain_timeout: Positive = 30.0
+    """Seconds that running requests get to finish when the gateway is told to stop."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @field_validator("listen")
+    @classmethod
+    def _has_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65_535:
+            raise ValueError(f"{value!r} is not address:port, such as 127.0.0.1:8000 or [::1]:8000")
+        return value
+
+    @property
+    def host(self) -> str:
+        """The listener's address without brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The listener's port; 0 lets the system choose."""
+        return int(self.listen.rpartition(":")[2])
+
+
+class UsageTable(_Table):
+    """`[usage]`: the durable spool and what it feeds."""
+
+    spool_max_bytes: Annotated[int, Field(ge=1_048_576)] = 1_073_741_824
+    """New requests are refused with 503 when undelivered records would need more than this, per worker."""
+    segment_bytes: Annotated[int, Field(ge=65_536)] = 8_388_608
+    flush_interval: Annotated[float, Field(gt=0, le=10)] = 0.1
+    """Seconds between deliveries to the ledger (and to disk)."""
+
+
+class LimitsTable(_Table):
+    """`[limits]`: where limits are counted."""
+
+    backend: Literal["memory"] = "memory"
+    """`memory`: exact in one process."""
+
+
+class TelemetryTable(_Table):
+    """`[telemetry]`: logs, metrics, traces."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    access_log: Literal["off", "errors", "all"] = "errors"
+    """Which requests get a log line. Every admitted request is in the usage ledger in any case."""
+    metrics_token: str | None = None
+    """Bearer token that /metrics asks for (env:NAME or file:PATH). Absent: open to whoever reaches the listener."""
+    otlp_endpoint: str | None = None
+    """OTLP/HTTP traces URL, such as http://127.0.0.1:4318/v1/traces. Absent: no tracing, at no cost."""
+    trace_sample: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of requests that are traced."""
+
+
+class Settings(_Table):
+    """All process settings."""
+
+    gateway: GatewayTable = GatewayTable()
+    usage: UsageTable = UsageTable()
+    limits: LimitsTable = LimitsTable()
+    telemetry: TelemetryTable = TelemetryTable()
+
+
+TABLES = tuple(Settings.model_fields)
+"""Names of the tables in config.toml that are process settings; all other tables belong to the snapshot."""
