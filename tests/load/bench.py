@@ -97,8 +97,8 @@ def facts(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, str]:
         "Date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "Machine": machine_facts(),
         "Command": f"`python -m tests.load.bench{options}`",
-        "Method": f"{args.rounds} interleaved round(s), medians; the gateway on one core, load and upstream on "
-        "another; trust the ratios of one run, not its absolute figures",
+        "Method": f"{args.rounds} interleaved round(s), medians; the gateway on one core, load and upstream "
+        "on another; trust the ratios of one run, not its absolute figures",
         "Python": platform.python_version(),
     }
 
@@ -139,11 +139,11 @@ def measure(args: argparse.Namespace, results: Results) -> None:
     machine = Machine(gateway_core, harness_core, binaries["loadgen"])
     tools = prepare(args.systems, cache, results)
     os.sched_setaffinity(0, {harness_core})
-    for number in range(args.rounds):
+    for results.round in range(1, args.rounds + 1):
         for name, tool in tools.items():
             if "" in results.faults.get(name, {}):
                 continue
-            say(f"round {number + 1} of {args.rounds}: {name}")
+            say(f"round {results.round} of {args.rounds}: {name}")
             with native.upstream(binaries["upstream"], harness_core) as upstream:
                 turn(
                     results,

@@ -20,19 +20,23 @@ SETTLE = 1.0
 
 @dataclass
 class Results:
-    """Everything that was measured: `values[system][scenario]` is a list with one entry per round."""
+    """Everything measured: `values[system][scenario]` is a list with an entry for each good round."""
 
     values: dict[str, dict[str, list[Metrics]]] = field(default_factory=dict)
     faults: dict[str, dict[str, str]] = field(default_factory=dict)
     """`faults[system][scenario]`: why there is no number; the scenario "" is the system as a whole."""
 
+    round: int = 0
+
     def add(self, system: str, scenario: str, metrics: Metrics) -> None:
-        """Keep one round's numbers."""
-        self.values.setdefault(system, {}).setdefault(scenario, []).append(metrics)
+        """Keep this round's numbers."""
+        entry = {"round": self.round, **metrics}
+        self.values.setdefault(system, {}).setdefault(scenario, []).append(entry)
 
     def fail(self, system: str, scenario: str, reason: str) -> None:
-        """Keep the first reason."""
-        self.faults.setdefault(system, {}).setdefault(scenario, reason)
+        """Keep the reason. What failed once is not tried again."""
+        where = f"in round {self.round}: " if self.round > 1 else ""
+        self.faults.setdefault(system, {}).setdefault(scenario, where + reason)
 
     def as_json(self) -> dict[str, Any]:
         """For the results file."""
@@ -41,17 +45,19 @@ class Results:
 
 def _scenario(
     results: Results, machine: Machine, running: Running, system: str, name: str, scale: float
-) -> None:
+) -> bool:
+    """Run one scenario; False if it went wrong."""
     try:
         run = load(machine, running, SCENARIOS[name], scale)
     except Faulty as exc:
         results.fail(system, name, str(exc))
-        return
+        return False
     metrics = SCENARIOS[name].read(run)
-    if name == "memory":
+    if "after" in metrics:
         time.sleep(SETTLE)
         metrics["after"] = proc.usage(running.pid).rss
     results.add(system, name, metrics)
+    return True
 
 
 def turn(
@@ -66,17 +72,26 @@ def turn(
     scale: float,
     say: Callable[[str], None],
 ) -> None:
-    """Measure one system once; what goes wrong is kept as its reason."""
+    """Measure one system once; what goes wrong is kept as its reason.
+
+    After a scenario with errors the system is started afresh: it may still be busy with what it failed at.
+    """
     upstream_pid, upstream_port = upstream
-    place = fresh_place(work, upstream_port, tool)
+    todo = [name for name in scenarios if name not in results.faults.get(system, {})]
+    first = True
     try:
-        with started(SYSTEMS[system], place, machine.gateway_core, upstream_pid) as running:
-            idle = proc.usage(running.pid).rss
-            results.add(system, "start", {"ms": running.start_ms, "idle": idle})
-            load(machine, running, WARM_UP, scale)
-            for name in scenarios:
-                say(f"  {system}: {name}")
-                _scenario(results, machine, running, system, name, scale)
+        while todo:
+            place = fresh_place(work, upstream_port, tool)
+            with started(SYSTEMS[system], place, machine.gateway_core, upstream_pid) as running:
+                idle = proc.usage(running.pid).rss
+                if first:
+                    results.add(system, "start", {"ms": running.start_ms, "idle": idle})
+                first = False
+                load(machine, running, WARM_UP, scale)
+                good = True
+                while todo and good:
+                    say(f"  {system}: {todo[0]}")
+                    good = _scenario(results, machine, running, system, todo.pop(0), scale)
     except (Unavailable, Faulty) as exc:
         results.fail(system, "", str(exc))
         say(f"  {system}: {exc}")

@@ -34,9 +34,11 @@ def per_round(
     combine: Callable[[float, float], float],
 ) -> float | None:
     """The median over the rounds of `combine(system, base)`, both of one round: drift cancels."""
-    mine = rounds(values, system, scenario, metric)
-    theirs = rounds(values, base, scenario, metric)
-    return middle([combine(a, b) for a, b in zip(mine, theirs, strict=False)])
+    mine, theirs = (
+        {entry["round"]: entry[metric] for entry in values.get(name, {}).get(scenario, []) if metric in entry}
+        for name in (system, base)
+    )
+    return middle([combine(value, theirs[turn]) for turn, value in mine.items() if turn in theirs])
 
 
 def ratio(values: Values, system: str, scenario: str, metric: str, base: str = REFERENCE) -> float | None:
@@ -91,9 +93,16 @@ class Report:
             system for system in self.titles if any(self.values.get(system, {}).get(name) for name in names)
         ]
 
+    def _ranked(self, name: str) -> list[str]:
+        """Systems with a number in this scenario, the cheapest first, after the run without a gateway."""
+        return sorted(
+            self._having(name),
+            key=lambda system: 0 if system == "direct" else self._mid(system, name, "cpu_us") or 0,
+        )
+
     def _requests(self, name: str) -> str:
         rows = []
-        for system in self._having(name):
+        for system in self._ranked(name):
             core = self._mid(system, name, "core") or 0
             rate = number(self._mid(system, name, "rps"), 0)
             split = [number(self._mid(system, name, part), 1) for part in ("user_us", "system_us")]
@@ -123,7 +132,7 @@ class Report:
 
     def _streams(self, name: str) -> str:
         rows = []
-        for system in self._having(name):
+        for system in self._ranked(name):
             rows.append(
                 [
                     self.titles[system],
@@ -176,6 +185,13 @@ class Report:
                 rows.append([self.titles[system], *(number(figure, 0) for figure in figures)])
         return table(["system", "added p50 µs", "added p99 µs"], rows)
 
+    def _growth(self, name: str) -> str:
+        rows = []
+        for system in self._having(name):
+            figures = [self._mid(system, name, metric) for metric in ("before", "loaded", "after")]
+            rows.append([self.titles[system], *(mebibytes(figure) for figure in figures)])
+        return table(["system", "MiB before", "MiB at most", "MiB after"], rows)
+
     def _faults(self) -> str:
         rows = []
         for system, reasons in self.faults.items():
@@ -189,9 +205,11 @@ class Report:
         for name, title in self.scenarios.items():
             if name.startswith("streams") and self._having(name):
                 parts.append((f"{title}, 50 chunks/s each", self._streams(name)))
+            elif name == "aborts" and self._having(name):
+                parts.append((f"Memory: {title}", self._growth(name)))
             elif name == "latency20" and self._having(name):
                 parts.append((f"Latency at {title}", self._added(name)))
-            elif name not in ("latency", "ttft", "memory") and self._having(name):
+            elif name not in ("latency", "latency20", "ttft", "memory", "aborts") and self._having(name):
                 parts.append((f"Requests: {title}", self._requests(name)))
         parts.insert(1, ("Latency, start and memory", self._latency()))
         if self.faults:

@@ -36,7 +36,8 @@ class Run:
     cpu_us: float
     """CPU time of the system's process tree during the run."""
     user_share: float
-    peak_rss: int
+    rss: tuple[int, int, int]
+    """Memory before the run, its peak in the run if that was sampled, and right after it."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,13 @@ def _per_chunk(run: Run) -> Metrics:
         "transit_p99_us": load["transit_us"]["p99"],
         "stalls": load["stalls"],
         "chunks": load["chunks"],
-        "rss": run.peak_rss,
+        "rss": run.rss[1],
     }
 
 
 def _memory(run: Run) -> Metrics:
-    return {"loaded": run.peak_rss}
+    before, peak, after = run.rss
+    return {"before": before, "loaded": peak, "after": after}
 
 
 def _closed(title: str, seconds: float, conns: int, size: int) -> Scenario:
@@ -139,6 +141,13 @@ SCENARIOS: dict[str, Scenario] = {
         _memory,
         ramp=2.0,
         per_second=5,
+        sample_memory=True,
+    ),
+    "aborts": Scenario(
+        "64 clients, one stream in five aborted",
+        ("--mode", "closed", "--conns", "64", "--stream", "20:5000", "--abort", "20"),
+        15,
+        _memory,
         sample_memory=True,
     ),
 }
@@ -189,4 +198,4 @@ def load(machine: Machine, system: Running, scenario: Scenario, scale: float) ->
     problem = complaint(result, scenario.rate)
     if problem:
         raise Faulty(problem)
-    return Run(load=result, cpu_us=used, user_share=share, peak_rss=max(peak, after.rss))
+    return Run(load=result, cpu_us=used, user_share=share, rss=(before.rss, max(peak, after.rss), after.rss))
