@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from gateway.contract.version import SCHEMA_VERSION
 
@@ -164,6 +164,15 @@ class Budget(Wire):
         return value
 
 
+def _distinct(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
+    if len({(b.window, b.timezone) for b in budgets}) < len(budgets):
+        raise ValueError("two budgets have the same window and time zone; keep the smaller one")
+    return budgets
+
+
+Budgets = Annotated[tuple[Budget, ...], AfterValidator(_distinct)]
+
+
 class Route(Wire):
     """A public model name, and what happens to a request that asks for it."""
 
@@ -192,7 +201,7 @@ class Team(Wire):
 
     name: Name
     limits: Limits = Limits()
-    budgets: tuple[Budget, ...] = Field(default=(), alias="budget")
+    budgets: Budgets = Field(default=(), alias="budget")
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -213,7 +222,7 @@ class Key(Wire):
     """Networks that the caller must come from. Empty: any."""
     expires_at: datetime | None = None
     limits: Limits = Limits()
-    budgets: tuple[Budget, ...] = Field(default=(), alias="budget")
+    budgets: Budgets = Field(default=(), alias="budget")
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
