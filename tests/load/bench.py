@@ -90,7 +90,21 @@ def machine_facts() -> str:
     return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {kernel}"
 
 
-def facts(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, str]:
+def noise(results: Results) -> str:
+    """How much of the gateway's core was not the gateway's."""
+    shares = [
+        entry["others"]
+        for scenarios in results.values.values()
+        for entries in scenarios.values()
+        for entry in entries
+        if "others" in entry
+    ]
+    if not shares:
+        return "unknown"
+    return f"{middle(shares):.0%} of the gateway's core in the median run, {max(shares):.0%} in the worst"
+
+
+def facts(args: argparse.Namespace, argv: Sequence[str], results: Results) -> dict[str, str]:
     """The head of the report."""
     options = f" {shlex.join(argv)}" if argv else ""
     return {
@@ -99,6 +113,7 @@ def facts(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, str]:
         "Command": f"`python -m tests.load.bench{options}`",
         "Method": f"{args.rounds} interleaved round(s), medians; the gateway on one core, load and upstream "
         "on another; trust the ratios of one run, not its absolute figures",
+        "Used by other programs": noise(results),
         "Python": platform.python_version(),
     }
 
@@ -108,7 +123,7 @@ def write(args: argparse.Namespace, results: Results, argv: Sequence[str]) -> Pa
     args.out.mkdir(parents=True, exist_ok=True)
     titles = {name: SYSTEMS[name].title for name in args.systems}
     scenarios = {name: SCENARIOS[name].title for name in args.scenarios}
-    head = facts(args, argv)
+    head = facts(args, argv, results)
     report = Report(results.values, results.faults, titles, scenarios)
     does = {name: SYSTEMS[name].does for name in args.systems}
     target: Path = args.out / f"{args.name}.md"

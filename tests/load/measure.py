@@ -53,6 +53,8 @@ def _scenario(
         results.fail(system, name, str(exc))
         return False
     metrics = SCENARIOS[name].read(run)
+    if SYSTEMS[system].launch:
+        metrics["others"] = run.others
     if "after" in metrics:
         time.sleep(SETTLE)
         metrics["after"] = proc.usage(running.pid).rss

@@ -96,3 +96,17 @@ def usage(root: int) -> Usage:
         user_us=sum(stat.user_us for stat in found),
         rss=sum(stat.rss for stat in found),
     )
+
+
+def busy_us(text: str, core: int) -> float:
+    """Time that a core was not idle, from the text of /proc/stat; what the host took away (steal) counts."""
+    for line in text.splitlines():
+        if line.startswith(f"cpu{core} "):
+            user, nice, system, _idle, _wait, irq, soft, steal = (int(word) for word in line.split()[1:9])
+            return (user + nice + system + irq + soft + steal) * TICK_US
+    return 0.0
+
+
+def core_busy_us(core: int) -> float:
+    """The same, now."""
+    return busy_us(Path("/proc/stat").read_text(), core)

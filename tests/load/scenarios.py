@@ -38,6 +38,8 @@ class Run:
     user_share: float
     rss: tuple[int, int, int]
     """Memory before the run, its peak in the run if that was sampled, and right after it."""
+    others: float
+    """Share of the gateway's core that other programs, or the host's other guests, had."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ def load(machine: Machine, system: Running, scenario: Scenario, scale: float) ->
         path=launch.path,
         headers=launch.headers,
     )
+    busy = proc.core_busy_us(machine.gateway_core)
     before = proc.usage(system.pid)
     peak = before.rss
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -193,9 +196,17 @@ def load(machine: Machine, system: Running, scenario: Scenario, scale: float) ->
             process.kill()
     after = proc.usage(system.pid)
     used = after.cpu_us - before.cpu_us
-    share = min(1.0, (after.user_us - before.user_us) / used) if used else 0.0
     result = native.parse_load(output)
+    others = proc.core_busy_us(machine.gateway_core) - busy - used
+    share = min(1.0, (after.user_us - before.user_us) / used) if used else 0.0
     problem = complaint(result, scenario.rate)
     if problem:
         raise Faulty(problem)
-    return Run(load=result, cpu_us=used, user_share=share, rss=(before.rss, max(peak, after.rss), after.rss))
+    others = max(0.0, others / 1e6 / result["seconds"])
+    return Run(
+        load=result,
+        others=others,
+        cpu_us=used,
+        user_share=share,
+        rss=(before.rss, max(peak, after.rss), after.rss),
+    )

@@ -38,6 +38,13 @@ def test_usage_of_this_process_grows() -> None:
     assert proc.usage(os.getpid()).cpu_us > before.cpu_us
 
 
+def test_busy_time_counts_steal_and_not_idle() -> None:
+    text = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 3 100 50 4 5 6 0 0\ncpu1 7 0 0 0 0 0 0 0 0 0\n"
+    assert proc.busy_us(text, 0) == 21 * proc.TICK_US
+    assert proc.busy_us(text, 1) == 7 * proc.TICK_US
+    assert proc.busy_us(text, 5) == 0.0
+
+
 def values(**systems_values: list[float | None]) -> dict[str, dict[str, list[dict[str, float]]]]:
     """One scenario `chat`; None is a round without a number."""
     return {
