@@ -142,7 +142,9 @@ def _usage(arguments: argparse.Namespace) -> int:
         return 0
     widths = [max(map(len, column)) for column in zip(names, *table, strict=True)]
     for line in [names, ["-" * w for w in widths], *table]:
-        cells = [c.ljust(w) if i < len(groups) else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        cells = [
+            c.ljust(w) if i < len(groups) else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        ]
         print("  ".join(cells).rstrip())
     return 0
 

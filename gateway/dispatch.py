@@ -137,9 +137,7 @@ def upstream_model(call: Call, target: Target, route: Route) -> str:
     return call.model[len(prefix) :] if call.model.startswith(prefix) else call.model
 
 
-def _body(
-    call: Call, original: bytes, target: Target, route: Route, document: dict[str, object] | None
-) -> list[bytes]:
+def _body(call: Call, original: bytes, target: Target, route: Route, document: dict[str, object] | None) -> list[bytes]:
     """The request body in pieces: the client's bytes with the model's name replaced and usage asked for."""
     model = upstream_model(call, target, route)
     wants = call.stream and not call.wants_usage and target.endpoint.provider.include_usage

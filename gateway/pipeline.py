@@ -57,9 +57,7 @@ class Pipeline:
             call = exchange.operation.parse(exchange.body)
             route = resolve(runtime, key, call.model)
             identity = new_id()
-            ctx = Context(
-                exchange.operation, runtime, key, call, route, identity, request_id or identity, started, ts
-            )
+            ctx = Context(exchange.operation, runtime, key, call, route, identity, request_id or identity, started, ts)
             admission = self._admit(ctx)
         except GatewayError as error:
             self._reject(exchange, error, request_id or new_id())
@@ -86,7 +84,9 @@ class Pipeline:
             ctx.end, ctx.status, ctx.error = "upstream_error", error.status, error.code
         except Exception:
             log.exception("request.bug", extra={"data": {"request_id": ctx.request_id}})
-            failure = GatewayError("tunegate_bug", "The gateway made a mistake. Its log tells more under this request id.")
+            failure = GatewayError(
+                "tunegate_bug", "The gateway made a mistake. Its log tells more under this request id."
+            )
             ctx.end, ctx.status, ctx.error = "upstream_error", failure.status, failure.code
         finally:
             # No await below: settling cannot be cancelled, and happens exactly once on every way out. The last bytes
@@ -169,12 +169,15 @@ def _lines(ctx: Context, admission: Admission) -> bytes:
     """The header lines that say what happened."""
     waited = (ctx.first_content or time.monotonic()) - ctx.started
     target = ctx.target
-    lines = b"x-request-id: %b\r\n%bx-tunegate-target: %b\r\nx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n" % (
-        ctx.request_id.encode(),
-        ctx.route.head,
-        target.id.encode("ascii", "backslashreplace") if target else b"-",
-        len(ctx.attempts),
-        max(0, int((waited - ctx.upstream_seconds) * 1e6)),
+    lines = (
+        b"x-request-id: %b\r\n%bx-tunegate-target: %b\r\nx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n"
+        % (
+            ctx.request_id.encode(),
+            ctx.route.head,
+            target.id.encode("ascii", "backslashreplace") if target else b"-",
+            len(ctx.attempts),
+            max(0, int((waited - ctx.upstream_seconds) * 1e6)),
+        )
     )
     for name, value in admission.reservation.headers:
         lines += name + b": " + value + b"\r\n"

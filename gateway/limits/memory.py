@@ -61,7 +61,12 @@ class Held:
     __slots__ = ("_cost", "_purses", "_scopes", "_settled", "_tokens", "headers")
 
     def __init__(
-        self, scopes: list[tuple[Scope, Counters]], purses: list[Purse], tokens: int, cost: int, headers: tuple[Header, ...]
+        self,
+        scopes: list[tuple[Scope, Counters]],
+        purses: list[Purse],
+        tokens: int,
+        cost: int,
+        headers: tuple[Header, ...],
     ) -> None:
         self._scopes = scopes
         self._purses = purses

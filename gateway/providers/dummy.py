@@ -17,7 +17,8 @@ from gateway.providers.openai import OpenAI
 
 JSON = ((b"content-type", b"application/json"),)
 SSE = ((b"content-type", b"text/event-stream"),)
-_WORDS = "This answer comes from the dummy provider : no model was asked and nothing was computed .".split()
+_ANSWER = "This answer comes from the dummy provider : no model was asked and nothing was computed ."
+_WORDS = _ANSWER.split()
 
 
 @dataclass(slots=True, frozen=True)
@@ -86,7 +87,7 @@ def _stream(
     for i, word in enumerate(words):
         said = {"text": word} if operation == "completions" else {"delta": {"content": word}}
         yield (pause if i else delay), event(choices=[{"index": 0, **said, "finish_reason": None}])
-    last = {"text": ""} if operation == "completions" else {"delta": {}}
+    last: dict[str, Any] = {"text": ""} if operation == "completions" else {"delta": {}}
     yield 0.0, event(choices=[{"index": 0, **last, "finish_reason": "stop"}])
     if (request.get("stream_options") or {}).get("include_usage"):
         yield 0.0, event(choices=[], usage=_usage(request, len(words)))

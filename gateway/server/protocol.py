@@ -9,7 +9,7 @@ to send a request, idle time, the number of connections.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
@@ -30,7 +30,7 @@ class Front:
 
     operations: dict[bytes, Operation]
     """Path -> operation."""
-    handle: Callable[[Exchange], Awaitable[None]]
+    handle: Callable[[Exchange], Coroutine[Any, Any, None]]
     on_reject: Callable[[GatewayError], None]
     """Told of every request that is refused before it reaches the pipeline."""
     max_body_bytes: int
@@ -130,7 +130,7 @@ class InferenceProtocol(HttpToolsProtocol):
     def check_time(self, now: float) -> None:
         """Close the connection if its client exceeds the time for a request, or for idling."""
         front = self.front
-        if self._in_exchange or (self.cycle is not None and not self.cycle.response_complete):
+        if self._in_exchange or self._in_cycle:
             return
         if self._reading is not None:
             if now - self._reading > front.request_timeout:
@@ -146,7 +146,7 @@ class InferenceProtocol(HttpToolsProtocol):
         if self._in_exchange:
             self._give_up_keep_alive()
             return
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._in_cycle:
             self.cycle.keep_alive = False
             self._ignore = True
             return
@@ -162,6 +162,12 @@ class InferenceProtocol(HttpToolsProtocol):
     @property
     def _in_exchange(self) -> bool:
         return self.exchange is not None and self._reading is None
+
+    @property
+    def _in_cycle(self) -> bool:
+        """uvicorn is serving an ordinary request (its type says that a cycle is always there; at first it is not)."""
+        cycle: object = self.cycle
+        return cycle is not None and not self.cycle.response_complete
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request target."""
@@ -208,7 +214,7 @@ class InferenceProtocol(HttpToolsProtocol):
         body = self._body
         exchange.body = body[0] if len(body) == 1 else NO_BODY.join(body)
         self._body = []
-        task = self.loop.create_task(self.front.handle(exchange))  # type: ignore[arg-type]
+        task = self.loop.create_task(self.front.handle(exchange))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 

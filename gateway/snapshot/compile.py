@@ -175,9 +175,7 @@ def _routes(snapshot: wire.Snapshot, endpoints: dict[str, Endpoint], problems: P
             targets.append(_target(spec, target, endpoint))
         if not any(t.weight for t in spec.targets):
             problems.append((("route", i, "target"), f"every target of {spec.name!r} has weight 0; none would be used"))
-        tiers = tuple(
-            tuple(t for t in targets if t.priority == tier) for tier in sorted({t.priority for t in targets})
-        )
+        tiers = tuple(tuple(t for t in targets if t.priority == tier) for tier in sorted({t.priority for t in targets}))
         scope = _scope("route", spec.name, spec.limits)
         routes.append(
             Route(

@@ -1,4 +1,4 @@
-"""What a step is: a change to the request's document before dispatch. The order is fixed here; a route says which run."""
+"""What a step is: a change to the request's document before dispatch. The order is fixed here; routes say which run."""
 
 from __future__ import annotations
 

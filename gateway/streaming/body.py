@@ -141,7 +141,9 @@ def classify(reply: Reply, body: bytes) -> UpstreamFailure:
     retry_after = retry_after_seconds(wait)
     headers = ((b"retry-after", wait),) if wait is not None and retry_after is not None else ()
     if status in (401, 403):
-        text = f"The endpoint {endpoint!r} refused the gateway's credentials (status {status}). Tell your administrator."
+        text = (
+            f"The endpoint {endpoint!r} refused the gateway's credentials (status {status}). Tell your administrator."
+        )
         return UpstreamFailure("provider_auth", text, upstream_status=status)
     passed = body if message is not None else None
     text = message or f"The endpoint {endpoint!r} answered with status {status} and no readable error."
@@ -173,6 +175,12 @@ def failure_in(error: object, reply: Reply) -> UpstreamFailure:
     if 400 <= status < 500 and status not in (401, 403, 408, 425, 429):
         body = GatewayError("provider_rejected", text, status=status).body
         return UpstreamFailure(
-            "provider_rejected", text, retriable=False, blames_target=False, upstream_status=200, status=status, body=body
+            "provider_rejected",
+            text,
+            retriable=False,
+            blames_target=False,
+            upstream_status=200,
+            status=status,
+            body=body,
         )
     return UpstreamFailure("provider_bad_reply", text, upstream_status=200)

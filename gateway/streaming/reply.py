@@ -21,7 +21,9 @@ from gateway.streaming.body import BodyRelay, ErrorBody
 from gateway.streaming.events import EventRelay
 from gateway.upstream.call import Sink, UpstreamCall
 
-PASSED_ON = frozenset({b"content-type", b"content-language", b"cache-control", b"openai-processing-ms", b"openai-version"})
+PASSED_ON = frozenset(
+    {b"content-type", b"content-language", b"cache-control", b"openai-processing-ms", b"openai-version"}
+)
 """Reply headers that reach the client. Rate limits of the company's account, cookies and the like do not."""
 
 

@@ -142,7 +142,7 @@ def documentation() -> str:
         "# Metrics",
         "",
         "`GET /metrics` in Prometheus' text format, from `gateway/telemetry/metrics.py` (`make fix` rewrites this page).",
-        "Counters end in `_total`. Every series has the label `worker`. Labels hold names from the configuration only:",
+        "Counters end in `_total`. Every series has the label `worker`. Labels hold names of the configuration only:",
         "a model name that no route knows never becomes a label. Beside these, `process_*` and `python_info` come from",
         "prometheus_client.",
         "",

@@ -64,5 +64,3 @@ class Upstreams:
         """End all calls and connections."""
         for pool in self._pools.values():
             pool.close()
-
-

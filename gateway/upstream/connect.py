@@ -31,15 +31,13 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
     return context
 
 
-async def connect(
-    endpoint: Endpoint, tls: ssl.SSLContext | None, factory: Callable[[], P], timeout: float
-) -> P:
-    """A connected protocol, or UpstreamFailure(provider_unreachable | provider_timeout) within `timeout` seconds."""
+async def connect(endpoint: Endpoint, tls: ssl.SSLContext | None, factory: Callable[[], P], patience: float) -> P:
+    """A connected protocol, or UpstreamFailure(provider_unreachable | provider_timeout) within `patience` seconds."""
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(patience):
             return await _connect(endpoint, tls, factory)
     except TimeoutError as exc:
-        text = f"No connection to the endpoint {endpoint.name!r} within {timeout:g} s."
+        text = f"No connection to the endpoint {endpoint.name!r} within {patience:g} s."
         raise UpstreamFailure("provider_timeout", text) from exc
     except socket.gaierror as exc:
         text = f"The host name of the endpoint {endpoint.name!r} cannot be resolved."
@@ -52,9 +50,7 @@ async def connect(
         raise UpstreamFailure("provider_unreachable", text) from exc
 
 
-async def _connect(
-    endpoint: Endpoint, tls: ssl.SSLContext | None, factory: Callable[[], P]
-) -> P:
+async def _connect(endpoint: Endpoint, tls: ssl.SSLContext | None, factory: Callable[[], P]) -> P:
     loop = asyncio.get_running_loop()
     if endpoint.proxy is None:
         connection = await _socket(endpoint.host, endpoint.port)

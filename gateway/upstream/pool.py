@@ -63,7 +63,7 @@ class Pool:
         return len(self._queue)
 
     def submit(self, call: UpstreamCall) -> None:
-        """Send a call now, or as soon as a connection is free. UpstreamFailure(tunegate_overloaded) if too many wait."""
+        """Send a call now, or when a connection is free. UpstreamFailure(tunegate_overloaded) if too many wait."""
         self.active.add(call)
         while self._idle:
             connection = self._idle.pop()

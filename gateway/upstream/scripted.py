@@ -41,7 +41,9 @@ class Player:
             self._call.end()
             return
         delay, data = part
-        self._timer = self._loop.call_later(delay, self._send, data) if delay else self._loop.call_soon(self._send, data)
+        self._timer = (
+            self._loop.call_later(delay, self._send, data) if delay else self._loop.call_soon(self._send, data)
+        )
 
     def _send(self, data: bytes) -> None:
         if not self._call.done:
