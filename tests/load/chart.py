@@ -26,16 +26,12 @@ def bars(title: str, rows: Sequence[tuple[str, float, bool]]) -> tuple[str, int]
     for power in range(low, high + 1):
         at = place(10.0**power)
         parts.append(f'<line x1="{at:.1f}" y1="{TOP - 8}" x2="{at:.1f}" y2="{bottom}" stroke="#e3e7ee"/>')
-        parts.append(
-            f'<text x="{at:.1f}" y="{TOP - 12}" text-anchor="middle" fill="#6b7480">{10.0**power:,g}</text>'
-        )
+        parts.append(f'<text x="{at:.1f}" y="{TOP - 12}" text-anchor="middle" fill="#6b7480">{10.0**power:,g}</text>')
     for index, (label, value, ours) in enumerate(rows):
         top, end = TOP + index * ROW, place(value)
         color = OURS if ours else OTHERS
         parts.append(f'<text x="{LEFT - 8}" y="{top + 15}" text-anchor="end">{escape(label)}</text>')
-        parts.append(
-            f'<rect x="{LEFT}" y="{top + 3}" width="{end - LEFT:.1f}" height="{ROW - 7}" fill="{color}"/>'
-        )
+        parts.append(f'<rect x="{LEFT}" y="{top + 3}" width="{end - LEFT:.1f}" height="{ROW - 7}" fill="{color}"/>')
         parts.append(f'<text x="{end + 6:.1f}" y="{top + 15}">{value:,.4g}</text>')
     return "\n".join(parts), bottom + 16
 
@@ -49,6 +45,4 @@ def svg(panels: Sequence[tuple[str, Sequence[tuple[str, float, bool]]]]) -> str:
             groups.append(f'<g transform="translate(0 {height})">\n{body}\n</g>')
             height += used
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif"'
-    return "\n".join(
-        [head + ' font-size="12">', '<rect width="100%" height="100%" fill="#fff"/>', *groups, "</svg>\n"]
-    )
+    return "\n".join([head + ' font-size="12">', '<rect width="100%" height="100%" fill="#fff"/>', *groups, "</svg>\n"])

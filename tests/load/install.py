@@ -36,9 +36,7 @@ def _run(command: list[str], what: str) -> str:
         "RUNLEVEL": "1",
     }  # RUNLEVEL: start no service
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False)
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise Unavailable(f"{what}: {type(exc).__name__}") from exc
     if done.returncode:
@@ -55,9 +53,7 @@ def debian(package: str) -> Callable[[Path], Path]:
         if not shutil.which(package, path=search):
             if os.geteuid() != 0 or not shutil.which("apt-get"):
                 raise Unavailable(f"{package} is not installed, and only root may install it")
-            _run(
-                ["apt-get", "install", "-y", "--no-install-recommends", package], f"apt-get install {package}"
-            )
+            _run(["apt-get", "install", "-y", "--no-install-recommends", package], f"apt-get install {package}")
         found = shutil.which(package, path=search)
         if not found:
             raise Unavailable(f"the package {package} brought no program of that name")
@@ -81,9 +77,7 @@ def pip(requirement: str) -> Callable[[Path], Path]:
         if not done.exists():
             _run([sys.executable, "-m", "venv", str(home)], "venv")
             tool = [str(home / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-            heavy = heavy_packages(
-                _run([*tool, "--dry-run", "--report", "-", requirement], f"pip {requirement}")
-            )
+            heavy = heavy_packages(_run([*tool, "--dry-run", "--report", "-", requirement], f"pip {requirement}"))
             if heavy:
                 raise Unavailable(f"{requirement} would bring {', '.join(heavy[:3])}")
             _run([*tool, requirement], f"pip {requirement}")

@@ -43,9 +43,7 @@ class Results:
         return {"values": self.values, "faults": self.faults}
 
 
-def _scenario(
-    results: Results, machine: Machine, running: Running, system: str, name: str, scale: float
-) -> bool:
+def _scenario(results: Results, machine: Machine, running: Running, system: str, name: str, scale: float) -> bool:
     """Run one scenario; False if it went wrong."""
     try:
         run = load(machine, running, SCENARIOS[name], scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,8 +40,9 @@ def compile_tools(cache: Path) -> dict[str, Path]:
 
 
 def pinned(command: Sequence[str], core: int) -> list[str]:
-    """The command on one core."""
-    return ["taskset", "-c", str(core), *command]
+    """The command on one core, told to end when the benchmark does, even if that is killed."""
+    guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+    return [*guard, "taskset", "-c", str(core), *command]
 
 
 @contextmanager

@@ -78,9 +78,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 class Report:
     """The report of one run."""
 
-    def __init__(
-        self, values: Values, faults: Faults, titles: Mapping[str, str], scenarios: Mapping[str, str]
-    ):
+    def __init__(self, values: Values, faults: Faults, titles: Mapping[str, str], scenarios: Mapping[str, str]):
         """`titles` and `scenarios` give the order and the headings."""
         self.values, self.faults, self.titles, self.scenarios = values, faults, titles, scenarios
 
@@ -89,9 +87,7 @@ class Report:
 
     def _having(self, *names: str) -> list[str]:
         """Systems with a number in any of these scenarios."""
-        return [
-            system for system in self.titles if any(self.values.get(system, {}).get(name) for name in names)
-        ]
+        return [system for system in self.titles if any(self.values.get(system, {}).get(name) for name in names)]
 
     def _ranked(self, name: str) -> list[str]:
         """Systems with a number in this scenario, the cheapest first, after the run without a gateway."""

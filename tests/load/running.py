@@ -92,11 +92,10 @@ def started(system: System, place: Place, core: int, upstream_pid: int) -> Itera
         return
     launch = system.launch(place)
     log = place.work / "output.log"
-    guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []  # ends with the benchmark
     with log.open("wb") as output:
         begin = time.monotonic()
         process = subprocess.Popen(
-            [*guard, *pinned(launch.argv, core)],
+            pinned(launch.argv, core),
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,

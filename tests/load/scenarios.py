@@ -114,9 +114,7 @@ def _closed(title: str, seconds: float, conns: int, size: int) -> Scenario:
 
 
 def _rate(title: str, seconds: float, rate: int, read: Callable[[Run], Metrics], *more: str) -> Scenario:
-    return Scenario(
-        title, ("--mode", "rate", "--rate", str(rate), "--conns", "64", *more), seconds, read, rate=rate
-    )
+    return Scenario(title, ("--mode", "rate", "--rate", str(rate), "--conns", "64", *more), seconds, read, rate=rate)
 
 
 def _streams(title: str, seconds: float, streams: int, ramp: float) -> Scenario:
@@ -163,9 +161,7 @@ def complaint(load: dict[str, Any], rate: int = 0) -> str:
     """Why a load run is not a result; empty if it is one. `rate`: what was offered, if it was fixed."""
     if load["errors"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in load["error_kinds"].items() if count)
-        return (
-            f"{load['errors']} errors of {load['requests'] + load['errors']} ({kinds}): {load['first_error']}"
-        )
+        return f"{load['errors']} errors of {load['requests'] + load['errors']} ({kinds}): {load['first_error']}"
     if load["rps"] < KEPT_UP * rate:
         return f"saturated: {load['rps']:.0f} of {rate} requests/s"
     return "" if load["requests"] else "no request was finished"

@@ -199,9 +199,7 @@ def _tunegate(place: Place, *, controls: bool) -> Launch:
 
 def _nginx(place: Place) -> Launch:
     config = place.write("nginx.conf", NGINX)
-    return Launch(
-        [str(place.tool), "-p", str(place.work), "-c", str(config), "-e", str(place.work / "error.log")]
-    )
+    return Launch([str(place.tool), "-p", str(place.work), "-c", str(config), "-e", str(place.work / "error.log")])
 
 
 def _haproxy(place: Place) -> Launch:
