@@ -17,6 +17,9 @@ from .systems import SYSTEMS
 SETTLE = 1.0
 """Seconds after the load until the memory counts as "after"."""
 
+NOISY = 0.25
+"""Share of the gateway's core in other hands above which a run is repeated, once; the quieter one counts."""
+
 
 @dataclass
 class Results:
@@ -47,6 +50,8 @@ def _scenario(results: Results, machine: Machine, running: Running, system: str,
     """Run one scenario; False if it went wrong."""
     try:
         run = load(machine, running, SCENARIOS[name], scale)
+        if SYSTEMS[system].launch and run.others > NOISY:
+            run = min(run, load(machine, running, SCENARIOS[name], scale), key=lambda one: one.others)
     except Faulty as exc:
         results.fail(system, name, str(exc))
         return False
