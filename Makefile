@@ -74,7 +74,8 @@ $(VENV)/.uv: requirements/uv.txt
 
 $(VENV)/.installed: requirements/dev.lock pyproject.toml $(VENV)/.uv
 	@echo "installing the locked packages into $(VENV)"
-	@$(UV) pip install --quiet --python $(VENV)/bin/python --require-hashes --no-deps -r requirements/dev.lock
+	@$(UV) pip install --quiet --python $(VENV)/bin/python --require-hashes --no-deps \
+		--compile-bytecode -r requirements/dev.lock
 	@$(UV) pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

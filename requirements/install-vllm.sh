@@ -23,4 +23,8 @@ echo "installing vLLM for the CPU into $folder (2 GB on disk)"
   For torch, set TUNEGATE_TORCH_FIND_LINKS to a folder or page with PyTorch's CPU wheels."
 "$folder/bin/python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' ||
   give_up "the system library libnuma.so.1 is missing (Debian and Ubuntu: apt-get install libnuma1)"
+# Imports it once: a wheel that does not fit this machine shows here, and the bytecode is written for a fast start.
+env -u PYTHONDONTWRITEBYTECODE HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 \
+  "$folder/bin/python" -W ignore -c 'import peft, vllm.entrypoints.openai.api_server' ||
+  give_up "it cannot be imported on this machine (see above)"
 touch "$folder/.installed"

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from trainer.settings import Engine
 
-# Not handed on: secrets of the other planes, and what would point the interpreter at another environment.
+# Not handed on: secrets of the other planes, what points the interpreter at another environment, and what
+# would make each of the engine's processes compile all of vLLM again at every start.
 _PRIVATE_PREFIX = "TUNEGATE_"
-_OTHER_ENVIRONMENTS = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"})
+_NOT_INHERITED = frozenset(
+    {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "PYTHONDONTWRITEBYTECODE"}
+)
 
 _ALWAYS = {
     "HF_HUB_OFFLINE": "1",  # models are folders on disk; nothing is fetched at run time
@@ -51,6 +54,6 @@ def launch(engine: Engine, environ: Mapping[str, str]) -> Launch:
     inherited = {
         name: value
         for name, value in environ.items()
-        if not name.startswith(_PRIVATE_PREFIX) and name not in _OTHER_ENVIRONMENTS
+        if not name.startswith(_PRIVATE_PREFIX) and name not in _NOT_INHERITED
     }
     return Launch(tuple(argv), {**inherited, **_ALWAYS, **engine.env}, engine.host, engine.port)
