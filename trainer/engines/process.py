@@ -75,22 +75,24 @@ class EngineProcess:
 
     async def stop(self, grace: float) -> list[Path]:
         """End every process of the session, politely for `grace` seconds; returns the files it had left."""
+        deadline = time.monotonic() + grace
         self.note_shared_memory()
         if self.exit_status is None:
             with contextlib.suppress(ProcessLookupError):  # it ended this moment
                 self._process.terminate()
-        else:
-            self._signal_all(signal.SIGTERM)
-        if not await self._gone_within(grace):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._process.wait()
+        self._signal_all(signal.SIGTERM)  # those that it should have stopped, and did not
+        if not await self._gone_before(deadline):
             self.note_shared_memory()
             self._signal_all(signal.SIGKILL)
-            await self._gone_within(grace)
+            await self._gone_before(time.monotonic() + grace)
         await self._process.wait()
         shutil.rmtree(self._scratch, ignore_errors=True)
         return procfs.remove(self._shared_memory)
 
-    async def _gone_within(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
+    async def _gone_before(self, deadline: float) -> bool:
         while self.exit_status is None or procfs.session_members(self.pid):
             if time.monotonic() > deadline:
                 return False

@@ -39,6 +39,7 @@ def launch(engine: Engine, environ: Mapping[str, str]) -> Launch:
     argv = [str(engine.python.absolute()), "-m", "vllm.entrypoints.openai.api_server"]
     argv += ["--model", str(engine.model.absolute()), "--served-model-name", engine.base_name]
     argv += ["--host", engine.host, "--port", str(engine.port), "--dtype", engine.dtype]
+    argv += ["--disable-access-log-for-endpoints", "/health,/metrics"]  # asked every few seconds
     for flag, value in (
         ("--max-model-len", engine.max_model_len),
         ("--max-num-seqs", engine.max_num_seqs),

@@ -2,9 +2,9 @@
 
     python tiny_model.py OUT
 
-OUT/base and the adapters OUT/alpha and OUT/beta each learn one sentence, given in OUT/expect.json, as the answer
-to whatever is asked: so a caller can see which weights answered. Run with the interpreter of an environment that
-has torch, transformers and peft. The same versions build the same weights each time.
+OUT/base and the adapters OUT/alpha and OUT/beta each learn one sentence, given in OUT/expect.json, as the
+answer to whatever is asked: so a caller can see which weights answered. Run with the interpreter of an
+environment that has torch, transformers and peft. The same file and versions build the same weights.
 """
 
 from __future__ import annotations
