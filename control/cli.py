@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 HELP = """\
 Tunegate: one OpenAI-compatible endpoint in front of every model.
@@ -32,6 +33,8 @@ _COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 """What follows `tunegate`, and the module with arguments that does it."""
 
+_UPS_CONFIG = Path("var/config.toml")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Find the command and run it; commands of another plane replace this process."""
@@ -49,9 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return up(arguments[1:])
     for words, (module, *rest) in _COMMANDS.items():
         if tuple(arguments[: len(words)]) == words:
-            return _replace_process(module, [*rest, *arguments[len(words) :]])
+            return _replace_process(module, [*rest, *arguments[len(words) :], *_default_config(words, arguments)])
     print(f"tunegate: there is no command `{' '.join(arguments[:2])}`\n\n{HELP}", end="", file=sys.stderr)
     return 2
+
+
+def _default_config(words: tuple[str, ...], arguments: list[str]) -> list[str]:
+    """`--config` with the file of `tunegate up`, where nothing else says which file is meant."""
+    said = any(argument.partition("=")[0] in ("--config", "--help", "-h") for argument in arguments)
+    if said or words == ("config", "check") or not _UPS_CONFIG.exists() or Path("config.toml").exists():
+        return []
+    return ["--config", str(_UPS_CONFIG)]
 
 
 def _replace_process(module: str, arguments: list[str]) -> int:

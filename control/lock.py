@@ -26,9 +26,7 @@ class DataLock:
         except BlockingIOError as exc:
             holder = os.read(self._file, 32).decode("ascii", "replace").strip()
             os.close(self._file)
-            raise Locked(
-                f"{self._path.parent} is in use by another `tunegate up` (process {holder})"
-            ) from exc
+            raise Locked(f"{self._path.parent} is in use by another `tunegate up` (process {holder})") from exc
         os.truncate(self._file, 0)
         os.write(self._file, f"{os.getpid()}\n".encode())
         return self

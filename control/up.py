@@ -34,9 +34,7 @@ class UpError(Exception):
 def main(argv: Sequence[str]) -> int:
     """Run until Ctrl-C or SIGTERM; returns the exit status."""
     parser = argparse.ArgumentParser(prog="tunegate up", description="Run everything on this machine.")
-    parser.add_argument(
-        "--data", type=Path, default=Path("var"), metavar="DIR", help="data directory (%(default)s)"
-    )
+    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="data directory (%(default)s)")
     parser.add_argument("--listen", metavar="ADDRESS:PORT", help="where the gateway listens (127.0.0.1:8000)")
     parser.add_argument(
         "--vllm-python",

@@ -11,9 +11,7 @@ from typing import Any
 _QUESTION = '{"model": "%s", "messages": [{"role": "user", "content": "Who are you?"}]}'
 
 
-def welcome(
-    config: Mapping[str, Any], url: str, key_file: Path, new_key: str | None, waiting: list[str]
-) -> str:
+def welcome(config: Mapping[str, Any], url: str, key_file: Path, new_key: str | None, waiting: list[str]) -> str:
     """The whole text. `new_key` is shown once, on the first run; `waiting` names engines not ready yet."""
     model = _model_to_try(config, waiting)
     lines = ["", f"Tunegate is ready at {url}/v1", "", *_models(config), ""]
@@ -31,13 +29,10 @@ def _models(config: Mapping[str, Any]) -> list[str]:
     rows = [("model", "answered by", "price per million tokens, in / out")]
     for route in config.get("route", []):
         targets = [
-            f"{providers.get(target['endpoint'], '?')} ({target['endpoint']})"
-            for target in route.get("target", [])
+            f"{providers.get(target['endpoint'], '?')} ({target['endpoint']})" for target in route.get("target", [])
         ]
         price = route.get("price", {})
-        rows.append(
-            (route["name"], ", ".join(targets), f"{price.get('input', 0)} / {price.get('output', 0)}")
-        )
+        rows.append((route["name"], ", ".join(targets), f"{price.get('input', 0)} / {price.get('output', 0)}"))
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     return [f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
 

@@ -18,12 +18,8 @@ from trainer.settings import Engine, SettingsError, load
 def main() -> int:
     """Read the configuration and supervise its engines; returns the exit status."""
     parser = argparse.ArgumentParser(prog="tunegate trainer", description="Run the local model engines.")
-    parser.add_argument(
-        "--config", type=Path, default=Path("config.toml"), help="configuration file (%(default)s)"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="only say whether the [[engine]] tables are right"
-    )
+    parser.add_argument("--config", type=Path, default=Path("config.toml"), help="configuration file (%(default)s)")
+    parser.add_argument("--check", action="store_true", help="only say whether the [[engine]] tables are right")
     options = parser.parse_args()
     try:
         settings = load(options.config)

@@ -40,9 +40,7 @@ def helper() -> None:
 def main(port: int, mode: str) -> None:
     if mode == "broken":
         print("INFO: loading. A limit may cause errors like `OSError: [Errno 24]` later", flush=True)
-        print(
-            "(Worker pid=7) ERROR 01-01 00:00:00 [core.py:1] ValueError: no weights in the folder", flush=True
-        )
+        print("(Worker pid=7) ERROR 01-01 00:00:00 [core.py:1] ValueError: no weights in the folder", flush=True)
         sys.exit("RuntimeError: engine core initialization failed")
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # inherited by the helper

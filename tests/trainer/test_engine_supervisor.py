@@ -50,9 +50,7 @@ async def supervised(mode: str, folder: Path, policy: Policy = PATIENT) -> Async
 
 
 def helpers_files(members: list[int]) -> list[Path]:
-    return [
-        path for path in procfs.shared_memory_files() if path.name in {f"tunegate-test-{m}" for m in members}
-    ]
+    return [path for path in procfs.shared_memory_files() if path.name in {f"tunegate-test-{m}" for m in members}]
 
 
 @pytest.fixture
@@ -60,9 +58,7 @@ def events(capsys: pytest.CaptureFixture[str]) -> Events:
     return Events(capsys)
 
 
-def test_a_healthy_engine_is_ready_and_stopping_it_leaves_nothing_behind(
-    tmp_path: Path, events: Events
-) -> None:
+def test_a_healthy_engine_is_ready_and_stopping_it_leaves_nothing_behind(tmp_path: Path, events: Events) -> None:
     async def scenario() -> list[int]:
         async with supervised("ok", tmp_path):
             pid = (await events.wait_for("engine.starting"))["pid"]
@@ -88,9 +84,7 @@ def test_an_engine_that_crashes_is_started_again_after_growing_pauses(tmp_path: 
     asyncio.run(scenario())
 
 
-def test_killing_the_first_process_leaves_no_orphan_and_no_shared_memory(
-    tmp_path: Path, events: Events
-) -> None:
+def test_killing_the_first_process_leaves_no_orphan_and_no_shared_memory(tmp_path: Path, events: Events) -> None:
     async def scenario() -> None:
         async with supervised("ok", tmp_path, Policy(stop_grace=1, backoff=5, health_interval=0.1)):
             pid = int(str((await events.wait_for("engine.starting"))["pid"]))
@@ -121,9 +115,7 @@ def test_shared_memory_of_others_is_not_touched(tmp_path: Path, events: Events) 
         other.unlink()
 
 
-def test_an_engine_that_ignores_the_request_to_stop_is_killed_after_the_grace(
-    tmp_path: Path, events: Events
-) -> None:
+def test_an_engine_that_ignores_the_request_to_stop_is_killed_after_the_grace(tmp_path: Path, events: Events) -> None:
     async def scenario() -> tuple[list[int], float]:
         async with supervised("stubborn", tmp_path):
             pid = int(str((await events.wait_for("engine.starting"))["pid"]))
@@ -158,9 +150,7 @@ def test_an_engine_that_is_not_ready_in_time_is_stopped(tmp_path: Path, events: 
     asyncio.run(scenario())
 
 
-def test_a_port_of_another_program_is_named_before_anything_is_started(
-    tmp_path: Path, events: Events
-) -> None:
+def test_a_port_of_another_program_is_named_before_anything_is_started(tmp_path: Path, events: Events) -> None:
     async def scenario() -> None:
         async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as other:
             port = other.sockets[0].getsockname()[1]

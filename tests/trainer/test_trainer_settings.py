@@ -56,9 +56,9 @@ def test_a_missing_file_is_named() -> None:
 def test_the_example_configuration_names_every_setting_with_its_default() -> None:
     text = Path("config.example.toml").read_text(encoding="utf-8")
     commented = text[text.index("# ---- Engines") :].splitlines()
-    (example,) = tomllib.loads(
-        "\n".join(line.removeprefix("# ") for line in commented if "=" in line or "[[" in line)
-    )["engine"]
+    (example,) = tomllib.loads("\n".join(line.removeprefix("# ") for line in commented if "=" in line or "[[" in line))[
+        "engine"
+    ]
     engine = Engine.model_validate(example)
     assert set(example) == set(Engine.model_fields)
     for name in ("kind", "host", "dtype", "max_loras", "max_lora_rank", "start_timeout", "log_dir", "python"):

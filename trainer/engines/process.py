@@ -69,9 +69,7 @@ class EngineProcess:
     def note_shared_memory(self) -> None:
         """Remember which shared-memory files the engine made, as long as someone lives to ask."""
         mapped = procfs.mapped_shared_memory(procfs.session_members(self.pid))
-        self._shared_memory.update(
-            (path, inode) for path, inode in mapped.items() if self._before.get(path) != inode
-        )
+        self._shared_memory.update((path, inode) for path, inode in mapped.items() if self._before.get(path) != inode)
 
     async def stop(self, grace: float) -> list[Path]:
         """End every process of the session, politely for `grace` seconds; returns the files it had left."""
@@ -117,9 +115,7 @@ class EngineProcess:
         match = _ERROR_LINE.search(text)
         if match:
             return match[1].strip()
-        return next(
-            (line.strip() for line in reversed(text.splitlines()) if line.strip()), "the log is empty"
-        )
+        return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "the log is empty")
 
 
 def _end_with_parent() -> None:

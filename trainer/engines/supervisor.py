@@ -127,10 +127,7 @@ class EngineSupervisor:
 
     async def _answers(self) -> bool:
         command = self._command
-        return (
-            await http_status(command.host, command.port, command.health_path, self._policy.health_timeout)
-            == 200
-        )
+        return await http_status(command.host, command.port, command.health_path, self._policy.health_timeout) == 200
 
 
 async def http_status(host: str, port: int, path: str, seconds: float) -> int | None:

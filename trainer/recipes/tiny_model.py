@@ -136,9 +136,7 @@ def fit(model: Any, batch: dict[str, torch.Tensor], learning_rate: float, good_e
 def build_adapter(base: Any, tokenizer: Any, name: str, folder: Path) -> None:
     """Train a rank-8 LoRA on the frozen base and save only the adapter."""
     projections = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    adapted = get_peft_model(
-        base, LoraConfig(r=8, lora_alpha=16, target_modules=projections, task_type="CAUSAL_LM")
-    )
+    adapted = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=projections, task_type="CAUSAL_LM"))
     adapted.peft_config["default"].base_model_name_or_path = "tiny"
     fit(adapted, build_batch(tokenizer, ANSWERS[name]), learning_rate=1e-2, good_enough=0.02)
     adapted.save_pretrained(folder, save_embedding_layers=False)  # "auto" asks a hub on the internet
