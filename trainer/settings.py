@@ -43,8 +43,10 @@ class Engine(BaseModel):
     """Requests that are generated at the same time."""
     kv_cache_bytes: Annotated[int, Field(ge=1_048_576)] | None = None
     """Memory for attention caches. Absent: a share of all memory, so always set it on a CPU."""
-    max_loras: Annotated[int, Field(ge=1, le=256)] = 2
-    """Adapters that may be used in one batch."""
+    max_loras: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Adapter slots. Absent: one for each adapter and one more, which stays empty. Set fewer, to save memory, on a
+    GPU only: vLLM 0.32 on a CPU runs requests for the base model with the weights of the last slot when others in
+    the batch use adapters, so that with all slots filled the base answers as the last adapter."""
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16
     """Adapters with a higher rank are refused at start."""
     python: Path = Path(".venv-vllm/bin/python")

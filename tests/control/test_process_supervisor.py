@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def lines(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-async def until(condition: object) -> None:
+async def until(condition: Callable[[], object]) -> None:
     await asyncio.to_thread(eventually, condition)
 
 

@@ -61,7 +61,7 @@ def test_the_example_configuration_names_every_setting_with_its_default() -> Non
     ]
     engine = Engine.model_validate(example)
     assert set(example) == set(Engine.model_fields)
-    for name in ("kind", "host", "dtype", "max_loras", "max_lora_rank", "start_timeout", "log_dir", "python"):
+    for name in ("kind", "host", "dtype", "max_lora_rank", "start_timeout", "log_dir", "python"):
         assert getattr(engine, name) == Engine.model_fields[name].default, name
 
 

@@ -32,7 +32,7 @@ def test_every_setting_reaches_its_flag() -> None:
         " --model /models/tiny/base --served-model-name tiny --host 127.0.0.1 --port 8101 --dtype float32"
         " --disable-access-log-for-endpoints /health,/metrics"
         " --max-model-len 1024 --max-num-seqs 16 --kv-cache-memory-bytes 67108864"
-        " --enable-lora --max-loras 2 --max-cpu-loras 3 --max-lora-rank 8"
+        " --enable-lora --max-loras 4 --max-cpu-loras 4 --max-lora-rank 8"
         " --lora-modules alpha=/models/tiny/alpha beta=/models/tiny/beta c=/c"
     )
 
@@ -43,6 +43,11 @@ def test_what_is_not_set_is_left_to_the_engine() -> None:
         "/p -m vllm.entrypoints.openai.api_server --model /models/big --served-model-name big"
         " --host 127.0.0.1 --port 1 --dtype auto --disable-access-log-for-endpoints /health,/metrics"
     )
+
+
+def test_fewer_slots_than_adapters_are_possible_and_the_others_wait_in_memory() -> None:
+    few = arguments_of(ENGINE.model_copy(update={"max_loras": 2}))
+    assert " --max-loras 2 --max-cpu-loras 3 " in few
 
 
 def test_a_value_with_spaces_or_quotes_stays_one_argument() -> None:

@@ -48,8 +48,9 @@ def launch(engine: Engine, environ: Mapping[str, str]) -> Launch:
         if value is not None:
             argv += [flag, str(value)]
     if engine.adapters:
-        argv += ["--enable-lora", "--max-loras", str(engine.max_loras)]
-        argv += ["--max-cpu-loras", str(max(engine.max_loras, len(engine.adapters)))]
+        slots = engine.max_loras or len(engine.adapters) + 1  # the empty one: see Engine.max_loras
+        argv += ["--enable-lora", "--max-loras", str(slots)]
+        argv += ["--max-cpu-loras", str(max(slots, len(engine.adapters)))]
         argv += ["--max-lora-rank", str(engine.max_lora_rank), "--lora-modules"]
         argv += [f"{name}={path.absolute()}" for name, path in engine.adapters.items()]
     inherited = {

@@ -153,6 +153,7 @@ def main(out: Path) -> None:
     tokenizer = build_tokenizer()
     base = build_base(tokenizer)
     fit(base, build_batch(tokenizer, ANSWERS["base"]), learning_rate=3e-3, good_enough=0.01)
+    base.generation_config.update(do_sample=True, top_k=1)  # engines then take the likeliest token by default
     base.save_pretrained(partial / "base")
     tokenizer.save_pretrained(partial / "base")
     for name in ("alpha", "beta"):
