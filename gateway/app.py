@@ -77,8 +77,12 @@ class Worker:
         self.spool.start()
         await self.shipper.flush()  # what an earlier process left behind counts before budgets are read
         self.limiter.restored = self._restore(self.holder.current)
+        self.limiter.apply(self.holder.current)
+        loop = asyncio.get_running_loop()
         upstreams = Upstreams()
-        pipeline = Pipeline(self.holder, self.limiter, self.spool, Dispatcher(upstreams, self.health), self.telemetry)
+        pipeline = Pipeline(
+            self.holder, self.limiter, self.spool, Dispatcher(upstreams, self.health, loop), self.telemetry
+        )
         front = Front(
             operations=OPERATIONS,
             handle=pipeline.handle,
@@ -108,7 +112,7 @@ class Worker:
                 ssl_keyfile=gateway.tls_key,
             )
         )
-        front.sweep(asyncio.get_running_loop().time())
+        front.sweep(loop.time())
         await self.sibling.start(lambda: generate_latest(self._registry))
         tasks = [
             asyncio.create_task(self._sweep(front, server)),
@@ -118,6 +122,9 @@ class Worker:
         ]
         gc.collect()
         gc.freeze()
+        gc.set_threshold(
+            20_000, 20, 100
+        )  # requests leave no cycles behind; the default looks for them 100 times as often
         _announce(listener, gateway.tls_cert is not None, self.holder.current.version)
         try:
             await server.serve(sockets=[listener])
@@ -135,11 +142,11 @@ class Worker:
             log.info("gateway.stopped")
 
     def _restore(self, runtime: Runtime) -> dict[tuple[str, str, str], int]:
-        share = 1.0 / self._settings.gateway.workers
-        return {scope: int(amount * share) for scope, amount in spent(self._ledger, runtime, time.time()).items()}
+        return spent(self._ledger, runtime, time.time())
 
     def _apply(self, runtime: Runtime, upstreams: Upstreams) -> None:
         upstreams.apply(runtime)
+        self.limiter.apply(runtime)
         routes = {*runtime.routes.values(), *runtime.wildcards}
         self.health.keep({target.id for route in routes for tier in route.tiers for target in tier})
 

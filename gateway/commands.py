@@ -17,7 +17,7 @@ from gateway import app, workers
 from gateway.contract import snapshot as wire
 from gateway.errors import ConfigError
 from gateway.explain import explain
-from gateway.limits.memory import NANO
+from gateway.limits.gate import NANO
 from gateway.runtime import KeyRecord
 from gateway.settings import Settings
 from gateway.snapshot.compile import compile_snapshot, secret

@@ -63,6 +63,8 @@ class Context:
     started: float
     ts: float
     """Unix time of admission."""
+    facts: bytes = b""
+    """The part of the usage event that is known at admission, encoded."""
     target: Target | None = None
     """The last one tried."""
     attempts: list[AttemptRecord] = field(default_factory=list)

@@ -1,132 +1,114 @@
 """Attempts and fallback: from an admitted request to the first content of an answer.
 
-Targets of the route are tried by its strategy, each at most once a round; between rounds there is a pause. When the
-route has no attempt left, its fallback route takes over. Every attempt is built from the client's original body.
+Which target comes next is `routing.plan`'s to say; here each attempt is sent, built from the client's original body,
+and awaited to its commit point.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from gateway.context import AttemptRecord, Call, Context
-from gateway.errors import GatewayError, UpstreamFailure
+from gateway.errors import UpstreamFailure
 from gateway.providers.splice import rewrite
-from gateway.routing.balancer import choose
 from gateway.routing.health import HealthBook
-from gateway.routing.retry import pause
+from gateway.routing.plan import Plan
 from gateway.runtime import Route, Target
 from gateway.server.exchange import Exchange
 from gateway.streaming.reply import ClientGone, Reply
 from gateway.upstream.client import Upstreams
 
+Document = dict[str, Any]
 INCLUDE_USAGE = b'"stream_options":{"include_usage":true},'
 
 
-@dataclass(slots=True)
 class Dispatcher:
     """What attempts need, shared by all requests of a worker."""
 
-    upstreams: Upstreams
-    health: HealthBook
+    __slots__ = ("_health", "_loop", "_upstreams")
 
-    async def dispatch(self, ctx: Context, exchange: Exchange, document: dict[str, object] | None) -> Reply:
+    def __init__(self, upstreams: Upstreams, health: HealthBook, loop: asyncio.AbstractEventLoop) -> None:
+        self._upstreams = upstreams
+        self._health = health
+        self._loop = loop
+
+    async def dispatch(self, ctx: Context, exchange: Exchange, document: Document | None) -> Reply:
         """A reply at its commit point. Raises the last UpstreamFailure, or ClientGone.
 
         `document` is the request after steps, or None to send the client's own bytes.
         """
-        route: Route | None = ctx.route
-        failure: GatewayError | None = None
-        while route is not None:
+        plan = Plan(ctx.runtime, ctx.route, self._health, _sticky(ctx, exchange))
+        while True:
+            target = plan.next()
+            if plan.pause:
+                await self._sleep(exchange, plan.pause)
+            began = time.monotonic()
+            health = self._health[target.id]
+            attempt = AttemptRecord(target, began)
+            ctx.attempts.append(attempt)
+            ctx.target = target
+            reply = Reply(ctx, exchange, target, health, began, self._loop)
             try:
-                return await self._try_route(ctx, exchange, route, document)
-            except UpstreamFailure as exc:
-                failure = exc
-                if not exc.retriable:
-                    break
-            route = ctx.runtime.routes.get(route.fallback) if route.fallback else None
-        assert failure is not None
-        raise failure
-
-    async def _try_route(
-        self, ctx: Context, exchange: Exchange, route: Route, document: dict[str, object] | None
-    ) -> Reply:
-        sticky = _sticky(ctx, exchange, route)
-        tried: set[str] = set()
-        spent: set[str] = set()
-        """Targets that asked for more patience than the route has."""
-        failure: UpstreamFailure | None = None
-        for number in range(1, route.retry.max_attempts + 1):
-            target = choose(route, self.health, tried | spent, time.monotonic(), sticky)
-            if target is None and tried:
-                await _sleep(exchange, pause(route.retry, number - 1, failure.retry_after if failure else None) or 0.0)
-                tried.clear()
-                target = choose(route, self.health, spent, time.monotonic(), sticky)
-            if target is None:
-                break
-            try:
-                return await self._attempt(ctx, exchange, target, route, document)
-            except UpstreamFailure as exc:
-                failure = exc
-                if not exc.retriable:
-                    raise
-                tried.add(target.id)
-                if exc.retry_after is not None and exc.retry_after > route.retry.max_retry_after:
-                    spent.add(target.id)
-        raise failure or _nobody(route)
-
-    async def _attempt(
-        self, ctx: Context, exchange: Exchange, target: Target, route: Route, document: dict[str, object] | None
-    ) -> Reply:
-        loop = asyncio.get_running_loop()
-        began = time.monotonic()
-        health = self.health.of(target.id)
-        record = AttemptRecord(target, began)
-        ctx.attempts.append(record)
-        ctx.target = target
-        reply = Reply(ctx, exchange, target, health, loop)
-        try:
-            self._send(ctx, exchange, target, route, document, reply)
-            await reply.first
-        except BaseException as exc:
-            reply.close()
-            if isinstance(exc, UpstreamFailure) and exc.blames_target:
-                health.failed(time.monotonic(), route.breaker)
-            if isinstance(exc, UpstreamFailure):
-                record.error = exc.code
-            raise
-        finally:
-            ended = reply.content_at or time.monotonic()
-            record.status = reply.status
-            record.ms = round((ended - began) * 1000.0, 3)
-            ctx.upstream_seconds += ended - began
-        health.responded(reply.content_at, reply.content_at - began)
-        return reply
+                self._send(ctx, exchange, target, plan.route, document, reply)
+                await reply.first
+                health.responded(reply.content_at, reply.content_at - began)
+                return reply
+            except UpstreamFailure as failure:
+                attempt.error = failure.code
+                reply.close()
+                if failure.blames_target:
+                    health.failed(time.monotonic(), plan.route.breaker)
+                plan.failed(target, failure)
+            except BaseException:
+                reply.close()
+                raise
+            finally:
+                waited = (reply.content_at or time.monotonic()) - began
+                attempt.status, attempt.ms = reply.status, waited * 1000.0
+                ctx.upstream_seconds += waited
 
     def _send(
-        self, ctx: Context, exchange: Exchange, target: Target, route: Route,
-        document: dict[str, object] | None, reply: Reply,
-    ) -> None:  # fmt: skip
+        self, ctx: Context, exchange: Exchange, target: Target, route: Route, document: Document | None, reply: Reply
+    ) -> None:
         if exchange.gone:
             raise ClientGone
         exchange.on_gone = reply.gone
         call, endpoint = ctx.call, target.endpoint
-        body = _body(call, exchange.body, target, route, document)
-        lines = endpoint.heads[ctx.operation.name]
-        extra = b"".join(
-            name + b": " + value + b"\r\n" for name, value in exchange.headers if name in endpoint.forward_headers
-        )
-        head = b"%bcontent-type: application/json\r\naccept: %b\r\nx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
-            lines,
+        body, length = _body(call, exchange.body, target, route, document)
+        extra = b""
+        if endpoint.forward_headers:
+            for name, value in exchange.headers:
+                if name in endpoint.forward_headers:
+                    extra += name + b": " + value + b"\r\n"
+        head = b"%baccept: %b\r\nx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+            endpoint.heads[ctx.operation.name],
             b"text/event-stream" if call.stream else b"application/json",
             ctx.request_id.encode(),
             extra,
-            sum(map(len, body)),
+            length,
         )
-        reply.call = self.upstreams.start(endpoint, ctx.operation.name, head, body, reply, target.timeouts)
+        reply.call = self._upstreams.start(endpoint, ctx.operation.name, head, body, reply, target.timeouts)
+
+    async def _sleep(self, exchange: Exchange, seconds: float) -> None:
+        """Pause between rounds; ClientGone as soon as the client leaves."""
+        waiting = self._loop.create_future()
+
+        def wake() -> None:
+            if not waiting.done():
+                waiting.set_result(None)
+
+        exchange.on_gone = wake
+        timer = self._loop.call_later(seconds, wake)
+        try:
+            await waiting
+        finally:
+            timer.cancel()
+        if exchange.gone:
+            raise ClientGone
 
 
 def upstream_model(call: Call, target: Target, route: Route) -> str:
@@ -137,26 +119,33 @@ def upstream_model(call: Call, target: Target, route: Route) -> str:
     return call.model[len(prefix) :] if call.model.startswith(prefix) else call.model
 
 
-def _body(call: Call, original: bytes, target: Target, route: Route, document: dict[str, object] | None) -> list[bytes]:
-    """The request body in pieces: the client's bytes with the model's name replaced and usage asked for."""
+def _body(
+    call: Call, original: bytes, target: Target, route: Route, document: Document | None
+) -> tuple[list[bytes], int]:
+    """(request body in pieces, its length): the client's bytes, the model's name replaced and usage asked for."""
     model = upstream_model(call, target, route)
     wants = call.stream and not call.wants_usage and target.endpoint.provider.include_usage
     options = call.document.get("stream_options")
     if document is not None:
         document = {**document, "model": model}
         if wants:
-            document["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-        return [orjson.dumps(document)]
-    replace = {} if model == call.model else {"model": orjson.dumps(model)}
-    if not wants:
-        return rewrite(original, replace)
-    if "stream_options" not in call.document:
-        return rewrite(original, replace, INCLUDE_USAGE)
-    merged = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-    return rewrite(original, {**replace, "stream_options": orjson.dumps(merged)})
+            document["stream_options"] = {**(options or {}), "include_usage": True}
+        pieces = [orjson.dumps(document)]
+    elif not wants and model == call.model:
+        pieces = [original]
+    elif not wants or "stream_options" not in call.document:
+        replace = {} if model == call.model else {"model": orjson.dumps(model)}
+        pieces = rewrite(original, replace, INCLUDE_USAGE if wants else b"")
+    else:
+        merged = orjson.dumps({**(options or {}), "include_usage": True})
+        replace = {"stream_options": merged} | ({} if model == call.model else {"model": orjson.dumps(model)})
+        pieces = rewrite(original, replace)
+    return pieces, sum(map(len, pieces))
 
 
-def _sticky(ctx: Context, exchange: Exchange, route: Route) -> str:
+def _sticky(ctx: Context, exchange: Exchange) -> str:
+    """What keeps the caller on one target, or nothing."""
+    route = ctx.route
     if route.strategy != "sticky":
         return ""
     if route.sticky_by == "session":
@@ -165,29 +154,3 @@ def _sticky(ctx: Context, exchange: Exchange, route: Route) -> str:
         user = ctx.call.document.get("user")
         return user if isinstance(user, str) else ""
     return ctx.key.name
-
-
-async def _sleep(exchange: Exchange, seconds: float) -> None:
-    """Pause between rounds; ClientGone as soon as the client leaves."""
-    loop = asyncio.get_running_loop()
-    waiting = loop.create_future()
-
-    def wake() -> None:
-        if not waiting.done():
-            waiting.set_result(None)
-
-    exchange.on_gone = wake
-    timer = loop.call_later(seconds, wake)
-    try:
-        await waiting
-    finally:
-        timer.cancel()
-    if exchange.gone:
-        raise ClientGone
-
-
-def _nobody(route: Route) -> UpstreamFailure:
-    text = f"Every target of the model {route.name!r} is resting after repeated failures. Try again in a few seconds."
-    return UpstreamFailure(
-        "provider_unreachable", text, blames_target=False, status=503, headers=((b"retry-after", b"5"),)
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.errors import GatewayError
-from gateway.limits.memory import NANO
+from gateway.limits.gate import NANO
 from gateway.routing.balancer import choose
 from gateway.routing.health import HealthBook
 from gateway.routing.resolver import find_route, resolve

@@ -22,11 +22,12 @@ from gateway.steps.base import run_steps
 from gateway.streaming.reply import ClientGone, Reply
 from gateway.telemetry.hooks import Telemetry
 from gateway.usage import meter
-from gateway.usage.spool import Entry, Spool
+from gateway.usage.segment import Segment
+from gateway.usage.spool import Spool
 
 log = logging.getLogger("gateway.pipeline")
 
-_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
+_REQUEST_ID = re.compile(rb"[\w.:/+=@~-]{1,128}", re.ASCII).fullmatch
 _JSON = b"content-type: application/json\r\n"
 
 
@@ -35,7 +36,8 @@ class Admission:
     """What an admitted request holds until it is settled."""
 
     reservation: Reservation
-    entry: Entry
+    segment: Segment
+    """Where the usage record was opened."""
 
 
 @dataclass(slots=True)
@@ -67,10 +69,10 @@ class Pipeline:
         try:
             document = await run_steps(ctx)
             reply = await self.dispatcher.dispatch(ctx, exchange, document)  # attempts and fallback, to first content
-            ctx.first_content, ctx.status = time.monotonic(), reply.status
+            ctx.first_content, ctx.status = reply.content_at, reply.status
             if not reply.whole:
                 reply.commit(_lines(ctx, admission))  # from here on nothing is retried
-                await reply.finished  # relay
+                await reply.finished()  # relay
             ctx.end, ctx.error = _verdict(ctx, reply)
         except ClientGone:
             ctx.end = "client_gone"
@@ -96,27 +98,30 @@ class Pipeline:
 
     def _admit(self, ctx: Context) -> Admission:
         """Reserve quota in all scopes, then open the usage record: both, or neither."""
-        call, scopes = ctx.call, ctx.key.scopes + ctx.route.scopes
-        guess = Usage(input=call.prompt_estimate, output=call.output_estimate)
-        cost = ctx.route.tiers[0][0].prices.cost(guess) if any(s.budgets for s in scopes) else 0
-        reservation = self.limiter.reserve(scopes, guess.total, cost)
+        key, call, route = ctx.key, ctx.call, ctx.route
+        cost = 0
+        if key.has_budget:
+            cost = route.tiers[0][0].prices.cost(Usage(input=call.prompt_estimate, output=call.output_estimate))
+        reservation = self.limiter.reserve(key, route, call.prompt_estimate + call.output_estimate, cost)
         try:
-            entry = self.spool.open(meter.opening(ctx))
+            ctx.facts = meter.facts(ctx)
+            segment = self.spool.open(meter.opening(ctx))
         except BaseException:
             reservation.settle(0, 0)
             raise
-        self.telemetry.admitted()
-        return Admission(reservation, entry)
+        self.telemetry.in_flight += 1
+        return Admission(reservation, segment)
 
     def _settle(self, ctx: Context, admission: Admission) -> None:
+        ended = time.monotonic()
         usage, source, cost = meter.settlement(ctx)
-        event = meter.closing(ctx, usage, source, cost)
+        event = meter.closing(ctx, usage, source, cost, ended)
         try:
-            self.spool.settle(admission.entry, event)
+            self.spool.settle(admission.segment, event)
         except OSError as exc:
             log.critical("usage.not_recorded", extra={"data": {"error": str(exc), "usage_event": event.decode()}})
         admission.reservation.settle(usage.total, cost)
-        self.telemetry.settled(ctx, usage, source, cost)
+        self.telemetry.settled(ctx, usage, source, cost, ended)
 
     def _finish(
         self, ctx: Context, exchange: Exchange, admission: Admission, reply: Reply | None, failure: GatewayError | None
@@ -128,7 +133,7 @@ class Pipeline:
             if failure is not None:
                 exchange.respond(failure.status, _lines(ctx, admission) + _error_lines(failure), failure.body)
             elif reply is not None and reply.whole:
-                exchange.respond(reply.status, _lines(ctx, admission) + reply.passed_lines(), reply.body)
+                exchange.respond(reply.status, _lines(ctx, admission) + reply.passed_lines, reply.body)
         elif ctx.call.stream and reply.is_event_stream:
             told = reply.failure_told or ctx.end != "upstream_error_partial"
             error = b"" if told or reply.failure is None else reply.failure.event
@@ -167,21 +172,15 @@ def _verdict(ctx: Context, reply: Reply) -> tuple[End, str]:
 
 def _lines(ctx: Context, admission: Admission) -> bytes:
     """The header lines that say what happened."""
-    waited = (ctx.first_content or time.monotonic()) - ctx.started
-    target = ctx.target
-    lines = (
-        b"x-request-id: %b\r\n%bx-tunegate-target: %b\r\nx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n"
-        % (
-            ctx.request_id.encode(),
-            ctx.route.head,
-            target.id.encode("ascii", "backslashreplace") if target else b"-",
-            len(ctx.attempts),
-            max(0, int((waited - ctx.upstream_seconds) * 1e6)),
-        )
+    overhead = time.monotonic() - ctx.started - ctx.upstream_seconds
+    return b"x-request-id: %b\r\n%b%bx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n%b" % (
+        ctx.request_id.encode(),
+        ctx.route.head,
+        ctx.target.head if ctx.target else b"",
+        len(ctx.attempts),
+        max(0.0, overhead * 1e6),
+        admission.reservation.header_lines(),
     )
-    for name, value in admission.reservation.headers:
-        lines += name + b": " + value + b"\r\n"
-    return lines
 
 
 def _error_lines(error: GatewayError) -> bytes:

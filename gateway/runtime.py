@@ -96,7 +96,7 @@ class Scope:
         return bool(self.budgets) or (self.rpm, self.tpm, self.concurrency) != (None, None, None)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, frozen=True, eq=False)
 class KeyRecord:
     """An API key as authentication sees it."""
 
@@ -110,13 +110,22 @@ class KeyRecord:
     networks: tuple[IPv4Network | IPv6Network, ...]
     scopes: tuple[Scope, ...]
     """Limited scopes of the key and its team, in this order."""
+    has_budget: bool
+    """Whether any of them has one."""
+    facts: bytes
+    """Its members of a usage event, encoded: `"key":…,"team":…`."""
+
+    @property
+    def unconditional(self) -> bool:
+        """Enabled, never expiring, from any address."""
+        return self.enabled and self.expires_at is None and not self.networks
 
     def may_use(self, route: str) -> bool:
         """Whether the key's grants cover a route name (see `wire.Key.models`)."""
         return route in self.models or route.startswith(self.model_prefixes)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, frozen=True, eq=False)
 class Endpoint:
     """An upstream account, with the parts of its requests that never change made ready."""
 
@@ -135,7 +144,7 @@ class Endpoint:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, frozen=True, eq=False)
 class Target:
     """One place that can answer a route."""
 
@@ -148,9 +157,11 @@ class Target:
     priority: int
     prices: Prices
     timeouts: wire.Timeouts
+    head: bytes
+    """The `x-tunegate-target` header line."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, frozen=True, eq=False)
 class Route:
     """A public model name."""
 
@@ -169,9 +180,11 @@ class Route:
     scopes: tuple[Scope, ...]
     head: bytes
     """The `x-tunegate-route` header line."""
+    facts: bytes
+    """Its member of a usage event, encoded: `"route":…`."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, frozen=True, eq=False)
 class Runtime:
     """One version of everything the request path needs to know."""
 

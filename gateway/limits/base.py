@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.errors import Header
-from gateway.runtime import Scope
+from gateway.runtime import KeyRecord, Route, Runtime
 
 
 class Reservation(Protocol):
     """Quota that one request holds until it is settled."""
 
-    headers: tuple[Header, ...]
-    """OpenAI's x-ratelimit-* headers for the tightest rate that applies."""
+    def header_lines(self) -> bytes:
+        """OpenAI's x-ratelimit-* header lines for the tightest rates that apply; empty if none does."""
+        ...
 
     def settle(self, tokens: int, cost: int) -> None:
         """Replace the estimates by what was used: tokens, and nano-units of money. Exactly once; never awaits."""
@@ -20,9 +20,13 @@ class Reservation(Protocol):
 
 
 class Limiter(Protocol):
-    """Counts requests, tokens, concurrency and money for every scope of a request."""
+    """Counts requests, tokens, concurrency and money for a request's key, its team and its route."""
 
-    def reserve(self, scopes: tuple[Scope, ...], tokens: int, cost: int) -> Reservation:
+    def apply(self, runtime: Runtime) -> None:
+        """Take over the limits of a new configuration; what was counted so far stays."""
+        ...
+
+    def reserve(self, key: KeyRecord, route: Route, tokens: int, cost: int) -> Reservation:
         """Take quota from all scopes, or from none and raise GatewayError(policy_rate | policy_tokens |
         policy_concurrency | policy_budget) that says which limit, its size, what is left and when to come back.
         """

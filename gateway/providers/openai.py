@@ -31,14 +31,13 @@ class OpenAI:
 
     def usage(self, raw: dict[str, Any]) -> Usage | None:
         """Split prompt into cached and not, completion into reasoning and not; details may be absent or null."""
-        prompt, completion = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
+        prompt = count(raw.get("prompt_tokens"))
         if prompt is None:
             return None
-        completion = completion or 0
+        completion = count(raw.get("completion_tokens")) or 0
         details, spent = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
-        cached = min(self.cached(raw, details if isinstance(details, dict) else {}), prompt)
-        reasoning = count(spent.get("reasoning_tokens")) if isinstance(spent, dict) else 0
-        reasoning = min(reasoning or 0, completion)
+        cached = min(self.cached(raw, details if type(details) is dict else {}), prompt)
+        reasoning = min(count(spent.get("reasoning_tokens")) or 0, completion) if type(spent) is dict else 0
         return Usage(prompt - cached, cached, 0, completion - reasoning, reasoning)
 
     def cached(self, raw: dict[str, Any], details: dict[str, Any]) -> int:
@@ -82,7 +81,7 @@ class OpenAI:
 
 def count(value: Any) -> int | None:
     """A token count, or None where the vendor sent none (zero is a count)."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if type(value) is int and value >= 0 else None
 
 
 def event_data(event: bytes) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 
 from gateway.routing.health import STALE, HealthBook
@@ -19,7 +19,7 @@ Random = Callable[[], float]
 def choose(
     route: Route,
     health: HealthBook,
-    tried: set[str],
+    tried: Collection[str],
     now: float,
     sticky: str = "",
     roll: Random = random.random,
@@ -31,10 +31,10 @@ def choose(
     for tier in route.tiers:
         if len(tier) == 1 and not tried:
             only = tier[0]
-            if only.weight and health.of(only.id).available(now):
+            if only.weight and health[only.id].available(now):
                 return only
             continue
-        candidates = [t for t in tier if t.weight and t.id not in tried and health.of(t.id).available(now)]
+        candidates = [t for t in tier if t.weight and t.id not in tried and health[t.id].available(now)]
         if candidates:
             return _pick(route.strategy, candidates, health, now, sticky, roll)
     return None
@@ -46,9 +46,9 @@ def _pick(
     if len(candidates) == 1:
         return candidates[0]
     if strategy == "least_busy":
-        return min(candidates, key=lambda t: (health.of(t.id).in_flight / t.weight, roll()))
+        return min(candidates, key=lambda t: (health[t.id].in_flight / t.weight, roll()))
     if strategy == "least_latency":
-        return min(candidates, key=lambda t: (_latency(t, health, now), health.of(t.id).in_flight, roll()))
+        return min(candidates, key=lambda t: (_latency(t, health, now), health[t.id].in_flight, roll()))
     if strategy == "sticky" and sticky:
         return max(candidates, key=lambda t: _rendezvous(t, sticky))
     return _weighted(candidates, roll())
@@ -65,7 +65,7 @@ def _weighted(candidates: Sequence[Target], roll: float) -> Target:
 
 def _latency(target: Target, health: HealthBook, now: float) -> float:
     """Unknown or stale counts as fastest, so that every target gets measured."""
-    state = health.of(target.id)
+    state = health[target.id]
     return state.latency if state.latency is not None and now - state.sampled_at < STALE else 0.0
 
 

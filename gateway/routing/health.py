@@ -5,7 +5,7 @@ Kept by target id, outside the snapshot, so that a configuration change forgets 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.contract.snapshot import Breaker
 
@@ -77,24 +77,15 @@ class TargetHealth:
         return "open" if now < self.open_until else "half_open"
 
 
-@dataclass(slots=True)
-class HealthBook:
-    """All targets' health, by target id."""
+class HealthBook(dict[str, TargetHealth]):
+    """All targets' health, by target id; made on first use."""
 
-    _targets: dict[str, TargetHealth] = field(default_factory=dict)
-
-    def of(self, target_id: str) -> TargetHealth:
-        """The target's health, made on first use."""
-        found = self._targets.get(target_id)
-        if found is None:
-            found = self._targets[target_id] = TargetHealth()
-        return found
+    def __missing__(self, target_id: str) -> TargetHealth:
+        """A target that nobody asked yet."""
+        health = self[target_id] = TargetHealth()
+        return health
 
     def keep(self, target_ids: set[str]) -> None:
         """Forget targets that no snapshot names any more and no request uses."""
-        for target_id in [t for t, h in self._targets.items() if t not in target_ids and not h.in_flight]:
-            del self._targets[target_id]
-
-    def items(self) -> list[tuple[str, TargetHealth]]:
-        """All (target id, health) pairs."""
-        return list(self._targets.items())
+        for target_id in [t for t, health in self.items() if t not in target_ids and not health.in_flight]:
+            del self[target_id]

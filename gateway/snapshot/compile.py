@@ -15,6 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+import orjson
+
 from gateway.contract import snapshot as wire
 from gateway.errors import ConfigError, Place
 from gateway.providers.registry import PROVIDERS
@@ -110,7 +112,8 @@ def _endpoint(spec: wire.Endpoint, api_key: str | None) -> Endpoint:
     url = urlsplit(spec.base_url or "http://dummy.invalid")
     tls = url.scheme == "https"
     host, port = url.hostname or "", url.port or (443 if tls else 80)
-    constant = [(b"host", url.netloc.rpartition("@")[2].encode()), *provider.headers(api_key)]
+    constant = [(b"host", url.netloc.rpartition("@")[2].encode()), (b"content-type", b"application/json")]
+    constant += provider.headers(api_key)
     constant += [(name.lower().encode(), value.encode()) for name, value in spec.headers.items()]
     lines = b"".join(name + b": " + value + b"\r\n" for name, value in constant)
     prefix = url.path.rstrip("/").encode()
@@ -190,7 +193,8 @@ def _routes(snapshot: wire.Snapshot, endpoints: dict[str, Endpoint], problems: P
                 retry=spec.retry,
                 breaker=spec.breaker,
                 scopes=(scope,) if scope.limited else (),
-                head=b"x-tunegate-route: " + spec.name.encode("ascii", "backslashreplace") + b"\r\n",
+                head=b"x-tunegate-route: " + _visible(spec.name) + b"\r\n",
+                facts=b'"route":' + orjson.dumps(spec.name),
             )
         )
     return routes
@@ -205,7 +209,13 @@ def _target(route: wire.Route, target: wire.Target, endpoint: Endpoint) -> Targe
         priority=target.priority,
         prices=_prices(target.price or route.price),
         timeouts=route.timeouts or endpoint.spec.timeouts,
+        head=b"x-tunegate-target: " + _visible(f"{endpoint.name}/{target.model or route.name}") + b"\r\n",
     )
+
+
+def _visible(name: str) -> bytes:
+    """A name as a header value."""
+    return name.encode("ascii", "backslashreplace")
 
 
 def _index(routes: list[Route], problems: Problems) -> dict[str, Route]:
@@ -264,6 +274,8 @@ def _keys(snapshot: wire.Snapshot, problems: Problems) -> dict[bytes, KeyRecord]
             model_prefixes=tuple(m[:-1] for m in spec.models if m.endswith("*")),
             networks=tuple(ip_network(c, strict=False) for c in spec.cidrs),
             scopes=tuple(s for s in scopes if s.limited),
+            has_budget=any(s.budgets for s in scopes),
+            facts=b'"key":' + orjson.dumps(spec.name) + b',"team":' + orjson.dumps(spec.team),
         )
     return keys
 

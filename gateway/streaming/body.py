@@ -29,17 +29,14 @@ class BodyRelay:
         self._size = 0
         self._tail = b""
         self._streaming = False
-        self.complete = False
         self.body = b""
-        """The whole body, once complete and never begun."""
+        """The whole body of a reply that is `whole`."""
 
     def release(self) -> tuple[bytes, int | None]:
         """(bytes held back so far, length of the whole body if the upstream stated it)."""
         held, self._held = b"".join(self._held), []
         self._streaming = True
-        if self.complete:
-            self._reply.done()
-            return held, len(held)
+        self._tail = held[-TAIL_BYTES:]
         stated = next((v for n, v in self._reply.headers if n == b"content-length"), None)
         encoded = any(n == b"content-encoding" for n, _ in self._reply.headers)
         return held, int(stated) if stated is not None and not encoded else None
@@ -57,15 +54,13 @@ class BodyRelay:
             return
         self._held.append(data)
         if self._size > HOLD_BYTES:
-            self._tail = b"".join(self._held)[-TAIL_BYTES:]
             self._reply.ready()
 
     def on_end(self) -> None:
         """Check that it is what it should be, and read its usage."""
         reply = self._reply
-        self.complete = True
         if self._streaming or reply.first.done():
-            self._meter(self._tail)
+            self._meter(self._tail if self._streaming else b"".join(self._held)[-TAIL_BYTES:])
             reply.done()
             return
         self.body = body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
@@ -75,6 +70,8 @@ class BodyRelay:
             reply.fail(problem)
             return
         self._meter(body)
+        reply.whole = True
+        reply.done()
         reply.ready()
 
     def on_failure(self, failure: UpstreamFailure) -> None:

@@ -56,7 +56,7 @@ class EventRelay:
     def on_data(self, data: bytes) -> None:
         """Frame, inspect where needed, hold or pass on."""
         reply = self._reply
-        if reply.finished.done():
+        if reply.over:
             return
         try:
             block = self._framer.feed(data)

@@ -2,7 +2,7 @@
 
 `first` resolves at the commit point: the whole body of an ordinary reply (up to HOLD_BYTES), the first content of a
 stream. Until then a failure is an exception that another attempt may follow; after it, nothing is retried.
-`finished` resolves when there is nothing more to relay but `last`, the bytes that go out once the request is settled.
+`finished()` resolves when there is nothing more to relay but `last`, the bytes that go out once the request is settled.
 """
 
 from __future__ import annotations
@@ -34,19 +34,30 @@ class ClientGone(Exception):
 class Reply:
     """See the module. It is the sink of its upstream call until the head tells which relay takes over."""
 
+    __slots__ = (
+        "_finished", "_health", "_probe", "call", "client_left", "committed", "content_at", "ctx", "exchange",
+        "failure", "failure_told", "first", "headers", "last", "loop", "over", "passed_lines", "provider", "relay",
+        "status", "target", "whole",
+    )  # fmt: skip
+
     def __init__(
-        self, ctx: Context, exchange: Exchange, target: Target, health: TargetHealth, loop: asyncio.AbstractEventLoop
+        self,
+        ctx: Context,
+        exchange: Exchange,
+        target: Target,
+        health: TargetHealth,
+        now: float,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.ctx = ctx
         self.exchange = exchange
         self.target = target
         self._health = health
-        self._probe = health.begin(time.monotonic())
+        self._probe = health.begin(now)
         self.provider = target.endpoint.provider
         self.loop = loop
         self.call: UpstreamCall | None = None
         self.first: asyncio.Future[None] = loop.create_future()
-        self.finished: asyncio.Future[None] = loop.create_future()
         self.relay: EventRelay | BodyRelay | None = None
         self.status = 0
         self.headers: list[Header] = []
@@ -60,13 +71,15 @@ class Reply:
         self.failure_told = False
         """The upstream's own error event has reached the client."""
         self.client_left = False
+        self.whole = False
+        """The body is complete and was never begun: it goes out in one piece."""
+        self.passed_lines = b""
+        """The upstream's header lines that reach the client."""
+        self.over = False
+        """Nothing more will be relayed."""
+        self._finished: asyncio.Future[None] | None = None
 
     # --- the pipeline's side
-
-    @property
-    def whole(self) -> bool:
-        """The body is complete and was never begun: it goes out in one piece."""
-        return not self.committed and isinstance(self.relay, BodyRelay) and self.relay.complete
 
     @property
     def body(self) -> bytes:
@@ -93,13 +106,16 @@ class Reply:
         self.exchange.on_pause, self.exchange.on_resume = self._pause, self._resume
         assert self.relay is not None
         held, length = self.relay.release()
-        self.exchange.begin(self.status, lines + self.passed_lines(), held, length)
+        self.exchange.begin(self.status, lines + self.passed_lines, held, length)
         if self.exchange.paused:
             self._pause()
 
-    def passed_lines(self) -> bytes:
-        """The upstream's header lines that reach the client."""
-        return b"".join(name + b": " + value + b"\r\n" for name, value in self.headers if name in PASSED_ON)
+    def finished(self) -> asyncio.Future[None]:
+        """Resolves when nothing more will be relayed."""
+        self._finished = self.loop.create_future()
+        if self.over:
+            self._finished.set_result(None)
+        return self._finished
 
     def gone(self) -> None:
         """The client left: stop the upstream, or let it run to its usage where the endpoint says `drain`."""
@@ -107,7 +123,7 @@ class Reply:
         if not self.first.done():
             self.stop()
             self.first.set_exception(ClientGone())
-        elif not self.finished.done():
+        elif not self.over:
             spec = self.target.endpoint.spec
             if spec.on_client_gone == "drain" and self.call is not None and not self.call.done:
                 self.call.resume()
@@ -120,11 +136,11 @@ class Reply:
         """The reply is over for this request, however it ended; call it exactly once."""
         exchange = self.exchange
         exchange.on_gone = exchange.on_pause = exchange.on_resume = None
-        if not self.finished.done() and not self.whole:
+        if not self.over:
+            self.over = True
             self.stop()
         if not self.first.done():
             self.first.cancel()
-        self.finished.cancel()
         self._health.done(self._probe)
 
     def stop(self) -> None:
@@ -133,7 +149,7 @@ class Reply:
             self.call.abort()
 
     def _end_drain(self) -> None:
-        if not self.finished.done():
+        if not self.over:
             self.stop()
             self.done()
 
@@ -157,10 +173,12 @@ class Reply:
 
     def done(self) -> None:
         """Nothing more will be relayed."""
-        if not self.finished.done():
-            if self.relay is not None:
+        if not self.over:
+            self.over = True
+            if self.ctx.usage is None and self.relay is not None:
                 self.ctx.relayed_tokens = self.relay.estimate()
-            self.finished.set_result(None)
+            if self._finished is not None and not self._finished.done():
+                self._finished.set_result(None)
 
     def fail(self, failure: UpstreamFailure) -> None:
         """The upstream failed: an exception before the commit point, the end of the relay after it."""
@@ -168,7 +186,7 @@ class Reply:
         if not self.first.done():
             failure.upstream_status = failure.upstream_status or self.status
             self.first.set_exception(failure)
-        elif not self.finished.done():
+        elif not self.over:
             self.failure = failure
             self.done()
 
@@ -184,6 +202,8 @@ class Reply:
                 content_type = value.lower()
             elif name == b"content-encoding":
                 encoding = value.strip().lower()
+            if name in PASSED_ON:
+                self.passed_lines += name + b": " + value + b"\r\n"
         sink: Sink
         if status != 200:
             sink = ErrorBody(self)

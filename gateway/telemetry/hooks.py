@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from gateway.context import Context
 from gateway.errors import GatewayError
@@ -23,16 +22,13 @@ class Telemetry:
         self._log_all = access_log == "all"
         self.tracer = tracer
         self.in_flight = 0
+        """Admitted requests under way; the pipeline counts them in."""
         counters = metrics.counters
         self._requests, self._errors = counters["tunegate_requests"], counters["tunegate_errors"]
         self._rejected, self._attempts = counters["tunegate_rejected"], counters["tunegate_attempts"]
         self._tokens, self._cost = counters["tunegate_tokens"], counters["tunegate_cost_nano"]
         self._fallbacks, self._source = counters["tunegate_fallbacks"], counters["tunegate_usage_source"]
         self._overhead = metrics.histogram("tunegate_overhead_seconds", ())
-
-    def admitted(self) -> None:
-        """A request is under way."""
-        self.in_flight += 1
 
     def rejected(self, error: GatewayError, request_id: str = "", peer: str = "") -> None:
         """A request was refused before admission: no ledger row, but a metric and a log line."""
@@ -41,19 +37,18 @@ class Telemetry:
             data = {"request_id": request_id, "peer": peer, "status": error.status, "error": error.code}
             log.info("request.rejected", extra={"data": data})
 
-    def settled(self, ctx: Context, usage: Usage, source: str, cost: int) -> None:
-        """A request has ended."""
+    def settled(self, ctx: Context, usage: Usage, source: str, cost: int, ended: float) -> None:
+        """A request has ended, at `ended` in monotonic seconds."""
         self.in_flight -= 1
         route = ctx.route.name
-        now = time.monotonic()
         self._requests[route, ctx.operation.name, ctx.end] += 1
         self._source[(source,)] += 1
-        self.metrics.histogram("gen_ai_server_request_duration_seconds", (route,)).observe(now - ctx.started)
+        self.metrics.histogram("gen_ai_server_request_duration_seconds", (route,)).observe(ended - ctx.started)
         for attempt in ctx.attempts:
             self._attempts[attempt.target.id, attempt.error] += 1
         if ctx.first_content is not None:
             waited = ctx.first_content - ctx.started
-            self._overhead.observe(max(0.0, waited - ctx.upstream_seconds))
+            self._overhead.observe(waited - ctx.upstream_seconds)
             if ctx.call.stream:
                 self.metrics.histogram("gen_ai_server_time_to_first_token_seconds", (route,)).observe(waited)
             if len(ctx.attempts) > 1 and ctx.target is not None:
@@ -64,7 +59,7 @@ class Telemetry:
         if ctx.error:
             self._errors[route, ctx.error] += 1
         if self._log_all or (self._log_errors and ctx.end not in ("success", "client_gone", "client_gone_partial")):
-            self._log(ctx, usage, now)
+            self._log(ctx, usage, ended)
         if self.tracer is not None:
             self.tracer.record(ctx, usage)
 
@@ -79,7 +74,7 @@ class Telemetry:
         if usage.reasoning:
             tokens[route, target, "reasoning"] += usage.reasoning
 
-    def _log(self, ctx: Context, usage: Usage, now: float) -> None:
+    def _log(self, ctx: Context, usage: Usage, ended: float) -> None:
         data = {
             "request_id": ctx.request_id,
             "key": ctx.key.name,
@@ -90,6 +85,6 @@ class Telemetry:
             "status": ctx.status,
             "error": ctx.error,
             "tokens": usage.total,
-            "ms": round((now - ctx.started) * 1000.0, 1),
+            "ms": round((ended - ctx.started) * 1000.0, 1),
         }
         log.info("request.ended", extra={"data": data})

@@ -141,7 +141,7 @@ def documentation() -> str:
     lines = [
         "# Metrics",
         "",
-        "`GET /metrics` in Prometheus' text format, from `gateway/telemetry/metrics.py` (`make fix` rewrites this page).",
+        "`GET /metrics` in Prometheus' text format, made from `gateway/telemetry/metrics.py` by `make fix`.",
         "Counters end in `_total`. Every series has the label `worker`. Labels hold names of the configuration only:",
         "a model name that no route knows never becomes a label. Beside these, `process_*` and `python_info` come from",
         "prometheus_client.",

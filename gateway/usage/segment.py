@@ -65,12 +65,12 @@ class Segment:
 
     def append(self, kind: bytes, payload: bytes) -> bool:
         """Write one record; False if it does not fit any more."""
-        body = kind + payload
+        record = _FRAME.pack(len(payload), crc32(payload, kind[0])) + kind + payload
         start = self.position
-        end = start + _FRAME.size + len(body)
+        end = start + len(record)
         if end + 4 > self.size:  # four zero bytes must remain as the end mark
             return False
-        self._map[start:end] = _FRAME.pack(len(payload), crc32(body)) + body
+        self._map[start:end] = record
         self.position = end
         return True
 
@@ -83,10 +83,10 @@ class Segment:
             end = start + OVERHEAD + length
             if not length or end > size:
                 return
-            body = view[start + _FRAME.size : end]
-            if crc32(body) != checksum:
+            payload, kind = view[start + OVERHEAD : end], view[start + _FRAME.size : start + OVERHEAD]
+            if crc32(payload, kind[0]) != checksum:
                 return
-            yield body[:1], body[1:], end
+            yield kind, payload, end
             start = end
 
     def valid(self) -> bool:

@@ -21,15 +21,6 @@ RESERVE = 1024
 """Bytes kept free per opened request, so that its settlement finds room even when the disk has none."""
 
 
-class Entry:
-    """An opened request: where it was opened."""
-
-    __slots__ = ("segment",)
-
-    def __init__(self, segment: Segment) -> None:
-        self.segment = segment
-
-
 class Spool:
     """One worker's spool directory. Not thread-safe: the event loop writes, `deliverable` is called from it too."""
 
@@ -61,7 +52,7 @@ class Spool:
         self._add_segment()
         for segment, payload in opened.values():
             event = interrupted(payload)
-            self.settle(Entry(segment), event, counted=False)
+            self.settle(segment, event, counted=False)
             self.recovered += 1
 
     def _adopt(self, segment: Segment, opened: dict[bytes, tuple[Segment, bytes]]) -> None:
@@ -85,8 +76,9 @@ class Spool:
         """Bytes of records that were not delivered yet."""
         return sum(segment.position - segment.delivered for segment in self._segments)
 
-    def open(self, payload: bytes) -> Entry:
-        """Record that a request was admitted. GatewayError(tunegate_spool_full) if its end might find no room.
+    def open(self, payload: bytes) -> Segment:
+        """Record that a request was admitted; the result goes to `settle`. GatewayError(tunegate_spool_full) if
+        its end might find no room.
 
         `payload` is the JSON of a usage event that starts with {"id":"…36 characters…".
         """
@@ -98,9 +90,9 @@ class Spool:
             raise self._full("the record is larger than a segment")
         segment.live += 1
         self.open_entries += 1
-        return Entry(segment)
+        return segment
 
-    def settle(self, entry: Entry, payload: bytes, counted: bool = True) -> None:
+    def settle(self, opened_in: Segment, payload: bytes, counted: bool = True) -> None:
         """Record how an opened request ended; `open` kept room for it.
 
         OSError only if an event far above the reserve meets a full disk: then the request stays opened in the spool
@@ -108,7 +100,7 @@ class Spool:
         """
         if not self._segments[-1].append(SETTLED, payload):
             self._add_segment().append(SETTLED, payload)  # may pass max_bytes: a fact is never dropped for a limit
-        entry.segment.live -= 1
+        opened_in.live -= 1
         if counted:
             self.open_entries -= 1
 

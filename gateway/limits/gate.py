@@ -1,0 +1,158 @@
+"""One scope's counters: a rate is a bucket that holds a minute's worth and refills steadily, a budget is a purse."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from gateway.errors import GatewayError
+from gateway.runtime import BudgetWindow, Scope
+
+NANO = 1_000_000_000
+
+
+class Purse:
+    """Money in the current window of one budget, in nano-units."""
+
+    __slots__ = ("amount", "budget", "ends", "holders", "reserved", "spent")
+
+    def __init__(self, budget: BudgetWindow, spent: int) -> None:
+        self.budget = budget
+        self.amount = budget.amount
+        self.ends = budget.bounds(time.time())[1]
+        """Unix time."""
+        self.spent = spent
+        self.reserved = 0
+        """By requests that are under way."""
+        self.holders = 0
+        """How many requests hold the reservation."""
+
+    def has_room(self, cost: int, now: float) -> bool:
+        """Whether a request of about this cost may start.
+
+        A request alone may pass on what is left, however little: its cost is an estimate. A crowd may not.
+        """
+        if now >= self.ends:
+            self.ends = self.budget.bounds(now)[1]
+            self.spent = 0
+        if self.holders:
+            return self.spent + self.reserved + cost <= self.amount
+        return self.spent < self.amount
+
+
+class Gate:
+    """The limits of one scope and what has been used of them. `share` is this worker's part of every limit."""
+
+    __slots__ = (
+        "_share", "_updated", "concurrency", "purses", "requests", "rpm", "running", "scope", "tokens", "tpm",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, share: float) -> None:
+        self._share = share
+        self._updated = time.monotonic()
+        self.running = 0
+        self.purses: list[Purse] = []
+        self.rpm = self.tpm = 0.0
+        self.configure(scope, {})
+        self.requests, self.tokens = self.rpm, self.tpm
+
+    def configure(self, scope: Scope, restored: dict[tuple[str, str, str], int]) -> None:
+        """Take over new limits. Used quota stays used: a limit that moves does not refill by itself.
+
+        `restored` has what the ledger knows of budgets that are seen for the first time, whole amounts.
+        """
+        share, old = self._share, {purse.budget.key: purse for purse in self.purses}
+        rpm = max(1.0, scope.rpm * share) if scope.rpm is not None else math.inf
+        tpm = scope.tpm * share if scope.tpm is not None else math.inf
+        if self.rpm and self.rpm != rpm:
+            self.requests = self._moved(self.requests, self.rpm, rpm)
+        if self.tpm and self.tpm != tpm:
+            self.tokens = self._moved(self.tokens, self.tpm, tpm)
+        self.scope, self.rpm, self.tpm = scope, rpm, tpm
+        self.concurrency = max(1, int(scope.concurrency * share)) if scope.concurrency is not None else math.inf
+        purses = []
+        for budget in scope.budgets:
+            purse = old.get(budget.key)
+            if purse is None:
+                spent = restored.pop((scope.kind, scope.name, budget.key), 0)
+                purse = Purse(budget, int(spent * share))
+            purse.amount = int(budget.amount * share)
+            purses.append(purse)
+        self.purses = purses
+
+    @staticmethod
+    def _moved(level: float, old: float, new: float) -> float:
+        return new if math.isinf(old) or math.isinf(new) else min(new, level + new - old)
+
+    def check(self, tokens: int, cost: int, now: float) -> None:
+        """GatewayError unless one more request of this size may start. Changes nothing but the refill."""
+        elapsed = now - self._updated
+        self._updated = now
+        level = self.requests + elapsed * self.rpm / 60.0
+        self.requests = level if level < self.rpm else self.rpm
+        level = self.tokens + elapsed * self.tpm / 60.0
+        self.tokens = level if level < self.tpm else self.tpm
+        if self.requests < 1.0:
+            raise self._refusal(
+                "policy_rate", self.scope.rpm, "requests per minute", 0, (1.0 - self.requests) / self.rpm
+            )
+        # a request larger than the whole limit passes when the bucket is full
+        if self.tokens < tokens and self.tokens < self.tpm:
+            wait = (min(tokens, self.tpm) - self.tokens) / self.tpm
+            left = max(0, int(self.tokens))
+            raise self._refusal("policy_tokens", self.scope.tpm, "tokens per minute", left, wait, tokens)
+        if self.running >= self.concurrency:
+            raise self._refusal("policy_concurrency", self.scope.concurrency, "concurrent requests", 0, 1 / 60.0)
+        if self.purses:
+            self._check_budgets(cost)
+
+    def take(self, tokens: int, cost: int) -> None:
+        """Count a request in."""
+        self.running += 1
+        self.requests -= 1.0
+        self.tokens -= tokens
+        for purse in self.purses:
+            purse.reserved += cost
+            purse.holders += 1
+
+    def give_back(self, reserved_tokens: int, tokens: int, reserved_cost: int, cost: int, purses: list[Purse]) -> None:
+        """Count a request out: what it reserved against what it used. `purses` are those it was counted in with."""
+        self.running -= 1
+        self.tokens += reserved_tokens - tokens
+        for purse in purses:
+            purse.reserved -= reserved_cost
+            purse.holders -= 1
+            purse.spent += cost
+
+    def _check_budgets(self, cost: int) -> None:
+        now = time.time()
+        for purse in self.purses:
+            if purse.has_room(cost, now):
+                continue
+            window, left = purse.budget.window, max(0, purse.amount - purse.spent)
+            wait = min(purse.ends - now, 31 * 86_400.0)
+            held = f", and requests under way hold {purse.reserved / NANO:.6f}" if purse.reserved else ""
+            resets = "It never resets." if window == "total" else f"It resets in {_duration(wait)}."
+            raise GatewayError(
+                "policy_budget",
+                f"The {window} budget of the {self.scope.kind} {self.scope.name!r} is spent: {left / NANO:.6f} of "
+                f"{purse.budget.amount / NANO:.6f} is left{held}. {resets} Ask your administrator to raise it.",
+                headers=((b"retry-after", b"%d" % max(1, round(wait))),),
+            )
+
+    def _refusal(
+        self, code: str, limit: float | None, what: str, left: int, minutes: float, needed: int | None = None
+    ) -> GatewayError:
+        wants = f" and this request needs about {needed}" if needed is not None else ""
+        seconds = max(1, math.ceil(minutes * 60.0))
+        return GatewayError(
+            code,
+            f"Rate limit reached for the {self.scope.kind} {self.scope.name!r}: {limit:g} {what}, {left} left{wants}. "
+            f"Try again in {seconds} s.",
+            headers=((b"retry-after", b"%d" % seconds),),
+        )
+
+
+def _duration(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} h" if hours >= 1 else f"{seconds:.0f} s"
