@@ -8,9 +8,11 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -197,6 +199,13 @@ def test_the_lines_that_up_prints_work_as_pasted(stack: Stack) -> None:
         (line,) = re.findall(pattern, stack.output, re.DOTALL | re.MULTILINE)
         done = subprocess.run(line, shell=True, check=True, capture_output=True, text=True, timeout=60)
         assert stack.expect["alpha"] in done.stdout
+
+
+def test_the_code_in_the_readme_works_as_written(stack: Stack) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(encoding="utf-8"), re.DOTALL)
+    code = code.replace("http://127.0.0.1:8000", stack.url).replace("var/first-key", str(stack.data / "first-key"))
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == [f"{model} → {stack.expect[model]}" for model in MODELS]
 
 
 def test_a_killed_engine_is_an_openai_error_at_once_and_comes_back_without_leftovers(stack: Stack) -> None:
