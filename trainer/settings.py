@@ -1,0 +1,117 @@
+"""Settings of the job plane: the `[[engine]]` tables of config.toml, one local model server each.
+
+Frozen and read once at start. The other tables of the file belong to the gateway and are not looked at.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class SettingsError(Exception):
+    """The configuration file cannot be used; the message says which setting and why."""
+
+
+class Engine(BaseModel):
+    """One local model server: which model it serves, where it listens, and how it is started."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    """In log lines and in the name of the engine's log file."""
+    kind: Literal["vllm"] = "vllm"
+    model: Path
+    """Folder of the base model."""
+    served_name: str = ""
+    """Model name that requests use for the base model; the engine's name if empty."""
+    adapters: dict[Name, Path] = Field(default_factory=dict)
+    """LoRA adapters by the model name that requests use for them."""
+    host: str = "127.0.0.1"
+    """An engine has no keys of its own: keep it where only the gateway can reach it."""
+    port: Annotated[int, Field(ge=1, le=65_535)]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: Annotated[int, Field(ge=16)] | None = None
+    """Tokens of prompt and answer together; the model's own limit if absent."""
+    max_num_seqs: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Requests that are generated at the same time."""
+    kv_cache_bytes: Annotated[int, Field(ge=1_048_576)] | None = None
+    """Memory for attention caches. Absent: a share of all memory, so always set it on a CPU."""
+    max_loras: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Adapter slots. Absent: one for each adapter and one more, which stays empty. Set fewer, to save memory, on a
+    GPU only: vLLM 0.32 on a CPU runs requests for the base model with the weights of the last slot when others in
+    the batch use adapters, so that with all slots filled the base answers as the last adapter."""
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16
+    """Adapters with a higher rank are refused at start."""
+    python: Path = Path(".venv-vllm/bin/python")
+    """Interpreter of the environment that has vLLM installed."""
+    env: dict[Variable, str] = Field(default_factory=dict)
+    """Environment variables for the engine, such as CUDA_VISIBLE_DEVICES."""
+    start_timeout: Annotated[float, Field(gt=0, le=7200)] = 300.0
+    """Seconds from start to ready; a slower engine is stopped and started again."""
+    log_dir: Path = Path("var/logs")
+    """The engine writes engine-NAME.log here; the run before it is kept as engine-NAME.log.1."""
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Engine:
+        if self.base_name in self.adapters:
+            raise ValueError(f"adapter {self.base_name!r} has the same name as the base model")
+        return self
+
+    @property
+    def base_name(self) -> str:
+        """Model name that requests use for the base model."""
+        return self.served_name or self.name
+
+    @property
+    def log_file(self) -> Path:
+        """Where the engine's own output goes."""
+        return self.log_dir / f"engine-{self.name}.log"
+
+
+class Settings(BaseModel):
+    """All engines of one configuration file."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    engines: tuple[Engine, ...] = Field(default=(), alias="engine")
+
+    @model_validator(mode="after")
+    def _no_clash(self) -> Settings:
+        for what, values in (
+            ("name", [engine.name for engine in self.engines]),
+            ("address", [f"{engine.host}:{engine.port}" for engine in self.engines]),
+        ):
+            for value in values:
+                if values.count(value) > 1:
+                    raise ValueError(f"two engines have the {what} {value}")
+        return self
+
+
+def load(path: Path) -> Settings:
+    """Read the `[[engine]]` tables of a configuration file; SettingsError names every mistake in them."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Settings.model_validate(tables)
+    except OSError as exc:
+        raise SettingsError(f"{path}: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path}: not valid TOML: {exc}") from exc
+    except ValidationError as exc:
+        raise SettingsError("\n".join(f"{path}: {_place(e['loc'])}{e['msg']}" for e in exc.errors())) from exc
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """`('engine', 0, 'port')` as `[[engine]] 1: port: `."""
+    if not location:
+        return ""
+    table, *rest = location
+    number, *keys = rest or [""]
+    where = f"[[{table}]] {number + 1}" if isinstance(number, int) else f"[[{table}]]"
+    return ": ".join([where, *map(str, keys), ""])
