@@ -251,6 +251,16 @@ class Connection:
             if stop is not None and len(got.body) >= stop:
                 return
 
+    def rest(self) -> bytes:
+        """The raw rest of a chunked reply, to its last chunk or the end of the connection."""
+        data, self.buffer = self.buffer, b""
+        while not data.endswith(b"0\r\n\r\n"):
+            piece = self.sock.recv(65_536)
+            if not piece:
+                break
+            data += piece
+        return data
+
     def closed_by_peer(self, within: float = 2.0) -> bool:
         """Whether the peer ends the connection soon (bytes that still come are dropped)."""
         end = time.monotonic() + within

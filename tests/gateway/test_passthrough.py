@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes import scripts, wire
 from tests.fakes.gateway import KEY, Gateway, chat_request, endpoint, new_id, route
-from tests.fakes.upstream import Send, Upstream, Wait
+from tests.fakes.upstream import Upstream, Wait
 from tests.fakes.wire import Usage
 
 PROVIDER_KEY = "provider-secret"
@@ -226,7 +226,7 @@ def test_a_stream_is_not_held_back(gateway, scripted):
         assert b"first" in part.body
         assert b"second" not in part.body
         go.set()
-        conn.buffer = b""
+        assert b"second" in conn.rest()
 
 
 def test_headers_wait_for_the_first_content(gateway, scripted):
@@ -244,6 +244,52 @@ def test_headers_wait_for_the_first_content(gateway, scripted):
         reply = conn.response()
     assert reply.complete
     assert reply.body == b"".join([*quiet, wire.word_event("now"), wire.finish_event(), wire.DONE])
+
+
+TOOL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}
+CONTENT = {
+    "text": {"content": "a"},
+    "a space": {"content": " "},
+    "reasoning": {"content": None, "reasoning_content": "hm"},
+    "reasoning, newer name": {"reasoning": "hm"},
+    "a tool call": {"role": "assistant", "content": None, "tool_calls": [TOOL]},
+    "a function call": {"function_call": {"name": "f", "arguments": ""}},
+    "a refusal": {"refusal": "I cannot"},
+    "audio": {"audio": {"id": "a1", "data": "AAAA"}},
+}
+
+
+@pytest.mark.parametrize("fields", CONTENT.values(), ids=CONTENT.keys())
+def test_every_kind_of_content_goes_out_at_once(gateway, scripted, fields):
+    go = threading.Event()
+    first = wire.event(wire.chunk("m", wire.delta(fields)))
+    name = scripted(scripts.stream([wire.role_event(), first, Wait(go), wire.finish_event(), wire.DONE]))
+    with gateway.open(f"x/{name}", new_id(), stream=True, timeout=3) as conn:
+        part = conn.response(stop=len(wire.role_event() + first))
+        assert part.body == wire.role_event() + first
+        go.set()
+        assert b"[DONE]" in conn.rest()
+
+
+@pytest.mark.parametrize("reason", ["stop", "length", "content_filter"])
+def test_an_answer_without_a_word_is_an_answer_if_it_was_finished(gateway, scripted, reason):
+    events = [wire.role_event(), wire.finish_event(reason=reason), wire.usage_event(Usage(9, 0)), wire.DONE]
+    rid = new_id()
+    name = scripted(scripts.stream(events))
+    reply = gateway.chat(f"x/{name}", rid=rid, stream=True, stream_options={"include_usage": True})
+    assert (reply.status, reply.body) == (200, b"".join(events))
+    assert gateway.row(rid)["tokens"] == Usage(9, 0).buckets()
+
+
+def test_choices_may_come_interleaved(gateway, scripted):
+    def piece(index: int, text: str) -> bytes:
+        return wire.event(
+            wire.chunk("m", [{"index": index, "delta": {"content": text}, "finish_reason": None}])
+        )
+
+    events = [piece(1, "b"), piece(0, "a"), piece(1, "d"), piece(0, "c"), wire.finish_event(), wire.DONE]
+    reply = gateway.chat(f"x/{scripted(scripts.stream(events))}", n=2, stream=True)
+    assert reply.body == b"".join(events)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -323,5 +369,3 @@ def test_header_and_first_body_bytes_come_in_one_write(gateway, scripted):
         first = conn.sock.recv(65_536)
         assert b"\r\n\r\n" in first
         assert b"data:" in first
-    script = [scripts.start_stream(), Send(b"0\r\n\r\n")]
-    assert scripts.stream_text(script).endswith(b"0\r\n\r\n")
