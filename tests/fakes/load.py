@@ -103,6 +103,8 @@ class Load:
         one.status = reply.status
         done = not one.stream or reply.body.endswith(b"data: [DONE]\n\n")
         one.whole = reply.status == 200 and reply.complete and done
+        if not reply.complete:
+            one.trouble = "cut"
         if conn.eof or not reply.complete:
             conn.close()
             return None
