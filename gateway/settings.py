@@ -16,7 +16,7 @@ Size = Annotated[int, Field(ge=1)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class GatewayTable(_Table):
@@ -29,9 +29,13 @@ class GatewayTable(_Table):
     data_dir: Path = Path("var/gateway")
     """Where the usage spool and the ledger files live."""
     currency: Annotated[str, Field(min_length=3, max_length=3, pattern="^[A-Z]{3}$")] = "USD"
+    """Of prices and budgets."""
     max_body_bytes: Size = 33_554_432
+    """A larger request body is answered 413."""
     max_header_bytes: Size = 65_536
+    """Larger request headers are answered 431."""
     max_connections: Size = 10_000
+    """Client connections per worker; one more is answered 503."""
     request_timeout: Positive = 30.0
     """Seconds a client may take to send a whole request."""
     keepalive_timeout: Positive = 75.0
@@ -39,7 +43,9 @@ class GatewayTable(_Table):
     drain_timeout: Positive = 30.0
     """Seconds that running requests get to finish when the gateway is told to stop."""
     tls_cert: Path | None = None
+    """PEM certificate chain: the listener speaks TLS."""
     tls_key: Path | None = None
+    """PEM key of `tls_cert`."""
 
     @field_validator("listen")
     @classmethod
@@ -66,6 +72,7 @@ class UsageTable(_Table):
     spool_max_bytes: Annotated[int, Field(ge=1_048_576)] = 1_073_741_824
     """New requests are refused with 503 when undelivered records would need more than this, per worker."""
     segment_bytes: Annotated[int, Field(ge=65_536)] = 8_388_608
+    """Size of one spool file."""
     flush_interval: Annotated[float, Field(gt=0, le=10)] = 0.1
     """Seconds between deliveries to the ledger (and to disk)."""
 
@@ -81,6 +88,7 @@ class TelemetryTable(_Table):
     """`[telemetry]`: logs, metrics, traces."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is logged."""
     access_log: Literal["off", "errors", "all"] = "errors"
     """Which requests get a log line. Every admitted request is in the usage ledger in any case."""
     metrics_token: str | None = None
@@ -95,9 +103,13 @@ class Settings(_Table):
     """All process settings."""
 
     gateway: GatewayTable = GatewayTable()
+    """The listener."""
     usage: UsageTable = UsageTable()
+    """The spool."""
     limits: LimitsTable = LimitsTable()
+    """Where limits are counted."""
     telemetry: TelemetryTable = TelemetryTable()
+    """Logs, metrics, traces."""
 
 
 TABLES = tuple(Settings.model_fields)

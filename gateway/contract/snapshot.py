@@ -13,13 +13,11 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from gateway.contract.version import SCHEMA_VERSION
 
-Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_\-./:@+*\u4e00-\u9fff]+$")
-]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_\-./:@+*\u4e00-\u9fff]+$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, max_digits=18, decimal_places=9)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -28,25 +26,29 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 class Wire(BaseModel):
     """Base of every wire model: frozen, and an unknown field is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
 
 
 class Timeouts(Wire):
     """Seconds for each phase of one attempt; they are separate because they guard against different faults."""
 
     connect: Seconds = 5.0
+    """Until a connection (with TLS) is up."""
     first_byte: Seconds = 300.0
     """Until the first content: a reasoning model may think for minutes."""
     idle: Seconds = 60.0
     """Between two arrivals after the first content."""
     total: Seconds = 900.0
+    """For the whole attempt."""
 
 
 class Endpoint(Wire):
     """One configured account or URL of a provider."""
 
     name: Name
+    """What targets call it."""
     provider: Name
+    """Kind of upstream API: openai, deepseek, dashscope, zhipu, vllm or dummy."""
     base_url: str = ""
     """Scheme, host and path prefix, such as https://api.example.com/v1. Not used by `dummy`."""
     api_key: str | None = None
@@ -60,16 +62,21 @@ class Endpoint(Wire):
     forward_headers: tuple[str, ...] = ()
     """Names of client request headers to hand on, beyond the provider's own list."""
     timeouts: Timeouts = Timeouts()
+    """Seconds for each phase of an attempt."""
     max_connections: Count = 512
+    """Connections to this endpoint, per worker."""
     max_queue: Annotated[int, Field(ge=0, le=1_000_000)] = 1024
     """Requests that may wait for a free connection; one more is refused with 503."""
     queue_timeout: Seconds = 10.0
+    """Seconds that a request waits for a free connection."""
     keepalive: Seconds = 30.0
     """An idle connection older than this is not used again."""
     on_client_gone: Literal["close", "drain"] = "close"
     """`drain` reads on until the usage arrives, at most `drain_seconds`."""
     drain_seconds: Seconds = 30.0
+    """Most that draining takes."""
     max_response_bytes: Count = 67_108_864
+    """A longer reply is cut off as a bad one."""
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Settings of the provider kind itself, such as the dummy's delays."""
 
@@ -97,19 +104,26 @@ class Price(Wire):
     """Price per million tokens, in the account currency. Cached and reasoning tokens fall back to the plain ones."""
 
     input: Money = Decimal(0)
+    """Prompt tokens that no cache had."""
     cached_input: Money | None = None
+    """Prompt tokens read from a cache; as `input` if absent."""
     cache_write: Money | None = None
+    """Prompt tokens written to a cache; as `input` if absent."""
     output: Money = Decimal(0)
+    """Completion tokens."""
     reasoning: Money | None = None
+    """Reasoning tokens; as `output` if absent."""
 
 
 class Target(Wire):
     """One place that can answer a route: an endpoint and the model's name there."""
 
     endpoint: Name
+    """Name of an [[endpoint]]."""
     model: str = ""
     """The upstream's name of the model. Empty: the name the client asked for (wildcard routes)."""
     weight: Annotated[int, Field(ge=0, le=1_000_000)] = 1
+    """Share of the load inside its tier; 0 takes the target out."""
     priority: Annotated[int, Field(ge=0, le=1000)] = 0
     """Tier: the lowest number is tried first; weights share the load inside a tier."""
     price: Price | None = None
@@ -120,9 +134,11 @@ class Retry(Wire):
     """How often, and how patiently, a request is tried again before its first content."""
 
     max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    """Attempts on this route, the first one included; a fallback route has its own."""
     backoff: Seconds = 0.2
     """First pause in seconds; it doubles with each attempt, with full jitter."""
     max_backoff: Seconds = 5.0
+    """Longest pause of our own."""
     max_retry_after: Seconds = 10.0
     """An upstream's Retry-After is respected up to this; a longer one moves on to the next target."""
 
@@ -135,6 +151,7 @@ class Breaker(Wire):
     cooldown: Seconds = 10.0
     """Seconds until one probe is let through; doubles with each failed probe, up to `max_cooldown`."""
     max_cooldown: Seconds = 120.0
+    """Longest rest of a target."""
 
 
 class Limits(Wire):
@@ -145,14 +162,18 @@ class Limits(Wire):
     tpm: Count | None = None
     """Tokens per minute: reserved by estimate at admission, corrected when the request settles."""
     concurrency: Count | None = None
+    """Requests at a time."""
 
 
 class Budget(Wire):
     """Money that may be spent inside a calendar window."""
 
     amount: Money
+    """In the account currency."""
     window: Literal["day", "week", "month", "total"] = "month"
+    """Calendar window in which it may be spent; weeks begin on Monday."""
     timezone: str = "UTC"
+    """Whose midnights divide the windows, such as Asia/Shanghai."""
 
     @field_validator("timezone")
     @classmethod
@@ -164,58 +185,79 @@ class Budget(Wire):
         return value
 
 
+def _distinct(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
+    if len({(b.window, b.timezone) for b in budgets}) < len(budgets):
+        raise ValueError("two budgets have the same window and time zone; keep the smaller one")
+    return budgets
+
+
+Budgets = Annotated[tuple[Budget, ...], AfterValidator(_distinct)]
+
+
 class Route(Wire):
     """A public model name, and what happens to a request that asks for it."""
 
     name: Name
     """May end in `*` (such as `openai/*`): then it matches every name with that prefix."""
     aliases: tuple[Name, ...] = ()
+    """Further names of the same route."""
     targets: tuple[Target, ...] = Field(min_length=1, alias="target")
+    """Where requests go; see below."""
     strategy: Literal["weighted", "least_latency", "least_busy", "sticky"] = "weighted"
+    """How a target of the tier is chosen: by weight, by the average time to the first content, by requests under way,
+    or always the same one for the same caller."""
     sticky_by: Literal["key", "user", "session"] = "key"
     """What keeps a caller on one target: its key, the body's `user`, or the `x-session-id` header."""
     fallback: Name | None = None
     """Route to try when every target of this one has failed."""
     system_prompt: str | None = None
+    """Put before the client's messages (chat only)."""
     price: Price = Price()
+    """Of all targets that have none of their own."""
     limits: Limits = Limits()
+    """Of all callers together."""
     retry: Retry = Retry()
+    """Attempts before the first content."""
     breaker: Breaker = Breaker()
+    """When a target is given a rest."""
     timeouts: Timeouts | None = None
     """Overrides the endpoint's time-outs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Team(Wire):
     """A group of keys that share limits and budgets."""
 
     name: Name
+    """What keys call it."""
     limits: Limits = Limits()
-    budgets: tuple[Budget, ...] = Field(default=(), alias="budget")
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    """Of all its keys together."""
+    budgets: Budgets = Field(default=(), alias="budget")
+    """Money for all its keys together."""
 
 
 class Key(Wire):
     """An API key record. The secret itself is never here: only where to read it, or its SHA-256 digest."""
 
     name: Name
+    """What usage, logs and messages call it."""
     key: str | None = None
     """`env:NAME` or `file:PATH`: where a stand-alone gateway reads the secret."""
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Hex digest of the whole key (`printf %s "$KEY" | sha256sum`)."""
     enabled: bool = True
+    """A disabled key is answered 401."""
     team: Name | None = None
+    """Name of a [[team]]."""
     models: tuple[str, ...] = ("*",)
     """Route names that the key may use; a trailing `*` matches a prefix."""
     cidrs: tuple[str, ...] = ()
     """Networks that the caller must come from. Empty: any."""
     expires_at: datetime | None = None
+    """From then on the key is answered 401."""
     limits: Limits = Limits()
-    budgets: tuple[Budget, ...] = Field(default=(), alias="budget")
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    """Of this key."""
+    budgets: Budgets = Field(default=(), alias="budget")
+    """Money that this key may spend."""
 
     @field_validator("cidrs")
     @classmethod
@@ -244,10 +286,14 @@ class Snapshot(Wire):
     """Everything a gateway needs to serve: one consistent version of the configuration."""
 
     schema_version: Literal[1] = SCHEMA_VERSION  # type: ignore[assignment]
+    """See `gateway.contract.version`."""
     version: str = ""
+    """Names this state of the configuration; usage events carry it."""
     endpoints: tuple[Endpoint, ...] = Field(default=(), alias="endpoint")
+    """Accounts and URLs."""
     routes: tuple[Route, ...] = Field(default=(), alias="route")
+    """Public model names."""
     teams: tuple[Team, ...] = Field(default=(), alias="team")
+    """Groups of keys."""
     keys: tuple[Key, ...] = Field(default=(), alias="key")
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    """API keys."""

@@ -9,7 +9,13 @@ from pydantic import BaseModel, ConfigDict
 from gateway.contract.version import SCHEMA_VERSION
 
 End = Literal[
-    "success", "upstream_error", "upstream_error_partial", "client_gone", "client_gone_partial", "stopped", "interrupted"
+    "success",
+    "upstream_error",
+    "upstream_error_partial",
+    "client_gone",
+    "client_gone_partial",
+    "stopped",
+    "interrupted",
 ]
 """How a request ended. `_partial`: content had been relayed. `stopped`: this gateway was told to stop.
 `interrupted`: the gateway process died; found in the spool afterwards and never charged."""

@@ -1,0 +1,86 @@
+"""What all inference endpoints read from a request body, and no more: the rest is the upstream's to judge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.errors import GatewayError
+
+DEFAULT_OUTPUT = 1024
+"""Tokens that are reserved for an answer whose length the caller does not bound."""
+IMAGE_TOKENS = 1000
+WALK_ABOVE = 8192
+"""Bytes of body above which texts are measured one by one, so that images do not count as text."""
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object; GatewayError(caller_bad_json) says where it breaks."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        text = "The request has no body." if not body else f"The request body is not valid JSON: {exc}."
+        raise GatewayError("caller_bad_json", text) from exc
+    if not isinstance(document, dict):
+        raise GatewayError("caller_bad_request", "The request body must be a JSON object.")
+    return document
+
+
+def model_of(document: dict[str, Any]) -> str:
+    """The model's name."""
+    model = document.get("model")
+    if not isinstance(model, str) or not model:
+        problem = "is missing" if model is None else "must be a non-empty string"
+        raise GatewayError("caller_bad_request", f"`model` {problem}; GET /v1/models lists the models.", param="model")
+    return model
+
+
+def stream_of(document: dict[str, Any]) -> tuple[bool, bool]:
+    """(the answer is streamed, the client asked for the usage chunk)."""
+    stream = document.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise GatewayError("caller_bad_request", "`stream` must be true or false.", param="stream")
+    options = document.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise GatewayError("caller_bad_request", "`stream_options` must be an object.", param="stream_options")
+    return bool(stream), bool(options and options.get("include_usage"))
+
+
+def output_estimate(document: dict[str, Any], *names: str) -> int:
+    """Tokens that the answer may have: the first of the named limits that is set, times `n`."""
+    count = document.get("n")
+    times = count if isinstance(count, int) and not isinstance(count, bool) and 0 < count <= 1000 else 1
+    for name in names:
+        limit = document.get(name)
+        if limit is None:
+            continue
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+            raise GatewayError("caller_bad_request", f"`{name}` must be a whole number, at least 0.", param=name)
+        return min(limit, 10_000_000) * times
+    return DEFAULT_OUTPUT * times
+
+
+def prompt_estimate(body: bytes, *parts: object) -> int:
+    """Tokens of a prompt: a quarter of its bytes, images at a flat rate."""
+    if len(body) <= WALK_ABOVE:
+        return max(1, len(body) // 4)
+    return max(1, sum(map(_measure, parts)))
+
+
+def _measure(root: object) -> int:
+    tokens, todo = 0, [root]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, str):
+            tokens += len(part) // 4 + 1
+        elif isinstance(part, list):
+            todo.extend(part)
+        elif isinstance(part, dict):
+            if part.keys() & {"image_url", "input_audio", "file"}:
+                tokens += IMAGE_TOKENS
+            else:
+                todo.extend(part.values())
+        elif part is not None:
+            tokens += 1
+    return tokens

@@ -1,0 +1,28 @@
+"""POST /v1/chat/completions"""
+
+from __future__ import annotations
+
+from gateway.api.body import model_of, output_estimate, parse_object, prompt_estimate, stream_of
+from gateway.context import Call, Operation
+from gateway.errors import GatewayError
+
+
+def parse(body: bytes) -> Call:
+    """See `gateway.context.Operation.parse`."""
+    document = parse_object(body)
+    model = model_of(document)
+    messages = document.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise GatewayError("caller_bad_request", "`messages` must be a non-empty array.", param="messages")
+    stream, wants_usage = stream_of(document)
+    return Call(
+        model=model,
+        stream=stream,
+        wants_usage=wants_usage,
+        prompt_estimate=prompt_estimate(body, messages, document.get("tools")),
+        output_estimate=output_estimate(document, "max_completion_tokens", "max_tokens"),
+        document=document,
+    )
+
+
+CHAT = Operation("chat", b"/v1/chat/completions", parse)

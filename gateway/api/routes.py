@@ -1,0 +1,132 @@
+"""The table of all URLs, each with what it asks of the caller; a test enumerates it.
+
+The inference operations go from the listener's protocol straight to the pipeline, which authenticates. Everything
+else is a Starlette route, wrapped by `_guard` according to its access; there is no route without one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.api.chat import CHAT
+from gateway.api.completions import COMPLETIONS
+from gateway.api.embeddings import EMBEDDINGS
+from gateway.api.health import check_metrics_token, check_ready
+from gateway.api.models import get_model, list_models
+from gateway.auth import authenticate
+from gateway.context import Operation, new_id
+from gateway.errors import GatewayError
+from gateway.runtime import KeyRecord
+from gateway.snapshot.holder import Holder
+from gateway.telemetry.hooks import Telemetry
+
+OPERATIONS: dict[bytes, Operation] = {op.path: op for op in (CHAT, COMPLETIONS, EMBEDDINGS)}
+
+Access = Literal["public", "key", "metrics"]
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(slots=True)
+class Api:
+    """What the routes need."""
+
+    holder: Holder
+    telemetry: Telemetry
+    metrics_token: str | None
+    render_metrics: Callable[[], Awaitable[bytes]]
+    stopping: bool = False
+
+    async def models(self, request: Request) -> Response:
+        """GET /v1/models"""
+        return _json(list_models(self.holder.current, _key(request), int(self.holder.swapped_at)))
+
+    async def model(self, request: Request) -> Response:
+        """GET /v1/models/{id}"""
+        name = request.path_params["name"]
+        return _json(get_model(self.holder.current, _key(request), name, int(self.holder.swapped_at)))
+
+    async def healthz(self, request: Request) -> Response:
+        """The process runs."""
+        return _json({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """Requests can be served."""
+        check_ready(self.holder, self.stopping)
+        return _json({"status": "ready", "snapshot": self.holder.current.version})
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus' text format."""
+        return Response(await self.render_metrics(), media_type=CONTENT_TYPE_LATEST)
+
+    def table(self) -> list[tuple[str, Access, Handler]]:
+        """(path, access, handler) of every GET route."""
+        return [
+            ("/v1/models", "key", self.models),
+            ("/v1/models/{name:path}", "key", self.model),
+            ("/healthz", "public", self.healthz),
+            ("/readyz", "public", self.readyz),
+            ("/metrics", "metrics", self.metrics),
+        ]
+
+    def guard(self, access: Access, handler: Handler) -> Handler:
+        """The handler behind the check that its access asks for."""
+
+        async def guarded(request: Request) -> Response:
+            try:
+                authorization = request.headers.get("authorization")
+                credential = authorization.encode("latin-1") if authorization is not None else None
+                if access == "key":
+                    peer = request.client.host if request.client else ""
+                    request.state.key = authenticate(self.holder.current, credential, peer, time.time())
+                elif access == "metrics":
+                    check_metrics_token(self.metrics_token, credential)
+                return await handler(request)
+            except GatewayError as error:
+                return self.refuse(error)
+
+        return guarded
+
+    def refuse(self, error: GatewayError) -> Response:
+        """An error as a response, counted."""
+        request_id = new_id()
+        self.telemetry.rejected(error, request_id)
+        headers = {name.decode(): value.decode() for name, value in error.headers}
+        headers |= {"x-request-id": request_id, "x-tunegate-error": error.code}
+        return Response(error.body, error.status, headers, media_type="application/json")
+
+    async def http_error(self, request: Request, exc: Exception) -> Response:
+        """Unknown paths and wrong methods, in OpenAI's shape."""
+        status = exc.status_code if isinstance(exc, HTTPException) else 500
+        path = request.scope["path"][:200]
+        if status == 405 or path.encode() in OPERATIONS:
+            allow = "POST" if path.encode() in OPERATIONS else "GET, HEAD"
+            text = f"{request.method} is not allowed on {path}; use {allow}."
+            return self.refuse(GatewayError("caller_bad_method", text, headers=((b"allow", allow.encode()),)))
+        return self.refuse(GatewayError("caller_not_found", f"Unknown request URL: {request.method} {path}."))
+
+
+def build(api: Api) -> Starlette:
+    """The ASGI application for everything that is not an inference operation."""
+    routes = [Route(path, api.guard(access, handler), methods=["GET"]) for path, access, handler in api.table()]
+    return Starlette(routes=routes, exception_handlers={404: api.http_error, 405: api.http_error})
+
+
+def _key(request: Request) -> KeyRecord:
+    key = request.state.key
+    assert isinstance(key, KeyRecord)
+    return key
+
+
+def _json(document: object) -> Response:
+    return Response(orjson.dumps(document), media_type="application/json")

@@ -1,0 +1,212 @@
+"""The composition root of one worker: builds the parts, starts them in order, stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from gateway.api.routes import OPERATIONS, Api, build
+from gateway.contract import snapshot as wire
+from gateway.dispatch import Dispatcher
+from gateway.errors import ConfigError
+from gateway.limits.memory import MemoryLimiter
+from gateway.pipeline import Pipeline
+from gateway.routing.health import HealthBook
+from gateway.runtime import Runtime
+from gateway.server.protocol import Front, bind
+from gateway.settings import Settings
+from gateway.snapshot.compile import secret
+from gateway.snapshot.file import report, watch
+from gateway.snapshot.holder import Holder
+from gateway.telemetry.hooks import Telemetry
+from gateway.telemetry.metrics import Gauge, Metrics
+from gateway.telemetry.tracing import Tracer
+from gateway.upstream.client import Upstreams
+from gateway.usage.ledger import spent
+from gateway.usage.shipper import Shipper
+from gateway.usage.sink import JsonlSink
+from gateway.usage.spool import Spool
+from gateway.workers import Sibling, parent_changed
+
+log = logging.getLogger("gateway.app")
+
+BREAKER_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
+
+
+class Worker:
+    """One gateway process: number `index` of `settings.gateway.workers`."""
+
+    def __init__(self, settings: Settings, snapshot: wire.Snapshot, config: Path, index: int = 0) -> None:
+        self._settings = settings
+        self._config = config
+        usage, gateway = settings.usage, settings.gateway
+        self._ledger = gateway.data_dir / "usage"
+        slot = f"w{index}"
+        self.spool = Spool(gateway.data_dir / "spool" / slot, usage.segment_bytes, usage.spool_max_bytes)
+        self.shipper = Shipper(self.spool, JsonlSink(self._ledger, slot), usage.flush_interval)
+        self.holder = Holder()
+        self.holder.swap(snapshot)
+        self.limiter = MemoryLimiter(share=1.0 / gateway.workers)
+        self.health = HealthBook()
+        self.metrics = Metrics(str(index))
+        otlp = settings.telemetry.otlp_endpoint
+        self.tracer = Tracer(otlp, settings.telemetry.trace_sample) if otlp else None
+        self.telemetry = Telemetry(self.metrics, settings.telemetry.access_log, self.tracer)
+        self.sibling = Sibling(gateway.data_dir / "spool", index, gateway.workers)
+        token = settings.telemetry.metrics_token
+        self.api = Api(self.holder, self.telemetry, secret(token) if token else None, self._render_metrics)
+        self._registry = CollectorRegistry()
+        self._registry.register(self.metrics)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Serve until SIGTERM or SIGINT, then drain, settle and flush."""
+        gateway = self._settings.gateway
+        self.spool.start()
+        await self.shipper.flush()  # what an earlier process left behind counts before budgets are read
+        self.limiter.restored = self._restore(self.holder.current)
+        upstreams = Upstreams()
+        pipeline = Pipeline(self.holder, self.limiter, self.spool, Dispatcher(upstreams, self.health), self.telemetry)
+        front = Front(
+            operations=OPERATIONS,
+            handle=pipeline.handle,
+            on_reject=self.telemetry.rejected,
+            max_body_bytes=gateway.max_body_bytes,
+            max_header_bytes=gateway.max_header_bytes,
+            max_connections=gateway.max_connections,
+            request_timeout=gateway.request_timeout,
+            keepalive_timeout=gateway.keepalive_timeout,
+        )
+        self._observe(upstreams, front)
+        self.holder.on_swap.append(lambda runtime: self._apply(runtime, upstreams))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                build(self.api),
+                http=bind(front),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=int(gateway.keepalive_timeout) or 1,
+                timeout_graceful_shutdown=int(gateway.drain_timeout) or 1,
+                backlog=4096,
+                ssl_certfile=gateway.tls_cert,
+                ssl_keyfile=gateway.tls_key,
+            )
+        )
+        front.sweep(asyncio.get_running_loop().time())
+        await self.sibling.start(lambda: generate_latest(self._registry))
+        tasks = [
+            asyncio.create_task(self._sweep(front, server)),
+            asyncio.create_task(upstreams.run()),
+            asyncio.create_task(self.shipper.run()),
+            asyncio.create_task(self._follow_config()),
+        ]
+        gc.collect()
+        gc.freeze()
+        _announce(listener, gateway.tls_cert is not None, self.holder.current.version)
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            upstreams.close()
+            if not await self.shipper.flush():
+                log.error("usage.left_in_spool", extra={"data": {"bytes": self.spool.backlog}})
+            self.spool.close()
+            self.sibling.close()
+            if self.tracer is not None:
+                self.tracer.close()
+            log.info("gateway.stopped")
+
+    def _restore(self, runtime: Runtime) -> dict[tuple[str, str, str], int]:
+        share = 1.0 / self._settings.gateway.workers
+        return {scope: int(amount * share) for scope, amount in spent(self._ledger, runtime, time.time()).items()}
+
+    def _apply(self, runtime: Runtime, upstreams: Upstreams) -> None:
+        upstreams.apply(runtime)
+        routes = {*runtime.routes.values(), *runtime.wildcards}
+        self.health.keep({target.id for route in routes for tier in route.tiers for target in tier})
+
+    async def _follow_config(self) -> None:
+        async for change in watch(self._config):
+            try:
+                if isinstance(change, ConfigError):
+                    self.holder.refusals += 1
+                    raise change
+                self.holder.swap(change)
+            except ConfigError as exc:
+                data = {"problems": report(self._config, exc), "kept": self.holder.current.version}
+                log.error("snapshot.refused", extra={"data": data})
+            else:
+                log.info("snapshot.swapped", extra={"data": {"version": self.holder.current.version}})
+
+    async def _sweep(self, front: Front, server: uvicorn.Server) -> None:
+        loop, parent = asyncio.get_running_loop(), os.getppid()
+        while True:
+            await asyncio.sleep(1.0)
+            front.sweep(loop.time())
+            server.should_exit = server.should_exit or (self._settings.gateway.workers > 1 and parent_changed(parent))
+            self.api.stopping = server.should_exit
+
+    async def _render_metrics(self) -> bytes:
+        return await self.sibling.merge(generate_latest(self._registry))
+
+    def _observe(self, upstreams: Upstreams, front: Front) -> None:
+        """Where the gauges are read when they are scraped."""
+        spool, shipper, holder, health = self.spool, self.shipper, self.holder, self.health
+        now = time.monotonic
+
+        def one(read: object) -> Gauge:
+            return lambda: [((), float(read()))]  # type: ignore[operator]
+
+        self.metrics.sources.update(
+            tunegate_in_flight_requests=one(lambda: self.telemetry.in_flight),
+            tunegate_client_connections=one(lambda: len(front.connections)),
+            tunegate_target_in_flight=lambda: [((t,), h.in_flight) for t, h in health.items()],
+            tunegate_target_breaker=lambda: [((t,), BREAKER_STATES[h.state(now())]) for t, h in health.items()],
+            tunegate_target_breaker_opened=lambda: [((t,), h.opened) for t, h in health.items()],
+            tunegate_upstream_connections=lambda: [((p.endpoint.name,), p.open_connections) for p in upstreams.pools()],
+            tunegate_upstream_queue=lambda: [((p.endpoint.name,), p.queued) for p in upstreams.pools()],
+            tunegate_spool_bytes=one(lambda: spool.bytes_used),
+            tunegate_spool_backlog_bytes=one(lambda: spool.backlog),
+            tunegate_spool_refused=one(lambda: spool.refused),
+            tunegate_spool_recovered=one(lambda: spool.recovered),
+            tunegate_usage_shipped=one(lambda: shipper.shipped),
+            tunegate_usage_delivery_failing=one(lambda: shipper.failures),
+            tunegate_snapshot_age_seconds=one(lambda: time.time() - holder.swapped_at),
+            tunegate_snapshot_swaps=one(lambda: holder.swaps),
+            tunegate_snapshot_refused=one(lambda: holder.refusals),
+        )
+
+
+def run(settings: Settings, snapshot: wire.Snapshot, config: Path, listener: socket.socket, index: int = 0) -> None:
+    """Run one worker until it is told to stop."""
+    if sys.platform == "win32":
+        asyncio.run(Worker(settings, snapshot, config, index).serve(listener))
+    else:
+        import uvloop  # noqa: PLC0415  (not on Windows)
+
+        uvloop.run(Worker(settings, snapshot, config, index).serve(listener))
+
+
+def _announce(listener: socket.socket, tls: bool, version: str) -> None:
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    data = {"url": f"{'https' if tls else 'http'}://{address}", "snapshot": version}
+    log.info("gateway.listening", extra={"data": data})

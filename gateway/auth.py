@@ -1,0 +1,50 @@
+"""Who is asking: bearer token → SHA-256 digest → key record. One dictionary look-up, and nothing that can be slow.
+
+The token is hashed before anything else is done with it, so no part of a hostile value reaches a log or a query.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from ipaddress import ip_address
+
+from gateway.errors import GatewayError
+from gateway.runtime import KeyRecord, Runtime
+
+_CHALLENGE = ((b"www-authenticate", b"Bearer"),)
+
+
+def authenticate(runtime: Runtime, authorization: bytes | None, peer: str, now: float) -> KeyRecord:
+    """The record of the key in an `Authorization: Bearer …` header.
+
+    `peer` is the caller's address, `now` Unix time in seconds. Raises GatewayError(policy_key) with 401, or
+    GatewayError(policy_access) with 403 when the key is good but the caller's address is not.
+    """
+    if authorization is None:
+        raise _refused("No API key was sent. Put it in the header: Authorization: Bearer YOUR_KEY.")
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise _refused("The Authorization header must read: Bearer YOUR_KEY.")
+    key = runtime.keys.get(sha256(token.strip()).digest())
+    if key is None:
+        raise _refused("Incorrect API key provided. Ask your administrator for a key of this gateway.")
+    if not key.enabled:
+        raise _refused(f"The API key {key.name!r} is disabled. Ask your administrator to enable it.")
+    if key.expires_at is not None and now >= key.expires_at:
+        raise _refused(f"The API key {key.name!r} has expired. Ask your administrator for a new one.")
+    if key.networks and not _allowed(key, peer):
+        raise GatewayError("policy_access", f"The API key {key.name!r} may not be used from the address {peer}.")
+    return key
+
+
+def _refused(message: str) -> GatewayError:
+    return GatewayError("policy_key", message, headers=_CHALLENGE)
+
+
+def _allowed(key: KeyRecord, peer: str) -> bool:
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any((mapped or address) in network for network in key.networks)

@@ -1,0 +1,92 @@
+"""What is known about one request while it runs. Written by the pipeline's steps, read by settlement."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.contract.usage import End
+from gateway.providers.base import Usage
+from gateway.runtime import KeyRecord, Route, Runtime, Target
+
+
+@dataclass(slots=True)
+class Call:
+    """What the gateway needs to know of a request body; the body itself stays bytes."""
+
+    model: str
+    stream: bool
+    wants_usage: bool
+    """The client asked for the usage chunk of a stream itself."""
+    prompt_estimate: int
+    """Tokens."""
+    output_estimate: int
+    """Tokens: what the caller allows, or a default."""
+    document: dict[str, Any]
+
+
+@dataclass(slots=True, frozen=True)
+class Operation:
+    """One endpoint of the inference API."""
+
+    name: str
+    path: bytes
+    parse: Callable[[bytes], Call]
+    """Body -> Call; raises GatewayError(caller_*)."""
+
+
+@dataclass(slots=True)
+class AttemptRecord:
+    """One try at one target, as the usage event tells it."""
+
+    target: Target
+    started: float
+    status: int = 0
+    error: str = ""
+    ms: float = 0.0
+
+
+@dataclass(slots=True)
+class Context:
+    """One admitted request. Times are `time.monotonic()` seconds."""
+
+    operation: Operation
+    runtime: Runtime
+    key: KeyRecord
+    call: Call
+    route: Route
+    id: str
+    request_id: str
+    started: float
+    ts: float
+    """Unix time of admission."""
+    target: Target | None = None
+    """The last one tried."""
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    status: int = 0
+    """What the client was sent; 0 while nothing was."""
+    end: End = "stopped"
+    error: str = ""
+    usage: Usage | None = None
+    """As the provider stated it."""
+    relayed_tokens: int = 0
+    """Estimate of the output that was relayed."""
+    first_content: float | None = None
+    upstream_seconds: float = 0.0
+    """Time spent waiting for upstreams before the first content: not our overhead."""
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits; sorts by time."""
+    ms = time.time_ns() // 1_000_000
+    r = random.getrandbits(74)
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031  (an f-string is slower here)
+        ms >> 16,
+        ms & 0xFFFF,
+        r >> 62,
+        0x8000 | (r >> 48) & 0x3FFF,
+        r & 0xFFFF_FFFF_FFFF,
+    )

@@ -1,0 +1,189 @@
+"""The way of a request: read `Pipeline.handle` from top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from dataclasses import dataclass
+
+from gateway.auth import authenticate
+from gateway.context import Context, new_id
+from gateway.contract.usage import End
+from gateway.dispatch import Dispatcher
+from gateway.errors import GatewayError
+from gateway.limits.base import Limiter, Reservation
+from gateway.providers.base import Usage
+from gateway.routing.resolver import resolve
+from gateway.server.exchange import Exchange
+from gateway.snapshot.holder import Holder
+from gateway.steps.base import run_steps
+from gateway.streaming.reply import ClientGone, Reply
+from gateway.telemetry.hooks import Telemetry
+from gateway.usage import meter
+from gateway.usage.spool import Entry, Spool
+
+log = logging.getLogger("gateway.pipeline")
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
+_JSON = b"content-type: application/json\r\n"
+
+
+@dataclass(slots=True)
+class Admission:
+    """What an admitted request holds until it is settled."""
+
+    reservation: Reservation
+    entry: Entry
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """The parts that every request passes."""
+
+    holder: Holder
+    limiter: Limiter
+    spool: Spool
+    dispatcher: Dispatcher
+    telemetry: Telemetry
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Serve one inference request, from its arrival to its usage event."""
+        started, ts, request_id = time.monotonic(), time.time(), _request_id(exchange)
+        try:
+            runtime = self.holder.current  # pinned: this request sees no other configuration
+            key = authenticate(runtime, exchange.header(b"authorization"), exchange.peer, ts)
+            call = exchange.operation.parse(exchange.body)
+            route = resolve(runtime, key, call.model)
+            identity = new_id()
+            ctx = Context(exchange.operation, runtime, key, call, route, identity, request_id or identity, started, ts)
+            admission = self._admit(ctx)
+        except GatewayError as error:
+            self._reject(exchange, error, request_id or new_id())
+            return
+        reply: Reply | None = None
+        failure: GatewayError | None = None
+        try:
+            document = await run_steps(ctx)
+            reply = await self.dispatcher.dispatch(ctx, exchange, document)  # attempts and fallback, to first content
+            ctx.first_content, ctx.status = time.monotonic(), reply.status
+            if not reply.whole:
+                reply.commit(_lines(ctx, admission))  # from here on nothing is retried
+                await reply.finished  # relay
+            ctx.end, ctx.error = _verdict(ctx, reply)
+        except ClientGone:
+            ctx.end = "client_gone"
+        except asyncio.CancelledError:
+            ctx.end, ctx.status, ctx.error = "stopped", ctx.status or 503, "tunegate_stopping"
+            if reply is not None:
+                reply.done()
+            raise
+        except GatewayError as error:
+            failure = error
+            ctx.end, ctx.status, ctx.error = "upstream_error", error.status, error.code
+        except Exception:
+            log.exception("request.bug", extra={"data": {"request_id": ctx.request_id}})
+            failure = GatewayError(
+                "tunegate_bug", "The gateway made a mistake. Its log tells more under this request id."
+            )
+            ctx.end, ctx.status, ctx.error = "upstream_error", failure.status, failure.code
+        finally:
+            # No await below: settling cannot be cancelled, and happens exactly once on every way out. The last bytes
+            # follow it, so whoever has read a whole answer has a request that is in the ledger.
+            self._settle(ctx, admission)
+            self._finish(ctx, exchange, admission, reply, failure)
+
+    def _admit(self, ctx: Context) -> Admission:
+        """Reserve quota in all scopes, then open the usage record: both, or neither."""
+        call, scopes = ctx.call, ctx.key.scopes + ctx.route.scopes
+        guess = Usage(input=call.prompt_estimate, output=call.output_estimate)
+        cost = ctx.route.tiers[0][0].prices.cost(guess) if any(s.budgets for s in scopes) else 0
+        reservation = self.limiter.reserve(scopes, guess.total, cost)
+        try:
+            entry = self.spool.open(meter.opening(ctx))
+        except BaseException:
+            reservation.settle(0, 0)
+            raise
+        self.telemetry.admitted()
+        return Admission(reservation, entry)
+
+    def _settle(self, ctx: Context, admission: Admission) -> None:
+        usage, source, cost = meter.settlement(ctx)
+        event = meter.closing(ctx, usage, source, cost)
+        try:
+            self.spool.settle(admission.entry, event)
+        except OSError as exc:
+            log.critical("usage.not_recorded", extra={"data": {"error": str(exc), "usage_event": event.decode()}})
+        admission.reservation.settle(usage.total, cost)
+        self.telemetry.settled(ctx, usage, source, cost)
+
+    def _finish(
+        self, ctx: Context, exchange: Exchange, admission: Admission, reply: Reply | None, failure: GatewayError | None
+    ) -> None:
+        """Send what remains: the whole answer, the last events of a stream, or the error."""
+        if reply is None or not exchange.started:
+            if failure is None and ctx.end == "stopped":
+                failure = GatewayError("tunegate_stopping", "The gateway is stopping. Send the request again.")
+            if failure is not None:
+                exchange.respond(failure.status, _lines(ctx, admission) + _error_lines(failure), failure.body)
+            elif reply is not None and reply.whole:
+                exchange.respond(reply.status, _lines(ctx, admission) + reply.passed_lines(), reply.body)
+        elif ctx.call.stream and reply.is_event_stream:
+            told = reply.failure_told or ctx.end != "upstream_error_partial"
+            error = b"" if told or reply.failure is None else reply.failure.event
+            if ctx.end == "stopped":
+                error = GatewayError("tunegate_stopping", "The gateway is stopping. Send the request again.").event
+            exchange.finish(reply.last + error)
+        elif ctx.end == "success":
+            exchange.finish()
+        else:
+            exchange.abort()
+        if reply is not None:
+            reply.close()
+
+    def _reject(self, exchange: Exchange, error: GatewayError, request_id: str) -> None:
+        lines = b"x-request-id: %b\r\n" % request_id.encode()
+        exchange.respond(error.status, lines + _error_lines(error), error.body)
+        self.telemetry.rejected(error, request_id, exchange.peer)
+
+
+def _request_id(exchange: Exchange) -> str | None:
+    """The client's own x-request-id, if it is one that can be logged and sent on."""
+    value = exchange.header(b"x-request-id")
+    return value.decode("ascii") if value is not None and _REQUEST_ID(value) else None
+
+
+def _verdict(ctx: Context, reply: Reply) -> tuple[End, str]:
+    """(end, error code) of a reply that was committed to."""
+    if reply.failure is not None:
+        reply.broke(ctx.route.breaker)
+        return "upstream_error_partial", reply.failure.code
+    if reply.client_left:
+        return "client_gone_partial", ""
+    reply.succeeded()
+    return "success", ""
+
+
+def _lines(ctx: Context, admission: Admission) -> bytes:
+    """The header lines that say what happened."""
+    waited = (ctx.first_content or time.monotonic()) - ctx.started
+    target = ctx.target
+    lines = (
+        b"x-request-id: %b\r\n%bx-tunegate-target: %b\r\nx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n"
+        % (
+            ctx.request_id.encode(),
+            ctx.route.head,
+            target.id.encode("ascii", "backslashreplace") if target else b"-",
+            len(ctx.attempts),
+            max(0, int((waited - ctx.upstream_seconds) * 1e6)),
+        )
+    )
+    for name, value in admission.reservation.headers:
+        lines += name + b": " + value + b"\r\n"
+    return lines
+
+
+def _error_lines(error: GatewayError) -> bytes:
+    lines = b"%bx-tunegate-error: %b\r\n" % (_JSON, error.code.encode())
+    return lines + b"".join(name + b": " + value + b"\r\n" for name, value in error.headers)

@@ -1,0 +1,25 @@
+"""Alibaba DashScope (Qwen) in its OpenAI-compatible mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.providers.base import Usage
+from gateway.providers.openai import OpenAI, count
+
+
+class DashScope(OpenAI):
+    """Explicit caching reports its writes as `cache_creation_input_tokens`, inside the prompt tokens."""
+
+    kind = "dashscope"
+    forward_headers = frozenset({b"x-dashscope-session-cache", b"x-dashscope-datainspection"})
+
+    def usage(self, raw: dict[str, Any]) -> Usage | None:
+        """OpenAI's buckets, with the cache writes taken out of the plain input."""
+        usage = super().usage(raw)
+        details = raw.get("prompt_tokens_details")
+        written = count(details.get("cache_creation_input_tokens")) if isinstance(details, dict) else None
+        if usage is None or not written:
+            return usage
+        written = min(written, usage.input)
+        return Usage(usage.input - written, usage.cache_read, written, usage.output, usage.reasoning)

@@ -1,0 +1,19 @@
+"""DeepSeek: OpenAI's dialect, with its own name for cached prompt tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.providers.openai import OpenAI, count
+
+
+class DeepSeek(OpenAI):
+    """`prompt_cache_hit_tokens` and `prompt_cache_miss_tokens` sum to `prompt_tokens`."""
+
+    kind = "deepseek"
+    forward_headers = frozenset[bytes]()
+
+    def cached(self, raw: dict[str, Any], details: dict[str, Any]) -> int:
+        """The hit count, or OpenAI's field where it is absent."""
+        hit = count(raw.get("prompt_cache_hit_tokens"))
+        return super().cached(raw, details) if hit is None else hit

@@ -1,0 +1,114 @@
+"""OpenAI, and every upstream that speaks its dialect: bytes pass through, usage and errors are read on the side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from gateway.errors import Header
+from gateway.providers.base import EventKind, Usage
+
+_PATHS = {"chat": b"/chat/completions", "completions": b"/completions", "embeddings": b"/embeddings"}
+_TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
+
+
+class OpenAI:
+    """See `gateway.providers.base.Provider`."""
+
+    kind = "openai"
+    forward_headers = frozenset({b"openai-beta", b"openai-organization", b"openai-project", b"idempotency-key"})
+    include_usage = True
+
+    def path(self, operation: str) -> bytes:
+        """Path below the base URL."""
+        return _PATHS[operation]
+
+    def headers(self, api_key: str | None) -> tuple[Header, ...]:
+        """Bearer authentication."""
+        return ((b"authorization", b"Bearer " + api_key.encode()),) if api_key else ()
+
+    def usage(self, raw: dict[str, Any]) -> Usage | None:
+        """Split prompt into cached and not, completion into reasoning and not; details may be absent or null."""
+        prompt, completion = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
+        if prompt is None:
+            return None
+        completion = completion or 0
+        details, spent = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
+        cached = min(self.cached(raw, details if isinstance(details, dict) else {}), prompt)
+        reasoning = count(spent.get("reasoning_tokens")) if isinstance(spent, dict) else 0
+        reasoning = min(reasoning or 0, completion)
+        return Usage(prompt - cached, cached, 0, completion - reasoning, reasoning)
+
+    def cached(self, raw: dict[str, Any], details: dict[str, Any]) -> int:
+        """Prompt tokens that were read from a cache."""
+        return count(details.get("cached_tokens")) or 0
+
+    def event_kind(self, event: bytes) -> int:
+        """Content is anything that a delta says beyond its role, and any finish reason."""
+        data = event_data(event)
+        if not data:
+            return EventKind.PREAMBLE
+        if data == b"[DONE]":
+            return EventKind.DONE
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return EventKind.ERROR
+        if not isinstance(chunk, dict) or chunk.get("error"):
+            return EventKind.ERROR
+        return EventKind.CONTENT if any(map(_says_something, _choices(chunk))) else EventKind.PREAMBLE
+
+    def content_bytes(self, event: bytes) -> int:
+        """Length of the text in all deltas of one event."""
+        try:
+            chunk = orjson.loads(event_data(event))
+        except orjson.JSONDecodeError:
+            return 0
+        return sum(map(_text_bytes, _choices(chunk))) if isinstance(chunk, dict) else 0
+
+    def error_message(self, body: bytes) -> str | None:
+        """`error.message`, or `error` itself where a vendor makes it a string."""
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        error = document.get("error") if isinstance(document, dict) else None
+        if isinstance(error, dict):
+            error = error.get("message")
+        return error if isinstance(error, str) else None
+
+
+def count(value: Any) -> int | None:
+    """A token count, or None where the vendor sent none (zero is a count)."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def event_data(event: bytes) -> bytes:
+    """The joined `data:` lines of one server-sent event, whatever its line ends."""
+    if event.startswith(b"data: ") and event.find(b"\n", 0, -2) < 0:
+        return event[6:].strip()
+    lines = (line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:"))
+    return b"\n".join(lines).strip()
+
+
+def _choices(chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    choices = chunk.get("choices")
+    return (c for c in choices if isinstance(c, dict)) if isinstance(choices, list) else iter(())
+
+
+def _says_something(choice: dict[str, Any]) -> bool:
+    if choice.get("finish_reason") or choice.get("text"):
+        return True
+    delta = choice.get("delta")
+    return isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role")
+
+
+def _text_bytes(choice: dict[str, Any]) -> int:
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        delta = {"content": choice.get("text")}
+    size = sum(len(text.encode()) for name in _TEXT_FIELDS if isinstance(text := delta.get(name), str))
+    calls = delta.get("tool_calls")
+    return size + (len(orjson.dumps(calls)) if calls else 0)

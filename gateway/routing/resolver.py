@@ -1,0 +1,35 @@
+"""Model name → route, and whether the key may use it."""
+
+from __future__ import annotations
+
+from gateway.errors import GatewayError
+from gateway.runtime import KeyRecord, Route, Runtime
+
+
+def find_route(runtime: Runtime, model: str) -> Route | None:
+    """The route of a name, an alias, or the wildcard with the longest matching prefix."""
+    found = runtime.routes.get(model)
+    if found is None:
+        for wildcard in runtime.wildcards:
+            prefix = wildcard.prefix or ""
+            if model.startswith(prefix) and len(model) > len(prefix):
+                return wildcard
+    return found
+
+
+def resolve(runtime: Runtime, key: KeyRecord, model: str) -> Route:
+    """The route that serves a model for a key. GatewayError(caller_unknown_model | policy_access)."""
+    route = find_route(runtime, model)
+    if route is None:
+        raise GatewayError(
+            "caller_unknown_model",
+            f"The model {model[:200]!r} does not exist here. GET /v1/models lists the models that your key may use.",
+            param="model",
+        )
+    if not (key.may_use(route.name) or key.may_use(model)):
+        raise GatewayError(
+            "policy_access",
+            f"The API key {key.name!r} may not use the model {model[:200]!r}. Ask your administrator to grant it.",
+            param="model",
+        )
+    return route

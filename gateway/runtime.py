@@ -1,0 +1,185 @@
+"""The compiled configuration that the request path reads: frozen, slotted, indexed.
+
+`gateway.snapshot.compile` builds one Runtime from a wire snapshot; a request pins the current one and sees no other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from gateway.contract import snapshot as wire
+from gateway.providers.base import Provider, Usage
+
+MILLION = 1_000_000
+
+
+@dataclass(slots=True, frozen=True)
+class Prices:
+    """Nano-units of the account currency per million tokens, one for each bucket of `Usage`."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    def cost(self, usage: Usage) -> int:
+        """Nano-units for one reply; the sum is rounded once, half up."""
+        total = (
+            usage.input * self.input
+            + usage.cache_read * self.cache_read
+            + usage.cache_write * self.cache_write
+            + usage.output * self.output
+            + usage.reasoning * self.reasoning
+        )
+        return (total + MILLION // 2) // MILLION
+
+
+@dataclass(slots=True, frozen=True)
+class BudgetWindow:
+    """Money that may be spent between two calendar borders of a time zone."""
+
+    amount: int
+    """Nano-units."""
+    window: str
+    zone: ZoneInfo
+
+    @property
+    def key(self) -> str:
+        """What identifies the window when its amount changes."""
+        return f"{self.window} {self.zone.key}"
+
+    def bounds(self, now: float) -> tuple[float, float]:
+        """(start, end) of the `day`, `week` (from Monday), `month` or `total` window at `now`, in Unix seconds.
+
+        Borders are local midnights, so a day may have 23 or 25 hours.
+        """
+        if self.window == "total":
+            return 0.0, math.inf
+        local = datetime.fromtimestamp(now, self.zone)
+        start = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        if self.window == "week":
+            start -= timedelta(days=start.weekday())
+            end = start + timedelta(days=7)
+        elif self.window == "month":
+            start = start.replace(day=1)
+            end = (start + timedelta(days=32)).replace(day=1)
+        else:
+            end = start + timedelta(days=1)
+        return start.timestamp(), end.timestamp()
+
+
+@dataclass(slots=True, frozen=True)
+class Scope:
+    """Something that limits are counted for: a key, a team or a route."""
+
+    kind: str
+    name: str
+    rpm: float | None = None
+    tpm: float | None = None
+    concurrency: int | None = None
+    budgets: tuple[BudgetWindow, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Identity across snapshots, such as `key:alice`."""
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is anything to count."""
+        return bool(self.budgets) or (self.rpm, self.tpm, self.concurrency) != (None, None, None)
+
+
+@dataclass(slots=True, frozen=True)
+class KeyRecord:
+    """An API key as authentication sees it."""
+
+    name: str
+    team: str | None
+    enabled: bool
+    expires_at: float | None
+    """Unix time, seconds."""
+    models: frozenset[str]
+    model_prefixes: tuple[str, ...]
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    scopes: tuple[Scope, ...]
+    """Limited scopes of the key and its team, in this order."""
+
+    def may_use(self, route: str) -> bool:
+        """Whether the key's grants cover a route name (see `wire.Key.models`)."""
+        return route in self.models or route.startswith(self.model_prefixes)
+
+
+@dataclass(slots=True, frozen=True)
+class Endpoint:
+    """An upstream account, with the parts of its requests that never change made ready."""
+
+    name: str
+    provider: Provider
+    spec: wire.Endpoint
+    pool_key: str
+    """Equal for two snapshots exactly if connections may be shared between them."""
+    host: str
+    port: int
+    tls: bool
+    heads: dict[str, bytes]
+    """Operation -> request line and constant headers, each ending in CRLF."""
+    forward_headers: frozenset[bytes]
+    proxy: str | None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class Target:
+    """One place that can answer a route."""
+
+    id: str
+    """`endpoint/model`: names the breaker and the latency average."""
+    endpoint: Endpoint
+    model: str
+    """Empty: the name that the client asked for, less the wildcard's prefix."""
+    weight: int
+    priority: int
+    prices: Prices
+    timeouts: wire.Timeouts
+
+
+@dataclass(slots=True, frozen=True)
+class Route:
+    """A public model name."""
+
+    name: str
+    aliases: tuple[str, ...]
+    prefix: str | None
+    """For a wildcard route, the part before `*`."""
+    tiers: tuple[tuple[Target, ...], ...]
+    """Targets by priority, the first tried first."""
+    strategy: str
+    sticky_by: str
+    fallback: str | None
+    system_prompt: str | None
+    retry: wire.Retry
+    breaker: wire.Breaker
+    scopes: tuple[Scope, ...]
+    head: bytes
+    """The `x-tunegate-route` header line."""
+
+
+@dataclass(slots=True, frozen=True)
+class Runtime:
+    """One version of everything the request path needs to know."""
+
+    version: str
+    keys: dict[bytes, KeyRecord]
+    """SHA-256 digest of the key -> record."""
+    routes: dict[str, Route]
+    """Name or alias -> route."""
+    wildcards: tuple[Route, ...]
+    """Wildcard routes, the longest prefix first."""
+    endpoints: dict[str, Endpoint]

@@ -1,0 +1,129 @@
+"""One request and its answer on a client's connection, as the pipeline sees them.
+
+Writing is synchronous: the transport buffers, and `on_pause`/`on_resume` tell whoever produces the bytes to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Protocol
+
+from gateway.context import Operation
+from gateway.errors import Header
+
+STATUS_LINES = {s.value: b"HTTP/1.1 %d %s\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
+
+
+class Connection(Protocol):
+    """What an exchange needs of the connection that it lives on."""
+
+    transport: asyncio.Transport
+
+    def exchange_done(self) -> None:
+        """The answer is complete: keep the connection for the next request, or close it."""
+        ...
+
+
+class Exchange:
+    """A complete request, and at most one answer to it: `respond`, or `begin` … `write` … `finish`."""
+
+    __slots__ = (
+        "_chunked", "_connection", "_transport", "body", "complete", "date", "gone", "headers", "http10", "keep_alive",
+        "on_gone", "on_pause", "on_resume", "operation", "paused", "peer", "started",
+    )  # fmt: skip
+
+    def __init__(
+        self, connection: Connection, operation: Operation, headers: list[Header], peer: str, http10: bool, date: bytes
+    ) -> None:
+        self._connection = connection
+        self._transport = connection.transport
+        self._chunked = False
+        self.operation = operation
+        self.headers = headers
+        """Lower-case names, in the client's order."""
+        self.body = b""
+        self.peer = peer
+        self.http10 = http10
+        self.date = date
+        """The `date` header line."""
+        self.keep_alive = not http10
+        self.started = False
+        """Response headers were sent: the status cannot change any more."""
+        self.complete = False
+        self.gone = False
+        """The client closed the connection."""
+        self.paused = False
+        """The client reads more slowly than we write."""
+        self.on_gone: Callable[[], None] | None = None
+        self.on_pause: Callable[[], None] | None = None
+        self.on_resume: Callable[[], None] | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a request header (lower-case name)."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def respond(self, status: int, lines: bytes, body: bytes) -> None:
+        """Send a whole answer in one write. `lines` are header lines, each ending in CRLF."""
+        if self.gone or self.complete:
+            return
+        head = b"%b%b%bcontent-length: %d\r\n%b\r\n" % (
+            STATUS_LINES[status] if status in STATUS_LINES else b"HTTP/1.1 %d \r\n" % status,
+            self.date,
+            lines,
+            len(body),
+            b"" if self.keep_alive else b"connection: close\r\n",
+        )
+        self.started = True
+        if len(body) < 65_536:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+        self._end()
+
+    def begin(self, status: int, lines: bytes, first: bytes, length: int | None = None) -> None:
+        """Send headers and the first bytes of the body in one write; `length` of the whole body if it is known."""
+        if self.gone or self.complete:
+            return
+        self.started = True
+        self._chunked = length is None and not self.http10
+        if self._chunked:
+            framing = b"transfer-encoding: chunked\r\n"
+            first = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
+        elif length is not None:
+            framing = b"content-length: %d\r\n" % length
+        else:
+            framing = b""
+            self.keep_alive = False
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        line = STATUS_LINES[status] if status in STATUS_LINES else b"HTTP/1.1 %d \r\n" % status
+        self._transport.write(b"%b%b%b%b%b\r\n%b" % (line, self.date, lines, framing, close, first))
+
+    def write(self, data: bytes) -> None:
+        """Send more of a begun body."""
+        if not self.gone and data:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def finish(self, last: bytes = b"") -> None:
+        """Send the last bytes of a begun body, and its end, in one write."""
+        if self.gone or self.complete:
+            return
+        if self._chunked:
+            last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
+        if last:
+            self._transport.write(last)
+        self._end()
+
+    def abort(self) -> None:
+        """Cut the connection: the only honest end of a begun body whose rest is missing."""
+        if not self.complete:
+            self.complete = True
+            self._transport.abort()
+
+    def _end(self) -> None:
+        self.complete = True
+        self._connection.exchange_done()

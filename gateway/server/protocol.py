@@ -1,0 +1,282 @@
+"""The listener's protocol: uvicorn's, with a short way in for inference requests.
+
+uvicorn keeps sockets, TLS, keep-alive, shutdown and every ordinary route (Starlette). A complete POST to one of the
+inference paths is handed to the pipeline as an `Exchange`, without ASGI's messages and events in between: that is a
+third of the CPU of a request (docs/adr/0001). What a client may cost is bounded here: header and body size, the time
+to send a request, idle time, the number of connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.context import Operation
+from gateway.errors import GatewayError
+from gateway.server.exchange import STATUS_LINES, Exchange
+
+NO_BODY = b""
+
+
+@dataclass(slots=True)
+class Front:
+    """What all connections of a listener share."""
+
+    operations: dict[bytes, Operation]
+    """Path -> operation."""
+    handle: Callable[[Exchange], Coroutine[Any, Any, None]]
+    on_reject: Callable[[GatewayError], None]
+    """Told of every request that is refused before it reaches the pipeline."""
+    max_body_bytes: int
+    max_header_bytes: int
+    max_connections: int
+    request_timeout: float
+    keepalive_timeout: float
+    connections: set[InferenceProtocol] = field(default_factory=set)
+    date: bytes = b""
+
+    def sweep(self, now: float) -> None:
+        """Close connections that are too slow or idle too long; call it once a second with the loop's time."""
+        self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
+        for connection in tuple(self.connections):
+            connection.check_time(now)
+
+
+class InferenceProtocol(HttpToolsProtocol):
+    """One client connection."""
+
+    front: Front
+    """Set by `bind`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.exchange: Exchange | None = None
+        self._reading: float | None = None
+        """Loop time at which the request that is arriving now began."""
+        self._active = self.loop.time()
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._body: list[bytes] = []
+        self._refusal: GatewayError | None = None
+        self._ignore = False
+        """Nothing more is read from this client: a refused or pipelined request."""
+
+    # --- connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count the connection; one too many is told so as soon as it asks for something."""
+        super().connection_made(transport)
+        self.front.connections.add(self)
+        if len(self.front.connections) > self.front.max_connections:
+            self._refusal = GatewayError("tunegate_overloaded", "Too many connections. Try again in a moment.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the running exchange that its client is gone."""
+        self.front.connections.discard(self)
+        exchange, self.exchange = self.exchange, None
+        super().connection_lost(exc)
+        if exchange is not None:
+            exchange.gone = True
+            if exchange.on_gone is not None:
+                exchange.on_gone()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; a client that sends while it is being answered has pipelined, which ends after this one."""
+        if self._ignore:
+            return
+        if self._in_exchange:
+            self._give_up_keep_alive()
+            return
+        super().data_received(data)
+        if self._reading is not None and not self._headers_done:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.front.max_header_bytes:
+                limit = self.front.max_header_bytes
+                self._refuse(GatewayError("caller_too_large", f"The headers exceed {limit} bytes.", status=431))
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly: stop what produces its bytes."""
+        super().pause_writing()
+        if self.exchange is not None:
+            self.exchange.paused = True
+            if self.exchange.on_pause is not None:
+                self.exchange.on_pause()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        super().resume_writing()
+        if self.exchange is not None:
+            self.exchange.paused = False
+            if self.exchange.on_resume is not None:
+                self.exchange.on_resume()
+
+    def shutdown(self) -> None:
+        """Graceful stop: close when idle, else after the running answer."""
+        if self.exchange is not None:
+            self.exchange.keep_alive = False
+        else:
+            super().shutdown()
+
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn calls on bytes that are not HTTP."""
+        self._refuse(GatewayError("caller_bad_request", msg))
+
+    def check_time(self, now: float) -> None:
+        """Close the connection if its client exceeds the time for a request, or for idling."""
+        front = self.front
+        if self._in_exchange or self._in_cycle:
+            return
+        if self._reading is not None:
+            if now - self._reading > front.request_timeout:
+                text = f"The request did not arrive within {front.request_timeout:g} s."
+                self._refuse(GatewayError("caller_slow", text))
+        elif now - self._active > front.keepalive_timeout:
+            self.transport.close()
+
+    # --- parser callbacks
+
+    def on_message_begin(self) -> None:
+        """A request begins to arrive."""
+        if self._in_exchange:
+            self._give_up_keep_alive()
+            return
+        if self._in_cycle:
+            self.cycle.keep_alive = False
+            self._ignore = True
+            return
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._reading = self.loop.time()
+        self._headers_done = False
+        self._head_bytes = self._body_bytes = 0
+
+    _headers_done = False
+
+    @property
+    def _in_exchange(self) -> bool:
+        return self.exchange is not None and self._reading is None
+
+    @property
+    def _in_cycle(self) -> bool:
+        """uvicorn is serving an ordinary request (its type says that a cycle is always there; at first it is not)."""
+        cycle: object = self.cycle
+        return cycle is not None and not self.cycle.response_complete
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request target."""
+        if not self._ignore:
+            self.url += url
+
+    def on_headers_complete(self) -> None:
+        """Decide which way the request goes: the inference pipeline, or uvicorn and Starlette."""
+        if self._ignore:
+            return
+        self._headers_done = True
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+            return
+        if self.parser.get_method() == b"POST" and not self.parser.should_upgrade():
+            url = self.url
+            operation = self.front.operations.get(url if b"?" not in url else url[: url.index(b"?")])
+            if operation is not None:
+                self._begin(operation)
+                return
+        self._hand_to_uvicorn()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the request body."""
+        if self._ignore:
+            return
+        if self.exchange is None:
+            super().on_body(body)
+            return
+        self._body.append(body)
+        self._body_bytes += len(body)
+        if self._body_bytes > self.front.max_body_bytes:
+            self._refuse(self._too_large())
+
+    def on_message_complete(self) -> None:
+        """The request is whole: start its task."""
+        if self._ignore:
+            return
+        self._reading = None
+        exchange = self.exchange
+        if exchange is None:
+            super().on_message_complete()
+            return
+        body = self._body
+        exchange.body = body[0] if len(body) == 1 else NO_BODY.join(body)
+        self._body = []
+        task = self.loop.create_task(self.front.handle(exchange))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def exchange_done(self) -> None:
+        """The answer went out."""
+        exchange, self.exchange = self.exchange, None
+        self._active = self.loop.time()
+        self.server_state.total_requests += 1
+        if exchange is not None and not exchange.keep_alive:
+            self.transport.close()
+
+    # --- details
+
+    def _begin(self, operation: Operation) -> None:
+        keep_alive = self.parser.should_keep_alive()
+        http10 = self.parser.get_http_version() == "1.0"
+        peer = self.client[0] if self.client else ""
+        self.exchange = Exchange(self, operation, self.headers, peer, http10, self.front.date)
+        self.exchange.keep_alive = keep_alive and not http10
+        length = self.exchange.header(b"content-length")
+        if length is not None and int(length) > self.front.max_body_bytes:
+            self._refuse(self._too_large())
+        elif self.expect_100_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _hand_to_uvicorn(self) -> None:
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()  # builds the ASGI scope, and resets what has been read
+        self.url, self.expect_100_continue = url, expect
+        self.headers.extend(headers)
+        try:
+            httptools.parse_url(url).path.decode("ascii")
+        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError, AttributeError):
+            self._refuse(GatewayError("caller_bad_request", "The request target is not a valid URL path."))
+            return
+        super().on_headers_complete()
+
+    def _too_large(self) -> GatewayError:
+        limit = self.front.max_body_bytes
+        return GatewayError("caller_too_large", f"The request body exceeds {limit} bytes. Send less, or in parts.")
+
+    def _give_up_keep_alive(self) -> None:
+        """Pipelined requests are not answered: the connection ends after the running answer, as HTTP allows."""
+        self._ignore = True
+        if self.exchange is not None:
+            self.exchange.keep_alive = False
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer with an error before the request is complete, and close."""
+        self._ignore = True
+        self._body = []
+        self.exchange = None
+        self.front.on_reject(error)
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in error.headers)
+        self.transport.write(
+            b"%bcontent-type: application/json\r\nx-tunegate-error: %b\r\n%bcontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b"
+            % (STATUS_LINES[error.status], error.code.encode(), lines, len(error.body), error.body)
+        )
+        self.transport.close()
+
+
+def bind(front: Front) -> type[InferenceProtocol]:
+    """The protocol class for `uvicorn.Config(http=…)`, bound to one Front."""
+    return type("BoundInferenceProtocol", (InferenceProtocol,), {"front": front})

@@ -1,0 +1,277 @@
+"""Wire snapshot -> Runtime: cross-checks every reference, resolves secrets, builds the indexes.
+
+All mistakes are collected and raised together as one ConfigError; nothing half-built ever leaves this module.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+from collections.abc import Iterable
+from decimal import Decimal
+from ipaddress import ip_network
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from gateway.contract import snapshot as wire
+from gateway.errors import ConfigError, Place
+from gateway.providers.registry import PROVIDERS
+from gateway.runtime import BudgetWindow, Endpoint, KeyRecord, Prices, Route, Runtime, Scope, Target
+
+Problems = list[tuple[Place, str]]
+OPERATIONS = ("chat", "completions", "embeddings")
+
+
+def compile_snapshot(snapshot: wire.Snapshot) -> Runtime:
+    """Build the Runtime of one snapshot, or raise ConfigError with every mistake in it.
+
+    The garbage collector rests meanwhile: with 100,000 keys its passes would stall the event loop.
+    """
+    problems: Problems = []
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        endpoints = _endpoints(snapshot, problems)
+        routes = _routes(snapshot, endpoints, problems)
+        runtime = Runtime(
+            version=snapshot.version,
+            keys=_keys(snapshot, problems),
+            routes=_index(routes, problems),
+            wildcards=tuple(sorted((r for r in routes if r.prefix is not None), key=lambda r: -len(r.prefix or ""))),
+            endpoints=endpoints,
+        )
+        _check_fallbacks(snapshot, runtime, problems)
+    finally:
+        if collecting:
+            gc.enable()
+    if problems:
+        raise ConfigError(problems)
+    return runtime
+
+
+def secret(reference: str) -> str:
+    """Resolve `env:NAME` or `file:PATH`; anything else is the secret itself. ValueError says what is missing."""
+    scheme, _, rest = reference.partition(":")
+    if scheme == "env":
+        value = os.environ.get(rest, "")
+        if not value:
+            raise ValueError(f"the environment variable {rest} is not set; set it, or use file:PATH")
+    elif scheme == "file":
+        try:
+            value = Path(rest).read_text(encoding="utf-8").strip()
+        except OSError as exc:
+            raise ValueError(f"the secret file {rest} cannot be read ({exc.strerror})") from exc
+        if not value:
+            raise ValueError(f"the secret file {rest} is empty")
+    else:
+        value = reference
+    if any(c < " " or c == "\x7f" for c in value):
+        raise ValueError("the secret has a line break or another control character in it")
+    return value
+
+
+def _duplicates(names: Iterable[str], table: str, problems: Problems) -> None:
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        if name in seen:
+            problems.append(((table, i, "name"), f"there is another [[{table}]] named {name!r}; names must differ"))
+        seen.add(name)
+
+
+def _endpoints(snapshot: wire.Snapshot, problems: Problems) -> dict[str, Endpoint]:
+    _duplicates((e.name for e in snapshot.endpoints), "endpoint", problems)
+    built: dict[str, Endpoint] = {}
+    for i, spec in enumerate(snapshot.endpoints):
+        place: Place = ("endpoint", i)
+        provider = PROVIDERS.get(spec.provider)
+        if provider is None:
+            known = ", ".join(PROVIDERS)
+            problems.append(((*place, "provider"), f"no provider is called {spec.provider!r}; there are {known}"))
+            continue
+        if not spec.base_url and provider.kind != "dummy":
+            problems.append(((*place, "base_url"), "base_url is missing, such as https://api.example.com/v1"))
+            continue
+        if spec.ca_file and not Path(spec.ca_file).is_file():
+            problems.append(((*place, "ca_file"), f"the file {spec.ca_file} does not exist"))
+            continue
+        try:
+            api_key = secret(spec.api_key) if spec.api_key else None
+        except ValueError as exc:
+            problems.append(((*place, "api_key"), str(exc)))
+            continue
+        built[spec.name] = _endpoint(spec, api_key)
+    return built
+
+
+def _endpoint(spec: wire.Endpoint, api_key: str | None) -> Endpoint:
+    provider = PROVIDERS[spec.provider]
+    url = urlsplit(spec.base_url or "http://dummy.invalid")
+    tls = url.scheme == "https"
+    host, port = url.hostname or "", url.port or (443 if tls else 80)
+    constant = [(b"host", url.netloc.rpartition("@")[2].encode()), *provider.headers(api_key)]
+    constant += [(name.lower().encode(), value.encode()) for name, value in spec.headers.items()]
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in constant)
+    prefix = url.path.rstrip("/").encode()
+    if spec.proxy and not tls:
+        prefix = f"http://{url.netloc}".encode() + prefix  # a plain proxy wants the absolute form
+    heads = {op: b"POST " + prefix + provider.path(op) + b" HTTP/1.1\r\n" + lines for op in OPERATIONS}
+    identity = f"{spec.name}\0{spec.base_url}\0{spec.ca_file}\0{spec.proxy}\0{spec.max_connections}\0{spec.max_queue}"
+    return Endpoint(
+        name=spec.name,
+        provider=provider,
+        spec=spec,
+        pool_key=hashlib.sha256(identity.encode()).hexdigest()[:16],
+        host=host,
+        port=port,
+        tls=tls,
+        heads=heads,
+        forward_headers=provider.forward_headers | {h.lower().encode() for h in spec.forward_headers},
+        proxy=spec.proxy,
+        options=dict(spec.options),
+    )
+
+
+def _nano(amount: Decimal) -> int:
+    return int((amount * 1_000_000_000).to_integral_value())
+
+
+def _prices(price: wire.Price) -> Prices:
+    def nano(own: Decimal | None, default: Decimal) -> int:
+        return _nano(default if own is None else own)
+
+    return Prices(
+        input=_nano(price.input),
+        cache_read=nano(price.cached_input, price.input),
+        cache_write=nano(price.cache_write, price.input),
+        output=_nano(price.output),
+        reasoning=nano(price.reasoning, price.output),
+    )
+
+
+def _scope(kind: str, name: str, limits: wire.Limits, budgets: tuple[wire.Budget, ...] = ()) -> Scope:
+    windows = tuple(BudgetWindow(_nano(b.amount), b.window, ZoneInfo(b.timezone)) for b in budgets)
+    return Scope(kind, name, limits.rpm, limits.tpm, limits.concurrency, windows)
+
+
+def _routes(snapshot: wire.Snapshot, endpoints: dict[str, Endpoint], problems: Problems) -> list[Route]:
+    _duplicates((r.name for r in snapshot.routes), "route", problems)
+    specs = {spec.name for spec in snapshot.endpoints}
+    routes: list[Route] = []
+    for i, spec in enumerate(snapshot.routes):
+        prefix = spec.name[:-1] if spec.name.endswith("*") else None
+        targets: list[Target] = []
+        for j, target in enumerate(spec.targets):
+            place: Place = ("route", i, "target", j)
+            endpoint = endpoints.get(target.endpoint)
+            if endpoint is None:
+                if target.endpoint not in specs:
+                    problems.append(((*place, "endpoint"), f"no [[endpoint]] is named {target.endpoint!r}"))
+                continue
+            if not target.model and prefix is None:
+                problems.append(((*place, "model"), "model is missing; only a wildcard route may leave it out"))
+                continue
+            targets.append(_target(spec, target, endpoint))
+        if not any(t.weight for t in spec.targets):
+            problems.append((("route", i, "target"), f"every target of {spec.name!r} has weight 0; none would be used"))
+        tiers = tuple(tuple(t for t in targets if t.priority == tier) for tier in sorted({t.priority for t in targets}))
+        scope = _scope("route", spec.name, spec.limits)
+        routes.append(
+            Route(
+                name=spec.name,
+                aliases=spec.aliases,
+                prefix=prefix,
+                tiers=tiers,
+                strategy=spec.strategy,
+                sticky_by=spec.sticky_by,
+                fallback=spec.fallback,
+                system_prompt=spec.system_prompt,
+                retry=spec.retry,
+                breaker=spec.breaker,
+                scopes=(scope,) if scope.limited else (),
+                head=b"x-tunegate-route: " + spec.name.encode("ascii", "backslashreplace") + b"\r\n",
+            )
+        )
+    return routes
+
+
+def _target(route: wire.Route, target: wire.Target, endpoint: Endpoint) -> Target:
+    return Target(
+        id=f"{endpoint.name}/{target.model or route.name}",
+        endpoint=endpoint,
+        model=target.model,
+        weight=target.weight,
+        priority=target.priority,
+        prices=_prices(target.price or route.price),
+        timeouts=route.timeouts or endpoint.spec.timeouts,
+    )
+
+
+def _index(routes: list[Route], problems: Problems) -> dict[str, Route]:
+    index: dict[str, Route] = {r.name: r for r in routes if r.prefix is None}
+    for i, route in enumerate(routes):
+        for j, alias in enumerate(route.aliases):
+            if alias in index:
+                text = f"{alias!r} already names the route {index[alias].name!r}"
+                problems.append((("route", i, "aliases", j), text))
+            else:
+                index[alias] = route
+    return index
+
+
+def _check_fallbacks(snapshot: wire.Snapshot, runtime: Runtime, problems: Problems) -> None:
+    fallback = {route.name: route.fallback for route in snapshot.routes}
+    for i, route in enumerate(snapshot.routes):
+        seen, name = [route.name], route.fallback
+        while name is not None:
+            if name not in fallback or name.endswith("*"):
+                if len(seen) == 1:
+                    problems.append((("route", i, "fallback"), f"no route is named {name!r} (aliases do not count)"))
+                break
+            if name in seen:
+                loop = " → ".join([*seen, name])
+                problems.append((("route", i, "fallback"), f"the fallback comes back to where it began: {loop}"))
+                break
+            seen.append(name)
+            name = fallback[name]
+
+
+def _keys(snapshot: wire.Snapshot, problems: Problems) -> dict[bytes, KeyRecord]:
+    _duplicates((k.name for k in snapshot.keys), "key", problems)
+    _duplicates((t.name for t in snapshot.teams), "team", problems)
+    teams = {t.name: _scope("team", t.name, t.limits, t.budgets) for t in snapshot.teams}
+    keys: dict[bytes, KeyRecord] = {}
+    for i, spec in enumerate(snapshot.keys):
+        if spec.team is not None and spec.team not in teams:
+            problems.append((("key", i, "team"), f"no [[team]] is named {spec.team!r}"))
+            continue
+        try:
+            digest = _digest(spec)
+        except ValueError as exc:
+            problems.append((("key", i, "key"), str(exc)))
+            continue
+        if digest in keys:
+            problems.append((("key", i), f"the same secret as the key {keys[digest].name!r}"))
+        own = _scope("key", spec.name, spec.limits, spec.budgets)
+        scopes = (own, teams[spec.team]) if spec.team is not None else (own,)
+        keys[digest] = KeyRecord(
+            name=spec.name,
+            team=spec.team,
+            enabled=spec.enabled,
+            expires_at=spec.expires_at.timestamp() if spec.expires_at else None,
+            models=frozenset(m for m in spec.models if not m.endswith("*")),
+            model_prefixes=tuple(m[:-1] for m in spec.models if m.endswith("*")),
+            networks=tuple(ip_network(c, strict=False) for c in spec.cidrs),
+            scopes=tuple(s for s in scopes if s.limited),
+        )
+    return keys
+
+
+def _digest(spec: wire.Key) -> bytes:
+    if spec.sha256 is not None:
+        return bytes.fromhex(spec.sha256)
+    value = secret(spec.key or "")
+    if len(value) < 16:
+        raise ValueError("a key needs at least 16 characters; make one with `openssl rand -base64 32`")
+    return hashlib.sha256(value.encode()).digest()

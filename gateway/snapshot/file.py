@@ -1,0 +1,130 @@
+"""The stand-alone source: config.toml, read at start and watched for changes.
+
+One file holds process settings and the snapshot; `load` returns both, or raises ConfigError with every mistake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tomllib
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from gateway.contract import snapshot as wire
+from gateway.errors import ConfigError, Place
+from gateway.settings import TABLES, Settings
+from gateway.snapshot.locate import line_of
+
+M = TypeVar("M", bound=BaseModel)
+
+OTHER_PLANES = ("engine", "control", "trainer")
+"""Tables of the same file that other planes read."""
+
+
+def load(path: Path) -> tuple[Settings, wire.Snapshot]:
+    """Read and validate a config.toml. ConfigError lists all mistakes; OSError if the file cannot be read."""
+    raw = path.read_bytes()
+    try:
+        document = tomllib.loads(raw.decode("utf-8"), parse_float=_number)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError([((), f"this is not TOML: {exc}")]) from exc
+    for table in OTHER_PLANES:
+        document.pop(table, None)
+    settings = {name: document.pop(name) for name in TABLES if name in document}
+    _override(settings)
+    document["version"] = "file:" + hashlib.sha256(raw).hexdigest()[:12]
+    problems: list[tuple[Place, str]] = []
+    parsed_settings = _validate(Settings, settings, problems)
+    snapshot = _validate(wire.Snapshot, document, problems)
+    if parsed_settings is None or snapshot is None:
+        raise ConfigError(problems)
+    if not parsed_settings.gateway.host.startswith("127.") and parsed_settings.gateway.host not in ("::1", "localhost"):
+        problems += _exposed(parsed_settings, snapshot)
+    if problems:
+        raise ConfigError(problems)
+    return parsed_settings, snapshot
+
+
+def report(path: Path, error: ConfigError) -> list[str]:
+    """One line of text a mistake, with the line of the file where it can be told."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = []
+    for place, sentence in error.problems:
+        number = line_of(text, place) if place else None
+        where = ".".join(str(part) for part in place)
+        lines.append(f"{path}:{number}: {where}: {sentence}" if number else f"{path}: {where or 'file'}: {sentence}")
+    return lines
+
+
+async def watch(path: Path, interval: float = 0.25) -> AsyncIterator[wire.Snapshot | ConfigError]:
+    """Yield a snapshot, or what is wrong with it, whenever the file's content changes.
+
+    Polls the file's identity (inode, size, time): that works on every platform and file system, and for the renames
+    by which editors and Kubernetes replace files.
+    """
+    seen = _identity(path)
+    while True:
+        await asyncio.sleep(interval)
+        identity = _identity(path)
+        if identity == seen:
+            continue
+        try:
+            _, snapshot = load(path)
+        except ConfigError as exc:
+            seen = identity
+            yield exc
+        except OSError as exc:
+            seen = identity
+            yield ConfigError([((), f"cannot be read: {exc.strerror}")])
+        else:
+            seen = identity
+            yield snapshot
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def _number(text: str) -> float | Decimal:
+    return Decimal(text)
+
+
+def _override(settings: dict[str, Any]) -> None:
+    """Apply TUNEGATE_<TABLE>_<KEY> variables; pydantic turns their text into the field's type."""
+    for table, field in Settings.model_fields.items():
+        model = field.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        for key in model.model_fields:
+            value = os.environ.get(f"TUNEGATE_{table}_{key}".upper())
+            if value is not None:
+                settings.setdefault(table, {})[key] = value
+
+
+def _validate(model: type[M], data: dict[str, Any], problems: list[tuple[Place, str]]) -> M | None:
+    try:
+        return model.model_validate(data)
+    except ValidationError as exc:
+        for error in exc.errors(include_url=False, include_input=False):
+            text = error["msg"].removeprefix("Value error, ")
+            if error["type"] == "extra_forbidden":
+                text = "this key is not known here; see config.example.toml for all keys"
+            problems.append((tuple(error["loc"]), text))
+        return None
+
+
+def _exposed(settings: Settings, snapshot: wire.Snapshot) -> list[tuple[Place, str]]:
+    if snapshot.keys:
+        return []
+    listen = settings.gateway.listen
+    return [(("gateway", "listen"), f"{listen} is not loopback, and there is no [[key]]: anyone could use the models")]

@@ -1,0 +1,32 @@
+"""What a step is: a change to the request's document before dispatch. The order is fixed here; routes say which run."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from gateway.context import Context
+from gateway.steps.prompt import SystemPrompt
+
+
+class Step(Protocol):
+    """One transform. Raises GatewayError to refuse the request."""
+
+    def wanted(self, ctx: Context) -> bool:
+        """Whether the route switches this step on for this operation."""
+        ...
+
+    async def apply(self, ctx: Context, document: dict[str, Any]) -> dict[str, Any]:
+        """The changed document (the given one is not modified)."""
+        ...
+
+
+STEPS: tuple[Step, ...] = (SystemPrompt(),)
+
+
+async def run_steps(ctx: Context) -> dict[str, Any] | None:
+    """The document after all wanted steps, or None if none ran and the client's bytes can pass as they are."""
+    document = None
+    for step in STEPS:
+        if step.wanted(ctx):
+            document = await step.apply(ctx, ctx.call.document if document is None else document)
+    return document

@@ -1,0 +1,257 @@
+"""One upstream answer on its way to the client: held back until it is worth committing to, then relayed.
+
+`first` resolves at the commit point: the whole body of an ordinary reply (up to HOLD_BYTES), the first content of a
+stream. Until then a failure is an exception that another attempt may follow; after it, nothing is retried.
+`finished` resolves when there is nothing more to relay but `last`, the bytes that go out once the request is settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+
+from gateway.context import Context
+from gateway.contract.snapshot import Breaker
+from gateway.errors import Header, UpstreamFailure
+from gateway.routing.health import TargetHealth
+from gateway.runtime import Target
+from gateway.server.exchange import Exchange
+from gateway.streaming.body import BodyRelay, ErrorBody
+from gateway.streaming.events import EventRelay
+from gateway.upstream.call import Sink, UpstreamCall
+
+PASSED_ON = frozenset(
+    {b"content-type", b"content-language", b"cache-control", b"openai-processing-ms", b"openai-version"}
+)
+"""Reply headers that reach the client. Rate limits of the company's account, cookies and the like do not."""
+
+
+class ClientGone(Exception):
+    """The client closed its connection before the commit point."""
+
+
+class Reply:
+    """See the module. It is the sink of its upstream call until the head tells which relay takes over."""
+
+    def __init__(
+        self, ctx: Context, exchange: Exchange, target: Target, health: TargetHealth, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.ctx = ctx
+        self.exchange = exchange
+        self.target = target
+        self._health = health
+        self._probe = health.begin(time.monotonic())
+        self.provider = target.endpoint.provider
+        self.loop = loop
+        self.call: UpstreamCall | None = None
+        self.first: asyncio.Future[None] = loop.create_future()
+        self.finished: asyncio.Future[None] = loop.create_future()
+        self.relay: EventRelay | BodyRelay | None = None
+        self.status = 0
+        self.headers: list[Header] = []
+        self.committed = False
+        self.last = b""
+        """What remains to be sent when the request has been settled."""
+        self.content_at = 0.0
+        """Monotonic time of the first content."""
+        self.failure: UpstreamFailure | None = None
+        """What ended the reply after the commit point."""
+        self.failure_told = False
+        """The upstream's own error event has reached the client."""
+        self.client_left = False
+
+    # --- the pipeline's side
+
+    @property
+    def whole(self) -> bool:
+        """The body is complete and was never begun: it goes out in one piece."""
+        return not self.committed and isinstance(self.relay, BodyRelay) and self.relay.complete
+
+    @property
+    def body(self) -> bytes:
+        """The body of a `whole` reply."""
+        assert isinstance(self.relay, BodyRelay)
+        return self.relay.body
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether events are relayed, so that an error can be told as one more event."""
+        return isinstance(self.relay, EventRelay)
+
+    def succeeded(self) -> None:
+        """The reply came to its end: its target is well."""
+        self._health.succeeded()
+
+    def broke(self, breaker: Breaker) -> None:
+        """The reply failed after its first content: its target is to blame."""
+        self._health.failed(time.monotonic(), breaker)
+
+    def commit(self, lines: bytes) -> None:
+        """Begin the client's answer with all that was held back; from now on bytes flow as they come."""
+        self.committed = True
+        self.exchange.on_pause, self.exchange.on_resume = self._pause, self._resume
+        assert self.relay is not None
+        held, length = self.relay.release()
+        self.exchange.begin(self.status, lines + self.passed_lines(), held, length)
+        if self.exchange.paused:
+            self._pause()
+
+    def passed_lines(self) -> bytes:
+        """The upstream's header lines that reach the client."""
+        return b"".join(name + b": " + value + b"\r\n" for name, value in self.headers if name in PASSED_ON)
+
+    def gone(self) -> None:
+        """The client left: stop the upstream, or let it run to its usage where the endpoint says `drain`."""
+        self.client_left = True
+        if not self.first.done():
+            self.stop()
+            self.first.set_exception(ClientGone())
+        elif not self.finished.done():
+            spec = self.target.endpoint.spec
+            if spec.on_client_gone == "drain" and self.call is not None and not self.call.done:
+                self.call.resume()
+                self.loop.call_later(spec.drain_seconds, self._end_drain)
+            else:
+                self.stop()
+                self.done()
+
+    def close(self) -> None:
+        """The reply is over for this request, however it ended; call it exactly once."""
+        exchange = self.exchange
+        exchange.on_gone = exchange.on_pause = exchange.on_resume = None
+        if not self.finished.done() and not self.whole:
+            self.stop()
+        if not self.first.done():
+            self.first.cancel()
+        self.finished.cancel()
+        self._health.done(self._probe)
+
+    def stop(self) -> None:
+        """Close the upstream's connection if it is still answering."""
+        if self.call is not None:
+            self.call.abort()
+
+    def _end_drain(self) -> None:
+        if not self.finished.done():
+            self.stop()
+            self.done()
+
+    def _pause(self) -> None:
+        if self.call is not None and not self.call.done:
+            self.call.pause()
+
+    def _resume(self) -> None:
+        if self.call is not None and not self.call.done:
+            self.call.resume()
+
+    # --- the relays' side
+
+    def ready(self) -> None:
+        """The commit point is reached."""
+        if not self.first.done():
+            self.content_at = time.monotonic()
+            if self.call is not None:
+                self.call.content_seen = True
+            self.first.set_result(None)
+
+    def done(self) -> None:
+        """Nothing more will be relayed."""
+        if not self.finished.done():
+            if self.relay is not None:
+                self.ctx.relayed_tokens = self.relay.estimate()
+            self.finished.set_result(None)
+
+    def fail(self, failure: UpstreamFailure) -> None:
+        """The upstream failed: an exception before the commit point, the end of the relay after it."""
+        self.stop()
+        if not self.first.done():
+            failure.upstream_status = failure.upstream_status or self.status
+            self.first.set_exception(failure)
+        elif not self.finished.done():
+            self.failure = failure
+            self.done()
+
+    # --- upstream.call.Sink, until the head is known
+
+    def on_head(self, status: int, headers: list[Header]) -> None:
+        """Choose the relay that fits the answer."""
+        self.status = status
+        self.headers = headers
+        content_type = encoding = b""
+        for name, value in headers:
+            if name == b"content-type":
+                content_type = value.lower()
+            elif name == b"content-encoding":
+                encoding = value.strip().lower()
+        sink: Sink
+        if status != 200:
+            sink = ErrorBody(self)
+        elif self.ctx.call.stream and not content_type.startswith(b"application/json"):
+            sink = self.relay = EventRelay(self)
+        else:
+            sink = self.relay = BodyRelay(self)
+        if encoding not in (b"", b"identity"):
+            sink = Inflate(self, sink, encoding)
+        assert self.call is not None
+        self.call.sink = sink
+
+    def on_data(self, data: bytes) -> None:
+        """Cannot come before the head."""
+        raise AssertionError("body before head")
+
+    def on_end(self) -> None:
+        """Cannot come before the head."""
+        raise AssertionError("end before head")
+
+    def on_failure(self, failure: UpstreamFailure) -> None:
+        """No answer came at all."""
+        self.fail(failure)
+
+
+class Inflate:
+    """Decodes a reply that was compressed although nobody asked for it, since its usage and events must be seen.
+
+    Bounded: one read of input may not become more than a megabyte of output.
+    """
+
+    MOST = 1_048_576
+
+    def __init__(self, reply: Reply, sink: Sink, encoding: bytes) -> None:
+        self._reply = reply
+        self._sink = sink
+        known = encoding in (b"gzip", b"x-gzip", b"deflate")
+        self._decoder = zlib.decompressobj(wbits=47 if encoding != b"deflate" else 15) if known else None
+        self._encoding = encoding
+
+    def on_head(self, status: int, headers: list[Header]) -> None:
+        """The head came before."""
+
+    def on_data(self, data: bytes) -> None:
+        """Decode and hand on."""
+        if self._decoder is None:
+            self._bad(f"is encoded as {self._encoding[:20]!r}, which nobody asked for")
+            return
+        try:
+            out = self._decoder.decompress(data, self.MOST)
+        except zlib.error:
+            self._bad("claims to be compressed and is not")
+            return
+        if self._decoder.unconsumed_tail:
+            self._bad("expands beyond all measure")
+        elif out:
+            self._sink.on_data(out)
+
+    def on_end(self) -> None:
+        """Hand on, if the compressed data came to its own end too."""
+        if self._decoder is not None and not self._decoder.eof:
+            self._bad("breaks off in the middle of its compressed data")
+        else:
+            self._sink.on_end()
+
+    def on_failure(self, failure: UpstreamFailure) -> None:
+        """Hand on."""
+        self._sink.on_failure(failure)
+
+    def _bad(self, what: str) -> None:
+        self._reply.fail(UpstreamFailure("provider_bad_reply", f"The upstream's reply {what}."))

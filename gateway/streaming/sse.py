@@ -1,0 +1,67 @@
+"""Server-sent events as bytes: where they end, and nothing about what they mean (WHATWG HTML, section 9.2.6)."""
+
+from __future__ import annotations
+
+import re
+
+_BORDER = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+"""The blank line that ends an event; atomic groups keep \\r\\n from counting as two line ends."""
+
+
+def split(block: bytes) -> list[bytes]:
+    """The events of a block that ends at an event's border, each with its blank line; joined they are the block."""
+    if b"\r" not in block:
+        return [event + b"\n\n" for event in block[:-2].split(b"\n\n")] if block.endswith(b"\n\n") else [block]
+    events, start = [], 0
+    for border in _BORDER.finditer(block):
+        events.append(block[start : border.end()])
+        start = border.end()
+    if start < len(block):
+        events.append(block[start:])
+    return events
+
+
+def last_border(data: bytes | bytearray, start: int = 0) -> int:
+    """Offset behind the last event border at or after `start`; 0 if there is none."""
+    end = data.rfind(b"\n\n", start) + 2
+    if b"\r" not in data:
+        return end if end > 1 else 0
+    last = 0
+    for border in _BORDER.finditer(data, start):
+        last = border.end()
+    return last
+
+
+class Framer:
+    """Cuts an arriving byte stream at event borders: whole events come out at once, the rest waits for its end."""
+
+    __slots__ = ("_limit", "_rest")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        """All events that are complete now, as one block; empty if none is. ValueError if an event passes the limit."""
+        rest = self._rest
+        if not rest:
+            if data.endswith(b"\n\n"):
+                return data
+            end = last_border(data)
+            rest += data[end:]
+            block = data[:end]
+        else:
+            start = max(0, len(rest) - 3)
+            rest += data
+            end = last_border(rest, start)
+            block = bytes(rest[:end])
+            del rest[:end]
+        if len(rest) > self._limit:
+            raise ValueError(f"one server-sent event is longer than {self._limit} bytes")
+        return block
+
+    def flush(self) -> bytes:
+        """What is left when the stream ends: an event that was never finished."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return rest

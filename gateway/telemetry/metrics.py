@@ -1,0 +1,158 @@
+"""Every metric's name, buckets and labels, and the counters behind them.
+
+On the request path a count is one dictionary increment; prometheus_client only renders, when it is scraped.
+docs/metrics.md is made from TABLE (`python -m gateway metrics-doc`), and a test keeps it so.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+"""OpenTelemetry's buckets for GenAI durations."""
+OVERHEAD = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+
+class Spec(NamedTuple):
+    """One metric."""
+
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+TABLE: dict[str, Spec] = {
+    "tunegate_requests": Spec(
+        "counter", "Admitted requests that have ended, by how they ended.", ("route", "operation", "end")
+    ),
+    "tunegate_errors": Spec("counter", "Admitted requests that failed, by error code.", ("route", "error")),
+    "tunegate_rejected": Spec("counter", "Requests refused before admission, by error code.", ("error",)),
+    "tunegate_attempts": Spec(
+        "counter", "Attempts at upstream targets; error is empty for one that answered.", ("target", "error")
+    ),
+    "tunegate_fallbacks": Spec("counter", "Requests answered by another than the first target.", ("route", "target")),
+    "tunegate_tokens": Spec("counter", "Tokens charged, in disjoint buckets.", ("route", "target", "bucket")),
+    "tunegate_usage_source": Spec("counter", "Settled requests by where their token counts come from.", ("source",)),
+    "tunegate_cost_nano": Spec("counter", "Money charged, in 10^-9 units of the account currency.", ("route",)),
+    "gen_ai_server_request_duration_seconds": Spec(
+        "histogram", "From admission to the last byte.", ("gen_ai_request_model",), SECONDS
+    ),
+    "gen_ai_server_time_to_first_token_seconds": Spec(
+        "histogram", "From admission to the first content of a stream.", ("gen_ai_request_model",), SECONDS
+    ),
+    "tunegate_overhead_seconds": Spec(
+        "histogram", "Time to the first content less the time spent waiting for upstreams.", (), OVERHEAD
+    ),
+    "tunegate_in_flight_requests": Spec("gauge", "Admitted requests under way."),
+    "tunegate_client_connections": Spec("gauge", "Open client connections."),
+    "tunegate_target_in_flight": Spec("gauge", "Requests under way at a target.", ("target",)),
+    "tunegate_target_breaker": Spec("gauge", "Circuit breaker: 0 closed, 1 half open, 2 open.", ("target",)),
+    "tunegate_target_breaker_opened": Spec("counter", "How often a target's breaker opened.", ("target",)),
+    "tunegate_upstream_connections": Spec("gauge", "Connections to an endpoint, idle ones too.", ("endpoint",)),
+    "tunegate_upstream_queue": Spec("gauge", "Requests that wait for a connection to an endpoint.", ("endpoint",)),
+    "tunegate_spool_bytes": Spec("gauge", "Disk space that the usage spool holds."),
+    "tunegate_spool_backlog_bytes": Spec("gauge", "Usage records that were not delivered yet."),
+    "tunegate_spool_refused": Spec("counter", "Requests refused because the usage spool was full."),
+    "tunegate_spool_recovered": Spec("counter", "Requests that an earlier process left open, settled at start."),
+    "tunegate_usage_shipped": Spec("counter", "Usage events delivered to the ledger."),
+    "tunegate_usage_delivery_failing": Spec("gauge", "Deliveries that failed in a row; 0 while the ledger works."),
+    "tunegate_snapshot_age_seconds": Spec("gauge", "Since the running configuration was taken over."),
+    "tunegate_snapshot_swaps": Spec("counter", "Configurations taken over."),
+    "tunegate_snapshot_refused": Spec("counter", "Configurations refused because of a mistake in them."),
+}
+
+Labels = tuple[str, ...]
+Gauge = Callable[[], Iterable[tuple[Labels, float]]]
+
+
+class Histogram:
+    """Counts by bucket; the last one is for everything above."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """(upper bound, count up to it) pairs in Prometheus' form."""
+        running, rows = 0, []
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            running += count
+            rows.append(("+Inf" if bound == float("inf") else repr(bound), float(running)))
+        return rows
+
+
+class Metrics:
+    """One worker's numbers; a prometheus_client collector."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+        self.counters: dict[str, defaultdict[Labels, int]] = {
+            name: defaultdict(int) for name, spec in TABLE.items() if spec.kind == "counter"
+        }
+        self.histograms: dict[str, dict[Labels, Histogram]] = {
+            name: {} for name, spec in TABLE.items() if spec.kind == "histogram"
+        }
+        self.sources: dict[str, Gauge] = {}
+        """Metric name -> where its values are read when it is scraped."""
+
+    def histogram(self, name: str, labels: Labels) -> Histogram:
+        """The histogram of some label values, made on first use."""
+        family = self.histograms[name]
+        found = family.get(labels)
+        if found is None:
+            found = family[labels] = Histogram(TABLE[name].buckets)
+        return found
+
+    def collect(self) -> Iterator[Metric]:
+        """Render all families; every sample carries the worker's number."""
+        for name, spec in TABLE.items():
+            labels = ("worker", *spec.labels)
+            if spec.kind == "histogram":
+                family = HistogramMetricFamily(name, spec.help, labels=labels)
+                for values, histogram in tuple(self.histograms[name].items()):
+                    family.add_metric((self._worker, *values), histogram.cumulative(), histogram.total)
+                yield family
+                continue
+            samples: Iterable[tuple[Labels, float]]
+            samples = self.sources[name]() if name in self.sources else tuple(self.counters[name].items())
+            kind = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
+            plain = kind(name, spec.help, labels=labels)
+            for values, value in samples:
+                plain.add_metric((self._worker, *values), value)
+            yield plain
+
+
+def documentation() -> str:
+    """docs/metrics.md."""
+    lines = [
+        "# Metrics",
+        "",
+        "`GET /metrics` in Prometheus' text format, from `gateway/telemetry/metrics.py` (`make fix` rewrites this page).",
+        "Counters end in `_total`. Every series has the label `worker`. Labels hold names of the configuration only:",
+        "a model name that no route knows never becomes a label. Beside these, `process_*` and `python_info` come from",
+        "prometheus_client.",
+        "",
+        "| name | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for name, spec in TABLE.items():
+        full = name + "_total" if spec.kind == "counter" else name
+        labels = ", ".join(f"`{label}`" for label in spec.labels) or "–"
+        lines.append(f"| `{full}` | {spec.kind} | {labels} | {spec.help} |")
+    lines += ["", "Buckets, in seconds:", ""]
+    lines += [f"- `{n}`: {', '.join(map(repr, s.buckets))}" for n, s in TABLE.items() if s.buckets]
+    return "\n".join(lines) + "\n"

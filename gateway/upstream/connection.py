@@ -1,0 +1,196 @@
+"""One HTTP/1.1 connection to an upstream, used by one call at a time.
+
+httptools parses strictly (a reply with both Content-Length and chunked coding, or a malformed size, is an error); on
+top of it this bounds header and body size, understands close-delimited bodies and 1xx replies, and never reuses a
+connection on which anything came that was not asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import httptools
+
+from gateway.errors import Header, UpstreamFailure
+
+if TYPE_CHECKING:
+    from gateway.upstream.call import UpstreamCall
+    from gateway.upstream.pool import Pool
+
+MAX_HEAD_BYTES = 65_536
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """See the module. `pool` gets it back when it may be used again, and hears when it is closed."""
+
+    __slots__ = (
+        "_body", "_chunked", "_clean", "_complete", "_framed", "_head_bytes", "_headers", "_in_head",
+        "_keep_alive", "_parser", "_received", "_silent", "call", "closed", "idle_since", "pool", "transport", "uses",
+    )  # fmt: skip
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.call: UpstreamCall | None = None
+        self.closed = False
+        self.idle_since = 0.0
+        self.uses = 0
+        self._parser = httptools.HttpResponseParser(self)
+        self._body: list[bytes] = []
+        self._clean = True
+        """Nothing came that was not asked for."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._headers: list[Header] = []
+        self._in_head = True
+        self._framed = False
+        """The body's end is announced by its length or by chunks."""
+        self._complete = False
+        self._silent = True
+        """No byte of the answer has come."""
+        self._head_bytes = 0
+        self._received = 0
+
+    # --- for the pool
+
+    def send(self, call: UpstreamCall) -> None:
+        """Write a call's request."""
+        self.call = call
+        self.uses += 1
+        self._reset()
+        call.channel = self
+        call.sent_at = call.last_data = self.pool.now()
+        if len(call.body) == 1 and len(call.body[0]) < 65_536:
+            self.transport.write(call.head + call.body[0])
+        else:
+            self.transport.writelines([call.head, *call.body])
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.call = None
+        self.transport.abort()
+
+    def pause(self) -> None:
+        """Stop reading."""
+        self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self.closed:
+            self.transport.resume_reading()
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is up (after TLS)."""
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are not subclasses of it
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then hand what arrived to the sink in one piece."""
+        call = self.call
+        if call is None:
+            self._clean = False
+            self.transport.abort()
+            return
+        self._silent = False
+        call.last_data = self.pool.now()
+        problem = ""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            self._clean = False
+            problem = f"The upstream sent what is not HTTP/1.1 ({type(exc).__name__})."
+        body = self._body
+        if body:
+            piece = body[0] if len(body) == 1 else b"".join(body)
+            self._body = []
+            self._received += len(piece)
+            call.sink.on_data(piece)
+        if self._complete:
+            self._end(call)
+        elif problem:
+            self._break(call, problem)
+        elif self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._break(call, f"The upstream sent more than {MAX_HEAD_BYTES} bytes of headers.")
+        elif self._received > call.response_limit:
+            self._break(call, f"The upstream sent more than {call.response_limit} bytes.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, retry or fail what was running."""
+        self.closed = True
+        call, self.call = self.call, None
+        self.pool.closed(self)
+        if call is None or call.done:
+            return
+        if exc is None and not self._in_head and not self._framed:
+            call.cut = True
+            call.end()
+        elif self._silent and self.uses > 1:
+            self.pool.resend(call)
+        else:
+            how = "reset the connection" if exc is not None else "closed the connection"
+            when = "before it answered" if self._silent else "in the middle of its answer"
+            call.fail(UpstreamFailure("provider_unreachable", f"The upstream {how} {when}."))
+
+    # --- httptools callbacks
+
+    def on_message_begin(self) -> None:
+        """A status line begins: the answer's, or one too many."""
+        if self._complete:
+            self._clean = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header line."""
+        name = name.lower()
+        if not self._complete:
+            self._headers.append((name, value))
+            if name in (b"content-length", b"transfer-encoding"):
+                self._framed = True
+
+    def on_headers_complete(self) -> None:
+        """The answer's head, unless it is an interim one."""
+        status = self._parser.get_status_code()
+        if self._complete or self.call is None:
+            return
+        if status < 200:
+            return
+        self._in_head = False
+        self._framed = self._framed or status in (204, 304)
+        self.call.sink.on_head(status, self._headers)
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        if not self._complete:
+            self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """The end of the answer, or of an interim one."""
+        if self._in_head:
+            self._headers = []
+            self._framed = False
+        else:
+            self._complete = True
+            self._keep_alive = self._parser.should_keep_alive()
+
+    # --- details
+
+    def _end(self, call: UpstreamCall) -> None:
+        self.call = None
+        if self._keep_alive and self._clean and not self.closed and not call.paused:
+            self.pool.release(self)
+        else:
+            self.transport.close()
+        call.end()
+
+    def _break(self, call: UpstreamCall, text: str) -> None:
+        self.call = None
+        self.transport.abort()
+        call.fail(UpstreamFailure("provider_bad_reply", text))
+
+    def eof_received(self) -> Any:
+        """Close fully when the upstream has closed its side."""
+        return False

@@ -1,0 +1,57 @@
+"""Moves settled events from the spool to a sink: in batches, in order, until the sink has them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from gateway.usage.sink import MAX_BATCH_BYTES
+from gateway.usage.spool import Spool
+
+log = logging.getLogger("gateway.shipper")
+
+
+class Sink(Protocol):
+    """Takes batches of usage events; a repeated event must count once."""
+
+    def deliver(self, payloads: list[bytes]) -> None:
+        """Store a batch durably (JSON objects, one an event), or raise OSError. Blocks."""
+        ...
+
+
+class Shipper:
+    """The delivery loop of one worker."""
+
+    def __init__(self, spool: Spool, sink: Sink, interval: float) -> None:
+        self._spool = spool
+        self._sink = sink
+        self._interval = interval
+        self._running = False
+        self.failures = 0
+        """Deliveries that failed in a row; 0 while the sink works."""
+        self.shipped = 0
+
+    async def run(self) -> None:
+        """Deliver every `interval` seconds, with exponential patience (up to 30 s) while the sink fails."""
+        while True:
+            await asyncio.sleep(min(self._interval * 2**self.failures, 30.0))
+            await self.flush()
+
+    async def flush(self) -> bool:
+        """Deliver all that is settled now; False if the sink refused (the events stay in the spool)."""
+        while True:
+            payloads, marks = self._spool.deliverable(MAX_BATCH_BYTES)
+            if payloads:
+                try:
+                    await asyncio.to_thread(self._sink.deliver, payloads)
+                except OSError as exc:
+                    self.failures = min(self.failures + 1, 12)
+                    log.warning("usage.delivery_failed", extra={"data": {"error": str(exc), "tries": self.failures}})
+                    return False
+                self.failures = 0
+                self.shipped += len(payloads)
+            if marks:
+                self._spool.delivered(marks)
+            if not payloads:
+                return True
