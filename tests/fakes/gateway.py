@@ -79,6 +79,7 @@ def route(name: str, *targets: str | Config, **more: Any) -> Config:
     for item in targets or ("up",):
         if isinstance(item, str):
             place, _, model = item.partition("/")
+            model = model or ("" if name.endswith("*") else name)
             tables.append({"endpoint": place, **({"model": model} if model else {})})
         else:
             tables.append(item)
@@ -213,9 +214,7 @@ class Gateway:
             fields.setdefault("authorization", f"Bearer {secret}")
         return once(self.url, method, path, body, fields)
 
-    def chat(
-        self, model: str, *, secret: str | None = KEY, rid: str | None = None, **fields: Any
-    ) -> Response:
+    def chat(self, model: str, *, secret: str | None = KEY, rid: str | None = None, **fields: Any) -> Response:
         """A chat request; `headers` may be among the fields. It carries a new x-request-id."""
         headers = fields.pop("headers", {})
         body = json.dumps(chat_request(model, **fields)).encode()

@@ -46,9 +46,7 @@ class Load:
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._client, args=(n,), daemon=True) for n in range(self.clients)
-        ]
+        self._threads = [threading.Thread(target=self._client, args=(n,), daemon=True) for n in range(self.clients)]
 
     def __enter__(self) -> Load:
         for thread in self._threads:

@@ -16,9 +16,7 @@ class Proxy:
         self.port = 0
         self._refuse = refuse
         self._ready = threading.Event()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._main()), name="fake-proxy", daemon=True
-        )
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="fake-proxy", daemon=True)
 
     def __enter__(self) -> Proxy:
         self._thread.start()

@@ -366,9 +366,7 @@ class Upstream:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._loop.set_exception_handler(lambda *_: None)  # a peer that breaks TLS is the test's business
-        server = await self._loop.create_server(
-            lambda: Peer(self), "127.0.0.1", 0, ssl=self._tls, backlog=1024
-        )
+        server = await self._loop.create_server(lambda: Peer(self), "127.0.0.1", 0, ssl=self._tls, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()

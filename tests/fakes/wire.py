@@ -252,15 +252,11 @@ def completion_body(text: str, usage: Usage, model: str) -> bytes:
 
 def embedding_body(count: int, tokens: int, model: str) -> bytes:
     """A complete embeddings reply."""
-    data = [
-        {"object": "embedding", "index": i, "embedding": [0.0023064255, -0.009327292]} for i in range(count)
-    ]
+    data = [{"object": "embedding", "index": i, "embedding": [0.0023064255, -0.009327292]} for i in range(count)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return pretty({"object": "list", "data": data, "model": model, "usage": usage})
 
 
-def error_body(
-    message: str = "The server had an error", kind: str = "server_error", code: str | None = None
-) -> bytes:
+def error_body(message: str = "The server had an error", kind: str = "server_error", code: str | None = None) -> bytes:
     """OpenAI's error object."""
     return pretty({"error": {"message": message, "type": kind, "param": None, "code": code}})

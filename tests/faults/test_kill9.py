@@ -121,9 +121,7 @@ def test_the_sums_agree(outcome):
     left = {rid for rid in upstream.served if rid.startswith("test-") and rid not in charged}
     assert {ends.get(rid) for rid in left} <= {"interrupted", "client_gone", "client_gone_partial", "stopped"}
     cost = sum(r["cost_nano"] for r in rows if r["usage_source"] == "provider")
-    expected = sum(
-        u.prompt * 1000 + u.completion * 2000 for rid, u in upstream.served.items() if rid in charged
-    )
+    expected = sum(u.prompt * 1000 + u.completion * 2000 for rid, u in upstream.served.items() if rid in charged)
     assert cost == expected
 
 

@@ -55,9 +55,7 @@ def gateway(start, upstream, tmp_path_factory) -> Gateway:
     return start(config, env={"BY_ENV": "sk-tg-from-the-environment"})
 
 
-@pytest.mark.parametrize(
-    ("name", "status", "fault"), [(n, s, f) for n, (_, s, f) in KEYS.items()], ids=KEYS.keys()
-)
+@pytest.mark.parametrize(("name", "status", "fault"), [(n, s, f) for n, (_, s, f) in KEYS.items()], ids=KEYS.keys())
 def test_a_key_may_do_what_its_record_says(gateway, name, status, fault):
     reply = gateway.chat("gpt", secret=secret(name))
     assert (reply.status, reply.fault) == (status, fault)
@@ -109,7 +107,9 @@ HOSTILE = {
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models"])
 def test_a_hostile_authorization_is_401(gateway, upstream, value, path):
     before = len(upstream.requests)
-    method, body = ("GET", None) if path.endswith("models") else ("POST", b'{"model":"gpt","messages":[]}')
+    method, body = (
+        ("GET", None) if path.endswith("models") else ("POST", b'{"model":"gpt","messages":[{"role":"user"}]}')
+    )
     headers = {} if value is None else {"authorization": value}
     reply = gateway.call(method, path, body, secret=None, **headers)
     assert (reply.status, reply.fault) == (401, "policy_key")
@@ -121,14 +121,17 @@ def test_a_hostile_authorization_is_401(gateway, upstream, value, path):
 @pytest.mark.parametrize("value", [f"bearer {KEY}", f"BEARER {KEY}", f"Bearer   {KEY}  "])
 def test_the_scheme_is_not_case_sensitive(gateway, value):
     reply = gateway.call(
-        "POST", "/v1/chat/completions", b'{"model":"gpt","messages":[]}', authorization=value
+        "POST",
+        "/v1/chat/completions",
+        b'{"model":"gpt","messages":[{"role":"user"}]}',
+        authorization=value,
     )
     assert reply.status == 200
 
 
 def test_two_authorization_headers_are_not_a_choice(gateway):
     """Whichever is read, the wrong one must not be ignored for the right one (or it is a bad request)."""
-    body = b'{"model":"gpt","messages":[]}'
+    body = b'{"model":"gpt","messages":[{"role":"user"}]}'
     with Connection(gateway.url) as conn:
         conn.send(
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer wrong\r\n"

@@ -157,6 +157,4 @@ def test_damaged_requests(gateway, upstream, scripted):
     run(ROUNDS, one)
     eventually(lambda: upstream.answering == 0, 3)
     assert gateway.chat(f"x/{scripted(scripts.chat())}").status == 200
-    assert not [e for e in gateway.events() if "Traceback" in json.dumps(e)], (
-        "an unexpected exception was logged"
-    )
+    assert not [e for e in gateway.events() if "Traceback" in json.dumps(e)], "an unexpected exception was logged"

@@ -218,13 +218,9 @@ def test_fifty_at_once_cannot_pass_a_budget(gateway, upstream, scripted):
     with ThreadPoolExecutor(50) as pool:
         statuses = [f.result() for f in [pool.submit(ask, rid) for rid in ids]]
     assert statuses.count(200) + statuses.count(429) == 50
-    assert 1 <= statuses.count(200) <= 7, (
-        "the reservation is an estimate of the prompt; 50 output tokens are certain"
-    )
+    assert 1 <= statuses.count(200) <= 7, "the reservation is an estimate of the prompt; 50 output tokens are certain"
     assert len(upstream.of(name)) == statuses.count(200)
-    spent = sum(
-        r["cost_nano"] for rid, s in zip(ids, statuses, strict=True) if s == 200 for r in [gateway.row(rid)]
-    )
+    spent = sum(r["cost_nano"] for rid, s in zip(ids, statuses, strict=True) if s == 200 for r in [gateway.row(rid)])
     assert spent <= 700_000
     while gateway.chat(f"x/{name}", secret=who, max_tokens=50).status == 200:
         spent += 100_000

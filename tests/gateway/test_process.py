@@ -201,15 +201,10 @@ def test_the_sdk_gets_answers_and_streams(sdk):
     ]
     assert "".join(words) == "w0 w1 "
     last = list(
-        sdk.chat.completions.create(
-            model="gpt", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
-        )
+        sdk.chat.completions.create(model="gpt", messages=MESSAGES, stream=True, stream_options={"include_usage": True})
     )[-1]
     assert last.usage.total_tokens == 30
-    assert (
-        sdk.embeddings.create(model="gpt", input=["a", "b"], encoding_format="float").usage.prompt_tokens
-        == 20
-    )
+    assert sdk.embeddings.create(model="gpt", input=["a", "b"], encoding_format="float").usage.prompt_tokens == 20
     assert "gpt" in {m.id for m in sdk.models.list()}
     assert sdk.models.retrieve("gpt").id == "gpt"
     assert sdk.completions.create(model="gpt", prompt="a").choices[0].text

@@ -33,9 +33,7 @@ BAD = [
     scripts.reply(f'{{"oops {CANARIES["provider"]}'.encode()),
     scripts.reply(wire.error_body(CANARIES["provider"])),
     scripts.stream([wire.event({"error": {"message": CANARIES["provider"]}})]),
-    scripts.stream(
-        [wire.word_event(CANARIES["answer"]), wire.event({"error": {"message": CANARIES["provider"]}})]
-    ),
+    scripts.stream([wire.word_event(CANARIES["answer"]), wire.event({"error": {"message": CANARIES["provider"]}})]),
     scripts.stream([wire.word_event(CANARIES["answer"]), Reset()], end=False),
     [Reset()],
     [Send(f"HTTP/9 {CANARIES['provider']}\r\n\r\n".encode()), Close()],
@@ -90,9 +88,7 @@ def replies(gateway, scripted_module):
     with gateway.open(f"x/{name}", rid, secret=secret, stream=True, messages=prompt) as conn:
         conn.response(stop=10)
     gateway.row(rid)
-    gateway.write_text(
-        f"[[endpoint]]\nname = 'x'\napi_key = '{CANARIES['provider']}'\nbad = '{CANARIES['proxy']}'\n"
-    )
+    gateway.write_text(f"[[endpoint]]\nname = 'x'\napi_key = '{CANARIES['provider']}'\nbad = '{CANARIES['proxy']}'\n")
     eventually(lambda: any('"warning"' in x or '"error"' in x for x in gateway.log_lines), 3)
     return got
 

@@ -38,9 +38,7 @@ def gateway(start, upstream) -> Gateway:
         "route": [
             route("x/*", price=PRICE),
             route("drain/*", "drains", price=PRICE),
-            route(
-                "cheap", {"endpoint": "up", "model": "m", "price": {"input": 2.0, "output": 3.0}}, price=PRICE
-            ),
+            route("cheap", {"endpoint": "up", "model": "m", "price": {"input": 2.0, "output": 3.0}}, price=PRICE),
             route("tiny", price={"input": 0.0001, "output": 0.0015}),
             route("again/*", price=PRICE, retry={"max_attempts": 3, "backoff": 0.01}),
         ],
@@ -240,8 +238,8 @@ def test_upstream_error_after_content(gateway, scripted, script, source):
 # ---- rejected ----
 
 REJECTED = {
-    "401": ("sk-tg-wrong", b'{"model":"x/a","messages":[]}', 401),
-    "404": (KEY, b'{"model":"nowhere","messages":[]}', 404),
+    "401": ("sk-tg-wrong", b'{"model":"x/a","messages":[{"role":"user"}]}', 401),
+    "404": (KEY, b'{"model":"nowhere","messages":[{"role":"user"}]}', 404),
     "400": (KEY, b"{", 400),
 }
 
@@ -305,7 +303,7 @@ def test_fractions_of_a_nano_unit_are_rounded_once(gateway, upstream):
 
 def test_failed_attempts_before_a_success_are_in_the_one_row(gateway, scripted):
     rid = new_id()
-    name = scripted(scripts.error(500), [Reset()], scripts.chat(usage=USAGE))
+    name = scripted(scripts.error(500), [Send(b"junk\r\n\r\n"), Close()], scripts.chat(usage=USAGE))
     reply = gateway.chat(f"again/{name}", rid=rid)
     assert reply.status == 200
     assert reply.header("x-tunegate-attempts") == "3"

@@ -62,7 +62,7 @@ def test_a_client_that_asks_gets_the_chunk_and_its_bytes_go_upstream_unchanged(g
 def test_numbers_survive_the_injection(gateway, upstream, scripted):
     name = scripted(scripts.chat())
     body = (
-        b'{"big":123456789012345678901,"f":1.0,\n "model":"openai/%b","stream":true,"messages":[]}'
+        b'{"big":123456789012345678901,"f":1.0,\n "model":"openai/%b","stream":true,"messages":[{"role":"user"}]}'
         % name.encode()
     )
     assert gateway.call("POST", "/v1/chat/completions", body).status == 200

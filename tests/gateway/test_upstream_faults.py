@@ -28,9 +28,7 @@ def gateway(start, upstream) -> Gateway:
             endpoint(upstream.url, "small", timeouts=times, max_response_bytes=200_000),
             endpoint("http://127.0.0.1:9/v1", "nobody", timeouts=times),
             endpoint("http://no-such-host.invalid/v1", "nameless", timeouts=times),
-            endpoint(
-                upstream.url, "narrow", timeouts=times, max_connections=1, max_queue=1, queue_timeout=0.4
-            ),
+            endpoint(upstream.url, "narrow", timeouts=times, max_connections=1, max_queue=1, queue_timeout=0.4),
         ],
         "route": [
             route("x/*"),
@@ -157,9 +155,7 @@ def test_a_stream_that_fails_before_content_is_tried_again(gateway, upstream, sc
     reply = gateway.chat(f"twice/{name}", stream=True)
     assert reply.status == 200
     assert reply.words == "second try"
-    assert reply.body.startswith(wire.role_event(upstream.of(name)[-1].model, usage=None)), (
-        "nothing of the first"
-    )
+    assert reply.body.startswith(wire.role_event(upstream.of(name)[-1].model, usage=None)), "nothing of the first"
     assert reply.header("x-tunegate-attempts") == "2"
 
 
@@ -258,9 +254,7 @@ def test_a_stream_over_the_limit_ends_with_an_error_event(gateway, scripted):
     assert len(reply.body) < 400_000
 
 
-@pytest.mark.parametrize(
-    "tail", [b"garbage", b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison", b"\r\n\r\n\r\n"]
-)
+@pytest.mark.parametrize("tail", [b"garbage", b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison", b"\r\n\r\n\r\n"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_bytes_after_a_reply_poison_nothing(gateway, upstream, scripted, tail, stream):
     steps = [*scripts.stream([W, F, D], end=False), Send(b"0\r\n\r\n" + tail)]

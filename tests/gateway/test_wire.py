@@ -61,8 +61,7 @@ def test_what_is_not_http_is_refused(gateway, data):
 
 INNER = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nx-smuggled: 1\r\ncontent-length: 0\r\n\r\n"
 SMUGGLING = {
-    "both framings": b"content-length: %d\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n%b"
-    % (5 + len(INNER), INNER),
+    "both framings": b"content-length: %d\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n%b" % (5 + len(INNER), INNER),
     "both framings, other order": b"transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n"
     + scripts.frame(GOOD)
     + b"0\r\n\r\n",
@@ -72,9 +71,7 @@ SMUGGLING = {
     "a negative length": b"content-length: -1\r\n\r\n" + GOOD,
     "a hexadecimal length": b"content-length: 0x39\r\n\r\n" + GOOD,
     "chunked twice": b"transfer-encoding: chunked, chunked\r\n\r\n" + scripts.frame(GOOD) + b"0\r\n\r\n",
-    "chunked, then identity": b"transfer-encoding: chunked, identity\r\n\r\n"
-    + scripts.frame(GOOD)
-    + b"0\r\n\r\n",
+    "chunked, then identity": b"transfer-encoding: chunked, identity\r\n\r\n" + scripts.frame(GOOD) + b"0\r\n\r\n",
     "something like chunked": b"transfer-encoding: xchunked\r\n\r\n" + scripts.frame(GOOD) + b"0\r\n\r\n",
     "a chunk size with a sign": b"transfer-encoding: chunked\r\n\r\n+39\r\n" + GOOD + b"\r\n0\r\n\r\n",
     "a chunk size with 0x": b"transfer-encoding: chunked\r\n\r\n0x39\r\n" + GOOD + b"\r\n0\r\n\r\n",
@@ -159,9 +156,7 @@ def test_http_1_0_gets_a_closed_connection(gateway):
         assert conn.closed_by_peer()
 
 
-@pytest.mark.parametrize(
-    "sent", [b"", b"POST /v1/ch", POST[:60], POST, POST + b"content-length: 57\r\n\r\n{"]
-)
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/ch", POST[:60], POST, POST + b"content-length: 57\r\n\r\n{"])
 def test_a_slow_client_is_cut_off(gateway, sent):
     with Connection(gateway.url, timeout=5) as conn:
         conn.send(sent)
