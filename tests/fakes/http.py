@@ -92,7 +92,7 @@ def sse_data(body: bytes) -> list[str]:
     """The `data` of each dispatched event; an event without its blank line is dropped."""
     found: list[str] = []
     lines: list[str] = []
-    text = body.decode().replace("\r\n", "\n").replace("\r", "\n")
+    text = body.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     for line in text.split("\n")[:-1]:
         if not line:
             if lines:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.fakes import scripts, wire
-from tests.fakes.gateway import Gateway, digest, endpoint, eventually, key, new_id, route
+from tests.fakes.gateway import Gateway, chat_request, digest, endpoint, eventually, key, new_id, route
 from tests.fakes.upstream import Reset, Wait
 from tests.fakes.wire import Usage
 
@@ -261,6 +261,6 @@ def test_what_is_spent_survives_a_restart(start, upstream, tmp_path):
 def test_max_tokens_is_read_from_every_dialect(gateway):
     """A reservation follows `max_tokens` and `max_completion_tokens`: a small limit refuses both."""
     for field in ("max_tokens", "max_completion_tokens"):
-        body = json.dumps({"model": "x/ok", "messages": [], field: 40_000}).encode()
+        body = json.dumps(chat_request("x/ok", **{field: 40_000})).encode()
         reply = gateway.call("POST", "/v1/chat/completions", body, secret=secret("tpm-late"))
         assert reply.fault == "policy_tokens", field

@@ -49,7 +49,7 @@ def test_metrics_are_prometheus_text(gateway):
     reply = gateway.call("GET", "/metrics", secret=None)
     assert (reply.header("content-type") or "").startswith("text/plain")
     names = {k.partition("{")[0] for k in gateway.metrics()}
-    assert all(n.startswith(("tunegate_", "process_", "python_")) for n in names), names
+    assert all(n.startswith(("tunegate_", "gen_ai_", "process_", "python_")) for n in names), names
     assert any("overhead" in n for n in names)
 
 

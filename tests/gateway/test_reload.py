@@ -67,15 +67,17 @@ def test_a_new_route_is_live_and_a_removed_one_is_gone(gateway, base):
     eventually(lambda: gateway.chat("fresh").status == 404, 2)
 
 
+TARGET = [{"endpoint": "up", "model": "m"}]
 MISTAKES = {
     "not TOML": "[[route\n",
     "empty": "",
     "cut in the middle": None,
-    "an unknown field": ("route", {"name": "bad", "target": [{"endpoint": "up"}], "colour": "red"}),
-    "an unknown endpoint": ("route", {"name": "bad", "target": [{"endpoint": "nowhere"}]}),
+    "an unknown field": ("route", {"name": "bad", "target": TARGET, "colour": "red"}),
+    "an unknown endpoint": ("route", {"name": "bad", "target": [{"endpoint": "nowhere", "model": "m"}]}),
     "a route without targets": ("route", {"name": "bad", "target": []}),
-    "an unknown fallback": ("route", {"name": "bad", "target": [{"endpoint": "up"}], "fallback": "nowhere"}),
-    "a route twice": ("route", {"name": "gpt", "target": [{"endpoint": "up"}]}),
+    "an unknown fallback": ("route", {"name": "bad", "target": TARGET, "fallback": "nowhere"}),
+    "a fallback to itself": ("route", {"name": "bad", "target": TARGET, "fallback": "bad"}),
+    "a route twice": ("route", {"name": "gpt", "target": TARGET}),
     "a key twice": ("key", {"name": "third", "sha256": digest(SECOND)}),
     "an unknown team": ("key", {"name": "third", "sha256": digest("a"), "team": "nowhere"}),
     "an unknown provider": (
@@ -83,7 +85,7 @@ MISTAKES = {
         {"name": "odd", "provider": "nothing", "base_url": "http://127.0.0.1:1/v1"},
     ),
     "a secret that is not there": ("key", {"name": "third", "key": "env:NOT_SET_ANYWHERE"}),
-    "a bad price": ("route", {"name": "bad", "target": [{"endpoint": "up"}], "price": {"input": -1}}),
+    "a bad price": ("route", {"name": "bad", "target": TARGET, "price": {"input": -1}}),
 }
 
 
