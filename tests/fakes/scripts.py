@@ -53,7 +53,7 @@ def reply(
         data = start + b"connection: close\r\n\r\n" + body
     steps: list[Step] = [Send(data + tail)]
     if served is not None:
-        steps.append(Served(served))
+        steps.insert(0, Served(served))
     if framing == "close":
         steps.append(Close())
     return steps
@@ -84,6 +84,9 @@ def stream(
     """An event stream: bytes are framed, one write each; steps run as they are. `end` closes the framing."""
     steps: list[Step] = [start_stream(framing, **headers)]
     for part in parts:
+        if served is not None and isinstance(part, bytes) and b'"usage":{' in part:
+            steps.append(Served(served))  # from here on the client may know the usage
+            served = None
         if isinstance(part, bytes):
             steps.append(Send(frame(part, framing)))
             if gap:
@@ -93,7 +96,7 @@ def stream(
     if end:
         steps.append(Send(b"0\r\n\r\n") if framing == "chunked" else Close())
         if served is not None:
-            steps.insert(len(steps) - (framing == "close"), Served(served))
+            steps.insert(-1, Served(served))
     return steps
 
 

@@ -137,7 +137,7 @@ class Close:
 
 @dataclass(frozen=True)
 class Served:
-    """Note that the answer was sent completely and cost this much."""
+    """Note that the answer cost this much; stands just before the bytes that say so."""
 
     usage: Usage
 
@@ -280,7 +280,7 @@ class Upstream:
 
         self.requests: list[Seen] = []
         self.served: dict[str, Usage] = {}
-        """Tokens of the answers that were sent to their end, by each id of the request."""
+        """Tokens of the answers whose usage was handed over, by each id of the request."""
         self.served_count: dict[str, int] = defaultdict(int)
         self.connections = 0
         """How many were ever accepted."""

@@ -138,8 +138,8 @@ def test_a_running_stream_keeps_its_snapshot(gateway, upstream, base):
         wire.finish_event(),
         wire.usage_event(Usage(100, 0)),
     ]
-    upstream.queue("one", scripts.stream([*parts, wire.DONE]))
     before = gateway.row(gateway.chat("gpt", rid=new_id()).request_id)["snapshot"]
+    upstream.queue("one", scripts.stream([*parts, wire.DONE]))
     rid = new_id()
     with gateway.open("gpt", rid, stream=True, secret=SECOND) as conn:
         conn.response(stop=10)
