@@ -52,6 +52,8 @@ def outcome(tmp_path_factory):
 @pytest.mark.timeout(180)
 def test_the_load_was_a_load(outcome):
     asked, _, rows = outcome
+    ends = Counter(r["end"] for r in rows)
+    print(f"\n{len(asked)} asked, {sum(a.whole for a in asked)} whole, {ROUNDS} kills; rows: {dict(ends)}")
     assert sum(a.whole for a in asked) > ROUNDS * 15
     assert sum(bool(a.trouble) for a in asked) >= ROUNDS, "the kills hit nobody"
     assert len(rows) > ROUNDS * 15
