@@ -26,6 +26,8 @@ class Call:
     output_estimate: int
     """Tokens: what the caller allows, or a default."""
     document: dict[str, Any]
+    encoded_model: bytes
+    """`model` as JSON."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -14,7 +14,7 @@ import orjson
 
 from gateway.context import AttemptRecord, Call, Context
 from gateway.errors import UpstreamFailure
-from gateway.providers.splice import rewrite
+from gateway.providers.splice import replace_model, rewrite
 from gateway.routing.health import HealthBook
 from gateway.routing.plan import Plan
 from gateway.runtime import Route, Target
@@ -80,10 +80,9 @@ class Dispatcher:
         call, endpoint = ctx.call, target.endpoint
         body, length = _body(call, exchange.body, target, route, document)
         extra = b""
-        if endpoint.forward_headers:
-            for name, value in exchange.headers:
-                if name in endpoint.forward_headers:
-                    extra += name + b": " + value + b"\r\n"
+        if not endpoint.forward_headers.isdisjoint(exchange.headers):
+            for name in endpoint.forward_headers & exchange.headers.keys():
+                extra += name + b": " + exchange.headers[name] + b"\r\n"
         head = b"%baccept: %b\r\nx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
             endpoint.heads[ctx.operation.name],
             b"text/event-stream" if call.stream else b"application/json",
@@ -133,13 +132,15 @@ def _body(
         pieces = [orjson.dumps(document)]
     elif not wants and model == call.model:
         pieces = [original]
-    elif not wants or "stream_options" not in call.document:
-        replace = {} if model == call.model else {"model": orjson.dumps(model)}
-        pieces = rewrite(original, replace, INCLUDE_USAGE if wants else b"")
-    else:
+    elif wants and "stream_options" in call.document:
         merged = orjson.dumps({**(options or {}), "include_usage": True})
-        replace = {"stream_options": merged} | ({} if model == call.model else {"model": orjson.dumps(model)})
-        pieces = rewrite(original, replace)
+        pieces = rewrite(original, {"stream_options": merged, "model": orjson.dumps(model)})
+    else:
+        old, new = call.encoded_model, target.facts[1] if target.model else orjson.dumps(model)
+        pieces = [original] if model == call.model else replace_model(original, old, new)
+        if wants:
+            brace = pieces[0].index(b"{") + 1
+            pieces[:1] = [pieces[0][:brace], INCLUDE_USAGE, pieces[0][brace:]]
     return pieces, sum(map(len, pieces))
 
 
@@ -149,7 +150,7 @@ def _sticky(ctx: Context, exchange: Exchange) -> str:
     if route.strategy != "sticky":
         return ""
     if route.sticky_by == "session":
-        return (exchange.header(b"x-session-id") or b"").decode("latin-1")
+        return (exchange.headers.get(b"x-session-id", b"")).decode("latin-1")
     if route.sticky_by == "user":
         user = ctx.call.document.get("user")
         return user if isinstance(user, str) else ""

@@ -14,7 +14,6 @@ from gateway.contract.usage import End
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
 from gateway.limits.base import Limiter, Reservation
-from gateway.providers.base import Usage
 from gateway.routing.resolver import resolve
 from gateway.server.exchange import Exchange
 from gateway.snapshot.holder import Holder
@@ -55,7 +54,7 @@ class Pipeline:
         started, ts, request_id = time.monotonic(), time.time(), _request_id(exchange)
         try:
             runtime = self.holder.current  # pinned: this request sees no other configuration
-            key = authenticate(runtime, exchange.header(b"authorization"), exchange.peer, ts)
+            key = authenticate(runtime, exchange.headers.get(b"authorization"), exchange.peer, ts)
             call = exchange.operation.parse(exchange.body)
             route = resolve(runtime, key, call.model)
             identity = new_id()
@@ -67,7 +66,7 @@ class Pipeline:
         reply: Reply | None = None
         failure: GatewayError | None = None
         try:
-            document = await run_steps(ctx)
+            document = await run_steps(ctx) if route.has_steps else None
             reply = await self.dispatcher.dispatch(ctx, exchange, document)  # attempts and fallback, to first content
             ctx.first_content, ctx.status = reply.content_at, reply.status
             if not reply.whole:
@@ -101,7 +100,7 @@ class Pipeline:
         key, call, route = ctx.key, ctx.call, ctx.route
         cost = 0
         if key.has_budget:
-            cost = route.tiers[0][0].prices.cost(Usage(input=call.prompt_estimate, output=call.output_estimate))
+            cost = route.tiers[0][0].prices.estimate(call.prompt_estimate, call.output_estimate)
         reservation = self.limiter.reserve(key, route, call.prompt_estimate + call.output_estimate, cost)
         try:
             ctx.facts = meter.facts(ctx)
@@ -155,7 +154,7 @@ class Pipeline:
 
 def _request_id(exchange: Exchange) -> str | None:
     """The client's own x-request-id, if it is one that can be logged and sent on."""
-    value = exchange.header(b"x-request-id")
+    value = exchange.headers.get(b"x-request-id")
     return value.decode("ascii") if value is not None and _REQUEST_ID(value) else None
 
 

@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
+from operator import mul
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.contract import snapshot as wire
@@ -18,9 +19,8 @@ from gateway.providers.base import Provider, Usage
 MILLION = 1_000_000
 
 
-@dataclass(slots=True, frozen=True)
-class Prices:
-    """Nano-units of the account currency per million tokens, one for each bucket of `Usage`."""
+class Prices(NamedTuple):
+    """Nano-units of the account currency per million tokens, one for each bucket of `Usage`, in its order."""
 
     input: int = 0
     cache_read: int = 0
@@ -30,14 +30,12 @@ class Prices:
 
     def cost(self, usage: Usage) -> int:
         """Nano-units for one reply; the sum is rounded once, half up."""
-        total = (
-            usage.input * self.input
-            + usage.cache_read * self.cache_read
-            + usage.cache_write * self.cache_write
-            + usage.output * self.output
-            + usage.reasoning * self.reasoning
-        )
+        total: int = sum(map(mul, self, usage))
         return (total + MILLION // 2) // MILLION
+
+    def estimate(self, prompt: int, output: int) -> int:
+        """Nano-units for a request of about this many tokens."""
+        return (prompt * self.input + output * self.output) // MILLION
 
 
 @dataclass(slots=True, frozen=True)
@@ -112,13 +110,10 @@ class KeyRecord:
     """Limited scopes of the key and its team, in this order."""
     has_budget: bool
     """Whether any of them has one."""
+    unconditional: bool
+    """Enabled, never expiring, from any address."""
     facts: bytes
     """Its members of a usage event, encoded: `"key":…,"team":…`."""
-
-    @property
-    def unconditional(self) -> bool:
-        """Enabled, never expiring, from any address."""
-        return self.enabled and self.expires_at is None and not self.networks
 
     def may_use(self, route: str) -> bool:
         """Whether the key's grants cover a route name (see `wire.Key.models`)."""
@@ -159,6 +154,8 @@ class Target:
     timeouts: wire.Timeouts
     head: bytes
     """The `x-tunegate-target` header line."""
+    facts: tuple[bytes, bytes]
+    """Endpoint and model as a usage event says them, encoded."""
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -182,6 +179,8 @@ class Route:
     """The `x-tunegate-route` header line."""
     facts: bytes
     """Its member of a usage event, encoded: `"route":…`."""
+    has_steps: bool
+    """Whether any step changes its requests."""
 
 
 @dataclass(slots=True, frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 from gateway.api.body import model_of, output_estimate, parse_object, prompt_estimate, stream_of
 from gateway.context import Call, Operation
 from gateway.errors import GatewayError
@@ -22,6 +24,7 @@ def parse(body: bytes) -> Call:
         prompt_estimate=prompt_estimate(body, messages, document.get("tools")),
         output_estimate=output_estimate(document, "max_completion_tokens", "max_tokens"),
         document=document,
+        encoded_model=orjson.dumps(model),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 from gateway.api.body import model_of, output_estimate, parse_object, prompt_estimate, stream_of
 from gateway.context import Call, Operation
 
@@ -9,14 +11,16 @@ from gateway.context import Call, Operation
 def parse(body: bytes) -> Call:
     """See `gateway.context.Operation.parse`."""
     document = parse_object(body)
+    model = model_of(document)
     stream, wants_usage = stream_of(document)
     return Call(
-        model=model_of(document),
+        model=model,
         stream=stream,
         wants_usage=wants_usage,
         prompt_estimate=prompt_estimate(body, document.get("prompt")),
         output_estimate=output_estimate(document, "max_tokens"),
         document=document,
+        encoded_model=orjson.dumps(model),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 from gateway.api.body import model_of, parse_object, prompt_estimate
 from gateway.context import Call, Operation
 from gateway.errors import GatewayError
@@ -20,6 +22,7 @@ def parse(body: bytes) -> Call:
         prompt_estimate=prompt_estimate(body, document["input"]),
         output_estimate=0,
         document=document,
+        encoded_model=orjson.dumps(model),
     )
 
 

@@ -6,14 +6,12 @@ through untouched; what differs between vendors is where usage is found, and whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.errors import Header
 
 
-@dataclass(slots=True, frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """Token counts of one reply in disjoint buckets: their sum is the total."""
 
     input: int = 0
@@ -25,7 +23,7 @@ class Usage:
     @property
     def total(self) -> int:
         """All tokens that the request cost."""
-        return self.input + self.cache_read + self.cache_write + self.output + self.reasoning
+        return sum(self)
 
 
 class EventKind:

@@ -1,8 +1,9 @@
 """Changes the few bytes of a JSON body that must change, and leaves all others as they came.
 
 Re-encoding a parsed body would lose what JSON libraries do not keep: number formats, key order, duplicate keys. So a
-value is replaced, or a member inserted, in the client's own bytes. The common body is handled by searching; one that
-could be ambiguous (a key that occurs twice, or is spelt with escapes) is scanned member by member.
+value is replaced in the client's own bytes. The common body is handled by searching
+(`replace_model`); one that could be ambiguous (a key that occurs twice, or is spelt with escapes) is scanned member
+by member.
 """
 
 from __future__ import annotations
@@ -14,20 +15,16 @@ from gateway.errors import GatewayError
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
-_MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*"((?:[^"\\]|\\.)*)"')
 
 
-def rewrite(body: bytes, replace: dict[str, bytes], insert: bytes = b"") -> list[bytes]:
-    """`body` in pieces, with the values of top-level members replaced and `insert` put behind the opening brace.
+def rewrite(body: bytes, replace: dict[str, bytes]) -> list[bytes]:
+    """`body` in pieces, with the values of top-level members replaced.
 
-    `replace` maps member names to encoded values; a member that is absent is left absent. `insert` is encoded members
-    with a trailing comma. Raises GatewayError(caller_bad_request) if a member to be replaced occurs twice.
+    `replace` maps member names to encoded values; a member that is absent is left absent. Raises
+    GatewayError(caller_bad_request) if a member to be replaced occurs twice.
     """
     pieces: list[bytes] = []
     position = 0
-    if insert:
-        position = body.index(b"{") + 1
-        pieces += [body[:position], insert]
     for start, end, value in sorted(_spans(body, replace)):
         pieces += [body[position:start], value]
         position = end
@@ -35,26 +32,30 @@ def rewrite(body: bytes, replace: dict[str, bytes], insert: bytes = b"") -> list
     return pieces
 
 
+def replace_model(body: bytes, old: bytes, new: bytes) -> list[bytes]:
+    """`body` in pieces with its top-level `"model": old` made `new`; both are encoded values.
+
+    The common case costs three searches: `"model"` is spelt once and not by escapes (any escaped letter of it is
+    \\u006X), and what follows it is `old` as we would encode it. Then that is the parsed member and nothing else.
+    """
+    key = body.find(b'"model"')
+    start = body.find(old, key + 7)
+    if (
+        key >= 0
+        and start >= 0
+        and body[key + 7 : start].strip() == b":"
+        and body.find(b'"model"', start) < 0
+        and b"\\u006" not in body
+    ):
+        return [body[:start], new, body[start + len(old) :]]
+    return rewrite(body, {"model": new})
+
+
 def _spans(body: bytes, replace: dict[str, bytes]) -> list[tuple[int, int, bytes]]:
-    if not replace:
-        return []
-    if len(replace) == 1 and "model" in replace and (found := _plain_model(body)) is not None:
-        return [(*found, replace["model"])]
     try:
         return [(start, end, replace[name]) for name, start, end in _scan(body, set(replace))]
     except RecursionError as exc:
         raise GatewayError("caller_bad_json", "The JSON body is nested too deeply.") from exc
-
-
-def _plain_model(body: bytes) -> tuple[int, int] | None:
-    """Where the value of `"model"` stands, if its spelling occurs exactly once and cannot hide behind escapes.
-
-    Any escaped spelling of one of its letters is \\u006X: without those, the only `"model"` is the parsed member.
-    """
-    if body.count(b'"model"') != 1 or b"\\u006" in body:
-        return None
-    found = _MODEL.search(body)
-    return (found.start(1) - 1, found.end(1) + 1) if found else None
 
 
 def _scan(body: bytes, names: set[str]) -> list[tuple[str, int, int]]:

@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import Protocol
 
 from gateway.context import Operation
-from gateway.errors import Header
 
 STATUS_LINES = {s.value: b"HTTP/1.1 %d %s\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 
@@ -35,14 +34,20 @@ class Exchange:
     )  # fmt: skip
 
     def __init__(
-        self, connection: Connection, operation: Operation, headers: list[Header], peer: str, http10: bool, date: bytes
+        self,
+        connection: Connection,
+        operation: Operation,
+        headers: dict[bytes, bytes],
+        peer: str,
+        http10: bool,
+        date: bytes,
     ) -> None:
         self._connection = connection
         self._transport = connection.transport
         self._chunked = False
         self.operation = operation
         self.headers = headers
-        """Lower-case names, in the client's order."""
+        """By lower-case name (of a repeated one, the last)."""
         self.body = b""
         self.peer = peer
         self.http10 = http10
@@ -59,13 +64,6 @@ class Exchange:
         self.on_gone: Callable[[], None] | None = None
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first value of a request header (lower-case name)."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
 
     def respond(self, status: int, lines: bytes, body: bytes) -> None:
         """Send a whole answer in one write. `lines` are header lines, each ending in CRLF."""

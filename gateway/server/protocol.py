@@ -93,7 +93,12 @@ class InferenceProtocol(HttpToolsProtocol):
         if self._in_exchange:
             self._give_up_keep_alive()
             return
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(GatewayError("caller_bad_request", "The request is not valid HTTP/1.1."))
+        except httptools.HttpParserUpgrade:
+            self._refuse(GatewayError("caller_bad_request", "This server does not upgrade connections."))
         if self._reading is not None and not self._headers_done:
             self._head_bytes += len(data)
             if self._head_bytes > self.front.max_header_bytes:
@@ -123,10 +128,6 @@ class InferenceProtocol(HttpToolsProtocol):
         else:
             super().shutdown()
 
-    def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls on bytes that are not HTTP."""
-        self._refuse(GatewayError("caller_bad_request", msg))
-
     def check_time(self, now: float) -> None:
         """Close the connection if its client exceeds the time for a request, or for idling."""
         front = self.front
@@ -152,7 +153,6 @@ class InferenceProtocol(HttpToolsProtocol):
             return
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
         self._reading = self.loop.time()
         self._headers_done = False
         self._head_bytes = self._body_bytes = 0
@@ -173,6 +173,10 @@ class InferenceProtocol(HttpToolsProtocol):
         """A piece of the request target."""
         if not self._ignore:
             self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header line."""
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Decide which way the request goes: the inference pipeline, or uvicorn and Starlette."""
@@ -232,19 +236,20 @@ class InferenceProtocol(HttpToolsProtocol):
         keep_alive = self.parser.should_keep_alive()
         http10 = self.parser.get_http_version() == "1.0"
         peer = self.client[0] if self.client else ""
-        self.exchange = Exchange(self, operation, self.headers, peer, http10, self.front.date)
+        self.exchange = Exchange(self, operation, dict(self.headers), peer, http10, self.front.date)
         self.exchange.keep_alive = keep_alive and not http10
-        length = self.exchange.header(b"content-length")
+        length = self.exchange.headers.get(b"content-length")
         if length is not None and int(length) > self.front.max_body_bytes:
             self._refuse(self._too_large())
-        elif self.expect_100_continue:
+        elif self.exchange.headers.get(b"expect", b"").lower() == b"100-continue":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _hand_to_uvicorn(self) -> None:
-        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, self.headers
         super().on_message_begin()  # builds the ASGI scope, and resets what has been read
-        self.url, self.expect_100_continue = url, expect
-        self.headers.extend(headers)
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
         try:
             httptools.parse_url(url).path.decode("ascii")
         except (httptools.HttpParserInvalidURLError, UnicodeDecodeError, AttributeError):

@@ -195,6 +195,7 @@ def _routes(snapshot: wire.Snapshot, endpoints: dict[str, Endpoint], problems: P
                 scopes=(scope,) if scope.limited else (),
                 head=b"x-tunegate-route: " + _visible(spec.name) + b"\r\n",
                 facts=b'"route":' + orjson.dumps(spec.name),
+                has_steps=spec.system_prompt is not None,
             )
         )
     return routes
@@ -210,6 +211,7 @@ def _target(route: wire.Route, target: wire.Target, endpoint: Endpoint) -> Targe
         prices=_prices(target.price or route.price),
         timeouts=route.timeouts or endpoint.spec.timeouts,
         head=b"x-tunegate-target: " + _visible(f"{endpoint.name}/{target.model or route.name}") + b"\r\n",
+        facts=(orjson.dumps(endpoint.name), orjson.dumps(target.model)),
     )
 
 
@@ -275,6 +277,7 @@ def _keys(snapshot: wire.Snapshot, problems: Problems) -> dict[bytes, KeyRecord]
             networks=tuple(ip_network(c, strict=False) for c in spec.cidrs),
             scopes=tuple(s for s in scopes if s.limited),
             has_budget=any(s.budgets for s in scopes),
+            unconditional=spec.enabled and spec.expires_at is None and not spec.cidrs,
             facts=b'"key":' + orjson.dumps(spec.name) + b',"team":' + orjson.dumps(spec.team),
         )
     return keys

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.errors import GatewayError, Header, UpstreamFailure
+from gateway.errors import GatewayError, UpstreamFailure
 from gateway.routing.retry import retry_after_seconds
 from gateway.streaming import find
 
@@ -37,11 +37,11 @@ class BodyRelay:
         held, self._held = b"".join(self._held), []
         self._streaming = True
         self._tail = held[-TAIL_BYTES:]
-        stated = next((v for n, v in self._reply.headers if n == b"content-length"), None)
-        encoded = any(n == b"content-encoding" for n, _ in self._reply.headers)
-        return held, int(stated) if stated is not None and not encoded else None
+        headers = self._reply.headers
+        stated = headers.get(b"content-length") if b"content-encoding" not in headers else None
+        return held, int(stated) if stated is not None else None
 
-    def on_head(self, status: int, headers: list[Header]) -> None:
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
         """The head came before."""
 
     def on_data(self, data: bytes) -> None:
@@ -109,7 +109,7 @@ class ErrorBody:
         self._reply = reply
         self._body = b""
 
-    def on_head(self, status: int, headers: list[Header]) -> None:
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
         """The head came before."""
 
     def on_data(self, data: bytes) -> None:
@@ -134,7 +134,7 @@ def classify(reply: Reply, body: bytes) -> UpstreamFailure:
     status = reply.status
     message = reply.provider.error_message(body)
     endpoint = reply.target.endpoint.name
-    wait = next((v for n, v in reply.headers if n == b"retry-after"), None)
+    wait = reply.headers.get(b"retry-after")
     retry_after = retry_after_seconds(wait)
     headers = ((b"retry-after", wait),) if wait is not None and retry_after is not None else ()
     if status in (401, 403):

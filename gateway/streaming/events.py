@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.errors import Header, UpstreamFailure
+from gateway.errors import UpstreamFailure
 from gateway.providers.base import EventKind
 from gateway.providers.openai import event_data
 from gateway.streaming import find
@@ -50,7 +50,7 @@ class EventRelay:
         held, self._held = b"".join(self._held), []
         return held, None
 
-    def on_head(self, status: int, headers: list[Header]) -> None:
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
         """The head came before."""
 
     def on_data(self, data: bytes) -> None:

@@ -13,7 +13,7 @@ import zlib
 
 from gateway.context import Context
 from gateway.contract.snapshot import Breaker
-from gateway.errors import Header, UpstreamFailure
+from gateway.errors import UpstreamFailure
 from gateway.routing.health import TargetHealth
 from gateway.runtime import Target
 from gateway.server.exchange import Exchange
@@ -60,7 +60,7 @@ class Reply:
         self.first: asyncio.Future[None] = loop.create_future()
         self.relay: EventRelay | BodyRelay | None = None
         self.status = 0
-        self.headers: list[Header] = []
+        self.headers: dict[bytes, bytes] = {}
         self.committed = False
         self.last = b""
         """What remains to be sent when the request has been settled."""
@@ -142,6 +142,8 @@ class Reply:
         if not self.first.done():
             self.first.cancel()
         self._health.done(self._probe)
+        # no cycles: a request's objects go when it goes, and the next one finds their memory warm
+        self.relay = self.call = None
 
     def stop(self) -> None:
         """Close the upstream's connection if it is still answering."""
@@ -192,18 +194,14 @@ class Reply:
 
     # --- upstream.call.Sink, until the head is known
 
-    def on_head(self, status: int, headers: list[Header]) -> None:
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Choose the relay that fits the answer."""
         self.status = status
         self.headers = headers
-        content_type = encoding = b""
-        for name, value in headers:
-            if name == b"content-type":
-                content_type = value.lower()
-            elif name == b"content-encoding":
-                encoding = value.strip().lower()
-            if name in PASSED_ON:
-                self.passed_lines += name + b": " + value + b"\r\n"
+        content_type = headers.get(b"content-type", b"").lower()
+        encoding = headers.get(b"content-encoding", b"").strip().lower()
+        for name in PASSED_ON & headers.keys():
+            self.passed_lines += name + b": " + headers[name] + b"\r\n"
         sink: Sink
         if status != 200:
             sink = ErrorBody(self)
@@ -244,7 +242,7 @@ class Inflate:
         self._decoder = zlib.decompressobj(wbits=47 if encoding != b"deflate" else 15) if known else None
         self._encoding = encoding
 
-    def on_head(self, status: int, headers: list[Header]) -> None:
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
         """The head came before."""
 
     def on_data(self, data: bytes) -> None:

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 
 from gateway.context import Context
 from gateway.errors import GatewayError
 from gateway.providers.base import Usage
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import OVERHEAD, SECONDS, Cell, Metrics
 from gateway.telemetry.tracing import Tracer
 
 log = logging.getLogger("gateway.access")
 
+QUIET_ENDS = frozenset({"success", "client_gone", "client_gone_partial"})
+"""Ends that are nobody's error."""
+
 
 class Telemetry:
     """One worker's."""
+
+    __slots__ = (
+        "_attempts",
+        "_cells",
+        "_log_all",
+        "_log_errors",
+        "_overhead",
+        "_rejected",
+        "in_flight",
+        "metrics",
+        "tracer",
+    )
 
     def __init__(self, metrics: Metrics, access_log: str, tracer: Tracer | None) -> None:
         self.metrics = metrics
@@ -23,11 +39,9 @@ class Telemetry:
         self.tracer = tracer
         self.in_flight = 0
         """Admitted requests under way; the pipeline counts them in."""
-        counters = metrics.counters
-        self._requests, self._errors = counters["tunegate_requests"], counters["tunegate_errors"]
-        self._rejected, self._attempts = counters["tunegate_rejected"], counters["tunegate_attempts"]
-        self._tokens, self._cost = counters["tunegate_tokens"], counters["tunegate_cost_nano"]
-        self._fallbacks, self._source = counters["tunegate_fallbacks"], counters["tunegate_usage_source"]
+        self._cells = metrics.cells
+        self._attempts = metrics.counters["tunegate_attempts"]
+        self._rejected = metrics.counters["tunegate_rejected"]
         self._overhead = metrics.histogram("tunegate_overhead_seconds", ())
 
     def rejected(self, error: GatewayError, request_id: str = "", peer: str = "") -> None:
@@ -40,39 +54,33 @@ class Telemetry:
     def settled(self, ctx: Context, usage: Usage, source: str, cost: int, ended: float) -> None:
         """A request has ended, at `ended` in monotonic seconds."""
         self.in_flight -= 1
-        route = ctx.route.name
-        self._requests[route, ctx.operation.name, ctx.end] += 1
-        self._source[(source,)] += 1
-        self.metrics.histogram("gen_ai_server_request_duration_seconds", (route,)).observe(ended - ctx.started)
-        for attempt in ctx.attempts:
-            self._attempts[attempt.target.id, attempt.error] += 1
+        target = ctx.target.id if ctx.target is not None else ""
+        identity = (ctx.route.name, target, ctx.operation.name, ctx.end, ctx.error, source)
+        cell = self._cells.get(identity)
+        if cell is None:
+            cell = self._cells[identity] = Cell()
+        cell.requests += 1
+        cell.cost += cost
+        cell.duration_sum += ended - ctx.started
+        cell.durations[bisect_left(SECONDS, ended - ctx.started)] += 1
+        if usage:
+            cell.tokens = [have + more for have, more in zip(cell.tokens, usage, strict=True)]
         if ctx.first_content is not None:
             waited = ctx.first_content - ctx.started
-            self._overhead.observe(waited - ctx.upstream_seconds)
+            overhead = self._overhead
+            overhead.total += waited - ctx.upstream_seconds
+            overhead.counts[bisect_left(OVERHEAD, waited - ctx.upstream_seconds)] += 1
             if ctx.call.stream:
-                self.metrics.histogram("gen_ai_server_time_to_first_token_seconds", (route,)).observe(waited)
-            if len(ctx.attempts) > 1 and ctx.target is not None:
-                self._fallbacks[route, ctx.target.id] += 1
-        if source != "none" and ctx.target is not None:
-            self._count_tokens(route, ctx.target.id, usage)
-            self._cost[(route,)] += cost
-        if ctx.error:
-            self._errors[route, ctx.error] += 1
-        if self._log_all or (self._log_errors and ctx.end not in ("success", "client_gone", "client_gone_partial")):
+                name = "gen_ai_server_time_to_first_token_seconds"
+                self.metrics.histogram(name, (ctx.route.name,)).observe(waited)
+        if len(ctx.attempts) > 1:
+            cell.retried += 1
+            for attempt in ctx.attempts[:-1]:
+                self._attempts[attempt.target.id, attempt.error] += 1
+        if self._log_all or (self._log_errors and ctx.end not in QUIET_ENDS):
             self._log(ctx, usage, ended)
         if self.tracer is not None:
             self.tracer.record(ctx, usage)
-
-    def _count_tokens(self, route: str, target: str, usage: Usage) -> None:
-        tokens = self._tokens
-        tokens[route, target, "input"] += usage.input
-        tokens[route, target, "output"] += usage.output
-        if usage.cache_read:
-            tokens[route, target, "cache_read"] += usage.cache_read
-        if usage.cache_write:
-            tokens[route, target, "cache_write"] += usage.cache_write
-        if usage.reasoning:
-            tokens[route, target, "reasoning"] += usage.reasoning
 
     def _log(self, ctx: Context, usage: Usage, ended: float) -> None:
         data = {

@@ -18,6 +18,11 @@ SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20
 OVERHEAD = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 
+DURATION = "gen_ai_server_request_duration_seconds"
+TOKEN_BUCKETS = ("input", "cache_read", "cache_write", "output", "reasoning")
+"""In the order of `gateway.providers.base.Usage`."""
+
+
 class Spec(NamedTuple):
     """One metric."""
 
@@ -86,6 +91,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def add(self, counts: list[int], total: float) -> None:
+        """Count what another histogram of the same buckets has counted."""
+        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
+        self.total += total
+
     def cumulative(self) -> list[tuple[str, float]]:
         """(upper bound, count up to it) pairs in Prometheus' form."""
         running, rows = 0, []
@@ -93,6 +103,24 @@ class Histogram:
             running += count
             rows.append(("+Inf" if bound == float("inf") else repr(bound), float(running)))
         return rows
+
+
+class Cell:
+    """What is counted of requests alike in route, target, operation, end, error and usage source.
+
+    One look-up a request; the families of TABLE are summed from the cells when they are scraped.
+    """
+
+    __slots__ = ("cost", "duration_sum", "durations", "requests", "retried", "tokens")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.retried = 0
+        """Those that took more than one attempt."""
+        self.tokens = [0] * len(TOKEN_BUCKETS)
+        self.cost = 0
+        self.durations = [0] * (len(SECONDS) + 1)
+        self.duration_sum = 0.0
 
 
 class Metrics:
@@ -106,6 +134,8 @@ class Metrics:
         self.histograms: dict[str, dict[Labels, Histogram]] = {
             name: {} for name, spec in TABLE.items() if spec.kind == "histogram"
         }
+        self.cells: dict[tuple[str, str, str, str, str, str], Cell] = {}
+        """By route, target, operation, end, error, usage source."""
         self.sources: dict[str, Gauge] = {}
         """Metric name -> where its values are read when it is scraped."""
 
@@ -119,21 +149,47 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Render all families; every sample carries the worker's number."""
+        counted, durations = self._sum_cells()
         for name, spec in TABLE.items():
             labels = ("worker", *spec.labels)
             if spec.kind == "histogram":
                 family = HistogramMetricFamily(name, spec.help, labels=labels)
-                for values, histogram in tuple(self.histograms[name].items()):
+                known = durations if name == DURATION else self.histograms[name]
+                for values, histogram in tuple(known.items()):
                     family.add_metric((self._worker, *values), histogram.cumulative(), histogram.total)
                 yield family
                 continue
             samples: Iterable[tuple[Labels, float]]
-            samples = self.sources[name]() if name in self.sources else tuple(self.counters[name].items())
+            if name in self.sources:
+                samples = self.sources[name]()
+            else:
+                samples = tuple({**self.counters[name], **counted.get(name, {})}.items())
             kind = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
             plain = kind(name, spec.help, labels=labels)
             for values, value in samples:
                 plain.add_metric((self._worker, *values), value)
             yield plain
+
+    def _sum_cells(self) -> tuple[dict[str, dict[Labels, int]], dict[Labels, Histogram]]:
+        sums: dict[str, defaultdict[Labels, int]] = defaultdict(lambda: defaultdict(int))
+        durations: dict[Labels, Histogram] = {}
+        for (route, target, operation, end, error, source), cell in tuple(self.cells.items()):
+            sums["tunegate_requests"][route, operation, end] += cell.requests
+            sums["tunegate_usage_source"][(source,)] += cell.requests
+            sums["tunegate_cost_nano"][(route,)] += cell.cost
+            if error:
+                sums["tunegate_errors"][route, error] += cell.requests
+            if target:
+                sums["tunegate_attempts"][target, error] += cell.requests
+            if cell.retried and not error:
+                sums["tunegate_fallbacks"][route, target] += cell.retried
+            for bucket, tokens in zip(TOKEN_BUCKETS, cell.tokens, strict=True):
+                if tokens:
+                    sums["tunegate_tokens"][route, target, bucket] += tokens
+            durations.setdefault((route,), Histogram(SECONDS)).add(cell.durations, cell.duration_sum)
+        for labels, failed in self.counters["tunegate_attempts"].items():
+            sums["tunegate_attempts"][labels] += failed
+        return {name: dict(values) for name, values in sums.items()}, durations
 
 
 def documentation() -> str:

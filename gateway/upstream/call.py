@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.contract.snapshot import Timeouts
-from gateway.errors import Header, UpstreamFailure
+from gateway.errors import UpstreamFailure
 
 
 class Sink(Protocol):
@@ -15,8 +15,8 @@ class Sink(Protocol):
     Called from the transport's callbacks; must not block or raise.
     """
 
-    def on_head(self, status: int, headers: list[Header]) -> None:
-        """Status and headers (lower-case names)."""
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """Status and headers by lower-case name (of a repeated one, the last)."""
         ...
 
     def on_data(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
-from gateway.errors import Header, UpstreamFailure
+from gateway.errors import UpstreamFailure
 
 if TYPE_CHECKING:
     from gateway.upstream.call import UpstreamCall
@@ -43,7 +43,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._headers: list[Header] = []
+        self._headers: dict[bytes, bytes] = {}
         self._in_head = True
         self._framed = False
         """The body's end is announced by its length or by chunks."""
@@ -145,11 +145,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header line."""
-        name = name.lower()
-        if not self._complete:
-            self._headers.append((name, value))
-            if name in (b"content-length", b"transfer-encoding"):
-                self._framed = True
+        self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """The answer's head, unless it is an interim one."""
@@ -159,7 +155,8 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             return
         self._in_head = False
-        self._framed = self._framed or status in (204, 304)
+        headers = self._headers
+        self._framed = b"content-length" in headers or b"transfer-encoding" in headers or status in (204, 304)
         self.call.sink.on_head(status, self._headers)
 
     def on_body(self, data: bytes) -> None:
@@ -170,8 +167,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The end of the answer, or of an interim one."""
         if self._in_head:
-            self._headers = []
-            self._framed = False
+            self._headers = {}
         else:
             self._complete = True
             self._keep_alive = self._parser.should_keep_alive()

@@ -32,7 +32,7 @@ class Player:
 
     def begin(self) -> None:
         """Send the head and the first part."""
-        self._call.sink.on_head(self._script.status, list(self._script.headers))
+        self._call.sink.on_head(self._script.status, dict(self._script.headers))
         self._next()
 
     def _next(self) -> None:

@@ -12,8 +12,6 @@ The table (docs/architecture.md shows it, tests/gateway/test_settlement.py check
 
 from __future__ import annotations
 
-import orjson
-
 from gateway.context import AttemptRecord, Context
 from gateway.providers.base import Usage
 
@@ -56,7 +54,7 @@ def facts(ctx: Context) -> bytes:
         ctx.request_id.encode(),
         ctx.key.facts,
         ctx.operation.name.encode(),
-        orjson.dumps(ctx.call.model),
+        ctx.call.encoded_model,
         ctx.route.facts,
         ctx.runtime.version.encode(),
         b"true" if ctx.call.stream else b"false",
@@ -70,30 +68,26 @@ def opening(ctx: Context) -> bytes:
 
 def closing(ctx: Context, usage: Usage, source: str, cost: int, ended: float) -> bytes:
     """The final event; `ended` is monotonic time."""
-    attempts = [_attempt(ctx, attempt) for attempt in ctx.attempts]
     endpoint, model = _place(ctx, ctx.attempts[-1]) if ctx.attempts else (b"null", b"null")
+    attempts = b",".join([_attempt(ctx, attempt) for attempt in ctx.attempts])
     return ctx.facts + _SETTLED % (
         endpoint,
         model,
         ctx.end.encode(),
         ctx.status,
         ctx.error.encode(),
-        usage.input,
-        usage.cache_read,
-        usage.cache_write,
-        usage.output,
-        usage.reasoning,
+        *usage,
         source.encode(),
         cost,
         b"null" if ctx.first_content is None else b"%.3f" % ((ctx.first_content - ctx.started) * 1000.0),
         (ended - ctx.started) * 1000.0,
-        attempts[0] if len(attempts) == 1 else b",".join(attempts),
+        attempts,
     )
 
 
 def _place(ctx: Context, attempt: AttemptRecord) -> tuple[bytes, bytes]:
-    target = attempt.target
-    return orjson.dumps(target.endpoint.name), orjson.dumps(target.model or ctx.call.model)
+    endpoint, model = attempt.target.facts
+    return endpoint, model if attempt.target.model else ctx.call.encoded_model
 
 
 def _attempt(ctx: Context, attempt: AttemptRecord) -> bytes:
