@@ -44,6 +44,8 @@ def load(path: Path) -> tuple[Settings, wire.Snapshot]:
     snapshot = _validate(wire.Snapshot, document, problems)
     if parsed_settings is None or snapshot is None:
         raise ConfigError(problems)
+    if not snapshot.routes:  # an editor's half-written file must not look like a decision
+        problems.append(((), "there is no [[route]]: no model could be served"))
     if not parsed_settings.gateway.host.startswith("127.") and parsed_settings.gateway.host not in ("::1", "localhost"):
         problems += _exposed(parsed_settings, snapshot)
     if problems:
