@@ -135,8 +135,6 @@ def _body(
         if wants:
             document["stream_options"] = {**(options or {}), "include_usage": True}
         pieces = [orjson.dumps(document)]
-    elif not wants and model == call.model:
-        pieces = [original]
     elif wants and "stream_options" in call.document:
         merged = orjson.dumps({**(options or {}), "include_usage": True})
         pieces = rewrite(original, {"stream_options": merged, "model": orjson.dumps(model)})

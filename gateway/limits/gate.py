@@ -99,8 +99,7 @@ class Gate:
             raise self._refusal(
                 "policy_rate", self.scope.rpm, "requests per minute", 0, (1.0 - self.requests) / self.rpm
             )
-        # a request larger than the whole limit passes when the bucket is full
-        if self.tokens < tokens and self.tokens < self.tpm:
+        if self.tokens < tokens and (self.tokens < self.tpm or least > self.tpm):
             wait = (min(tokens, self.tpm) - self.tokens) / self.tpm
             left = max(0, int(self.tokens))
             raise self._refusal("policy_tokens", self.scope.tpm, "tokens per minute", left, wait, tokens)

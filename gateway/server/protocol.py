@@ -289,8 +289,8 @@ class InferenceProtocol(HttpToolsProtocol):
         self.front.on_reject(error, request_id, peer)
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in error.headers)
         self.transport.write(
-            b"%b%bcontent-type: application/json\r\nx-request-id: %b\r\nx-tunegate-error: %b\r\n%bcontent-length: %d\r\n"
-            b"connection: close\r\n\r\n%b"
+            b"%b%bcontent-type: application/json\r\nx-request-id: %b\r\nx-tunegate-error: %b\r\n%b"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b"
             % (
                 STATUS_LINES[error.status],
                 self.front.date,

@@ -44,8 +44,6 @@ def load(path: Path) -> tuple[Settings, wire.Snapshot]:
     snapshot = _validate(wire.Snapshot, document, problems)
     if parsed_settings is None or snapshot is None:
         raise ConfigError(problems)
-    if not snapshot.routes:  # an editor's half-written file must not look like a decision
-        problems.append(((), "there is no [[route]]: no model could be served"))
     if not parsed_settings.gateway.host.startswith("127.") and parsed_settings.gateway.host not in ("::1", "localhost"):
         problems += _exposed(parsed_settings, snapshot)
     if problems:
@@ -55,7 +53,10 @@ def load(path: Path) -> tuple[Settings, wire.Snapshot]:
 
 def report(path: Path, error: ConfigError) -> list[str]:
     """One line of text a mistake, with the line of the file where it can be told."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # that it cannot be read is then among the problems
+        text = ""
     lines = []
     for place, sentence in error.problems:
         number = line_of(text, place) if place else None
@@ -86,7 +87,10 @@ async def watch(path: Path, interval: float = 0.25) -> AsyncIterator[wire.Snapsh
             yield ConfigError([((), f"cannot be read: {exc.strerror}")])
         else:
             seen = identity
-            yield snapshot
+            if snapshot.routes:
+                yield snapshot
+            else:  # an editor's half-written file must not look like a decision
+                yield ConfigError([((), "there is no [[route]] any more: no model could be served")])
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

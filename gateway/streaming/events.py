@@ -140,7 +140,7 @@ class EventRelay:
         if find.KEY in block:
             block = self._usage(block)
         if b'"error"' in block and reply.first.done():
-            self._error(block)
+            block = self._error(block)
         if self._saw_done or _DONE in block:
             # held back until the request is settled: who has read [DONE] has a request that is in the ledger
             border = 0 if self._saw_done else block.index(_DONE)
@@ -173,12 +173,17 @@ class EventRelay:
             kept.append(event)
         return b"".join(kept)
 
-    def _error(self, block: bytes) -> None:
-        """An error event in the middle passes on as it is, and ends the request as one that failed."""
+    def _error(self, block: bytes) -> bytes:
+        """An error event in the middle passes on as it is, unless it quotes our credential; the request has failed."""
+        reply, kept = self._reply, []
         for event in split(block):
-            if b'"error"' in event and self._reply.provider.event_kind(event) == EventKind.ERROR:
-                self._reply.failure = _error_event(event, self._reply)
-                self._reply.failure_told = True
+            if b'"error"' in event and reply.provider.event_kind(event) == EventKind.ERROR:
+                reply.failure = _error_event(event, reply)
+                if any(secret in event for secret in reply.target.endpoint.secrets):
+                    continue
+                reply.failure_told = True
+            kept.append(event)
+        return b"".join(kept)
 
 
 def _only_usage(event: bytes) -> bool:
