@@ -120,6 +120,8 @@ class Worker:
             asyncio.create_task(self.shipper.run()),
             asyncio.create_task(self._follow_config()),
         ]
+        for task in tasks:
+            task.add_done_callback(lambda ended: _fatal(ended, server))
         gc.collect()
         gc.freeze()
         gc.set_threshold(
@@ -210,6 +212,13 @@ def run(settings: Settings, snapshot: wire.Snapshot, config: Path, listener: soc
         import uvloop  # noqa: PLC0415  (not on Windows)
 
         uvloop.run(Worker(settings, snapshot, config, index).serve(listener))
+
+
+def _fatal(task: asyncio.Task[None], server: uvicorn.Server) -> None:
+    """None of the standing tasks may end: without one of them, the gateway would only look alive."""
+    if not task.cancelled() and (problem := task.exception()) is not None:
+        log.critical("gateway.task_died", exc_info=problem)
+        server.should_exit = True
 
 
 def _announce(listener: socket.socket, tls: bool, version: str) -> None:
