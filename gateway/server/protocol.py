@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.context import Operation, new_id
 from gateway.errors import GatewayError
 from gateway.server.exchange import STATUS_LINES, Exchange
+from gateway.server.running import Running
 
 NO_BODY = b""
 
@@ -63,6 +64,8 @@ class InferenceProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._body_bytes = 0
         self._body: list[bytes] = []
+        self._whole: Exchange | None = None
+        """A request that has arrived completely and waits to be started."""
         self._refusal: GatewayError | None = None
         self._ignore = False
         """Nothing more is read from this client: a refused or pipelined request."""
@@ -100,6 +103,11 @@ class InferenceProtocol(HttpToolsProtocol):
             self._refuse(GatewayError("caller_bad_request", "The request is not valid HTTP/1.1."))
         except httptools.HttpParserUpgrade:
             self._refuse(GatewayError("caller_bad_request", "This server does not upgrade connections."))
+        exchange = self._whole
+        if exchange is not None:  # not in `on_message_complete`: the parser is not done with `data` there
+            self._whole = None
+            Running(self.front.handle(exchange), self.tasks).step()
+            return
         if self._reading is not None and not self._headers_done and self._head_bytes > self.front.max_header_bytes:
             self._refuse(self._head_too_large())
 
@@ -210,7 +218,7 @@ class InferenceProtocol(HttpToolsProtocol):
             self._refuse(self._too_large())
 
     def on_message_complete(self) -> None:
-        """The request is whole: start its task."""
+        """The request is whole: `data_received` starts on it."""
         if self._ignore:
             return
         self._reading = None
@@ -221,9 +229,7 @@ class InferenceProtocol(HttpToolsProtocol):
         body = self._body
         exchange.body = body[0] if len(body) == 1 else NO_BODY.join(body)
         self._body = []
-        task = self.loop.create_task(self.front.handle(exchange))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self._whole = exchange
 
     def exchange_done(self) -> None:
         """The answer went out."""

@@ -59,7 +59,7 @@ class BodyRelay:
     def on_end(self) -> None:
         """Check that it is what it should be, and read its usage."""
         reply = self._reply
-        if self._streaming or reply.first.done():
+        if self._streaming or reply.first.done:
             self._meter(self._tail if self._streaming else b"".join(self._held)[-TAIL_BYTES:])
             reply.done()
             return
@@ -72,7 +72,7 @@ class BodyRelay:
         self._meter(body)
         reply.whole = True
         reply.done()
-        reply.ready()
+        reply.ready(at_once=True)
 
     def on_failure(self, failure: UpstreamFailure) -> None:
         """Cut short."""

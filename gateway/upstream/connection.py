@@ -62,8 +62,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._reset()
         call.channel = self
         call.sent_at = call.last_data = self.pool.now()
-        if len(call.body) == 1 and len(call.body[0]) < 65_536:
-            self.transport.write(call.head + call.body[0])
+        if sum(map(len, call.body)) < 65_536:  # joined: a copy that small is cheaper than a vectored write
+            self.transport.write(b"".join([call.head, *call.body]))
         else:
             self.transport.writelines([call.head, *call.body])
 

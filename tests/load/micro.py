@@ -40,7 +40,7 @@ REQUESTS = 4000
 CHUNKS = 100
 """Data events of one streamed answer; each arrives on its own."""
 _TEXT = b'{"id":"chatcmpl-123","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,'
-_USAGE = b'"usage":{"prompt_tokens":20,"completion_tokens":120,"total_tokens":140,"prompt_tokens_details":{"cached_tokens":0}}'
+_USAGE = b'"usage":{"prompt_tokens":20,"completion_tokens":120,"prompt_tokens_details":{"cached_tokens":0}}'
 _ANSWER = _TEXT + b'"message":{"role":"assistant","content":"%b"},"finish_reason":"stop"}],%b}' % (b"x " * 350, _USAGE)
 _WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_ANSWER), _ANSWER)
 _EVENT = b"data: " + _TEXT + b'"delta":{"content":" word"}}]}\n\n'
