@@ -36,7 +36,7 @@ from gateway.upstream.client import Upstreams
 from gateway.usage.ledger import spent
 from gateway.usage.shipper import Shipper
 from gateway.usage.sink import JsonlSink
-from gateway.usage.spool import Spool
+from gateway.usage.spool import Spool, SpoolInUse
 from gateway.workers import Sibling, parent_changed
 
 log = logging.getLogger("gateway.app")
@@ -74,7 +74,10 @@ class Worker:
     async def serve(self, listener: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT, then drain, settle and flush."""
         gateway = self._settings.gateway
-        self.spool.start()
+        try:
+            self.spool.start()
+        except SpoolInUse as exc:
+            raise SystemExit(str(exc)) from exc
         await self.shipper.flush()  # what an earlier process left behind counts before budgets are read
         self.limiter.restored = self._restore(self.holder.current)
         self.limiter.apply(self.holder.current)
