@@ -92,8 +92,8 @@ class BodyRelay:
             reply.ctx.usage = reply.provider.usage(raw)
 
     def _problem(self, body: bytes) -> UpstreamFailure | None:
-        text = body.strip()
-        if not (text.startswith(b"{") and text.endswith(b"}")):
+        text = body.strip()  # no copy if there is nothing to strip
+        if text[:1] != b"{" or text[-1:] != b"}":
             what = "an empty body" if not text else "an HTML page" if text[:1] == b"<" else "no JSON object"
             return UpstreamFailure("provider_bad_reply", f"The upstream answered with status 200 and {what}.")
         if b'"error"' not in body:

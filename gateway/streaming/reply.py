@@ -197,19 +197,20 @@ class Reply:
         """Choose the relay that fits the answer."""
         self.status = status
         self.headers = headers
-        content_type = headers.get(b"content-type", b"").lower()
-        encoding = headers.get(b"content-encoding", b"").strip().lower()
-        for name in PASSED_ON & headers.keys():
-            self.passed_lines += name + b": " + headers[name] + b"\r\n"
+        for name in headers:
+            if name in PASSED_ON:
+                self.passed_lines += b"%b: %b\r\n" % (name, headers[name])
         sink: Sink
         if status != 200:
             sink = ErrorBody(self)
-        elif self.ctx.call.stream and not content_type.startswith(b"application/json"):
+        elif self.ctx.call.stream and not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
             sink = self.relay = EventRelay(self)
         else:
             sink = self.relay = BodyRelay(self)
-        if encoding not in (b"", b"identity"):
-            sink = Inflate(self, sink, encoding)
+        if b"content-encoding" in headers:
+            encoding = headers[b"content-encoding"].strip().lower()
+            if encoding not in (b"", b"identity"):
+                sink = Inflate(self, sink, encoding)
         assert self.call is not None
         self.call.sink = sink
 

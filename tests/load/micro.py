@@ -36,7 +36,7 @@ from gateway.upstream.client import Upstreams
 from .native import KEY
 from .systems import Place, tunegate_config
 
-REQUESTS = 4000
+REQUESTS = 2000
 CHUNKS = 100
 """Data events of one streamed answer; each arrives on its own."""
 _TEXT = b'{"id":"chatcmpl-123","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,'
@@ -174,7 +174,7 @@ async def _measure(work: Path, runs: int, profiled: str) -> None:
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=7, help="of each kind; the best one counts")
+    parser.add_argument("--runs", type=int, default=20, help="of each kind; the best one counts")
     parser.add_argument("--profile", choices=("chat", "stream"), default="", help="which kind to look into")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as work:
