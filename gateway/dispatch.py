@@ -80,6 +80,7 @@ class Dispatcher:
         exchange.on_gone = reply.gone
         call, endpoint = ctx.call, target.endpoint
         body = _body(call, exchange.body, target, route, document)
+        size = sum(map(len, body))
         extra = b""
         if not endpoint.forward_headers.isdisjoint(exchange.headers):
             for name in endpoint.forward_headers & exchange.headers.keys():
@@ -89,9 +90,9 @@ class Dispatcher:
             b"text/event-stream" if call.stream else b"application/json",
             ctx.request_id.encode(),
             extra,
-            sum(map(len, body)),
+            size,
         )
-        reply.call = self._upstreams.start(endpoint, ctx.operation.name, head, body, reply, target.timeouts)
+        reply.call = self._upstreams.start(endpoint, ctx.operation.name, head, body, size, reply, target.timeouts)
 
     async def _sleep(self, exchange: Exchange, seconds: float) -> None:
         """Pause between rounds; ClientGone as soon as the client leaves."""

@@ -153,7 +153,7 @@ class InferenceProtocol(HttpToolsProtocol):
         if self.exchange is not None and self._reading is None:
             self._give_up_keep_alive()
             return
-        if self.cycle is not None and self._in_cycle:
+        if self._in_cycle:
             self.cycle.keep_alive = False
             self._ignore = True
             return

@@ -66,7 +66,7 @@ class Running:
         except StopIteration:
             if self._waits:
                 self._registry.discard(self)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001
             self._died(exc)
         else:
             if not self._waits:
@@ -79,10 +79,15 @@ class Running:
                 awaited.add_done_callback(self.step)
 
     def cancel(self, msg: str = "") -> None:
-        """Raise CancelledError where it waits (uvicorn asks for this when the time to drain is over)."""
+        """Raise CancelledError where it waits (uvicorn asks for this when the time to drain is over), soon: the
+        caller is going through the registry.
+        """
+        asyncio.get_running_loop().call_soon(self._throw, msg)
+
+    def _throw(self, msg: str) -> None:
         try:
             self._coroutine.throw(asyncio.CancelledError(msg))
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001  (as a task does, which is what this stands for)
             self._died(exc)
 
     def _died(self, exc: BaseException) -> None:

@@ -197,9 +197,9 @@ class Reply:
         """Choose the relay that fits the answer."""
         self.status = status
         self.headers = headers
-        for name in headers:
+        for name, value in headers.items():
             if name in PASSED_ON:
-                self.passed_lines += b"%b: %b\r\n" % (name, headers[name])
+                self.passed_lines += b"%b: %b\r\n" % (name, value)
         sink: Sink
         if status != 200:
             sink = ErrorBody(self)
