@@ -21,7 +21,7 @@ class JsonlSink:
     """Appends events to `<directory>/<UTC date>.<slot>.jsonl`; each slot has one writer."""
 
     def __init__(self, directory: Path, slot: str) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         self._slot = slot
         self._lock = threading.Lock()

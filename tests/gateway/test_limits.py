@@ -28,6 +28,7 @@ KEYS = {
     "rpm-race": {"limits": {"rpm": 10}},
     "tpm": {"limits": {"tpm": 1000}},
     "tpm-late": {"limits": {"tpm": 1000}},
+    "tpm-big": {"limits": {"tpm": 1000}},
     "concurrency": {"limits": {"concurrency": 2}},
     "budget": {"budget": [{"amount": 0.001, "window": "day"}]},
     "budget-race": {"budget": [{"amount": 0.0004, "window": "total"}]},
@@ -130,8 +131,10 @@ def test_a_reservation_that_was_too_high_is_given_back(gateway, scripted):
         gateway.row(rid)
 
 
-def test_a_request_that_can_never_fit_says_so(gateway):
-    reply = used(gateway, "tpm-late", max_tokens=50_000)
+def test_a_request_over_the_whole_limit_waits_for_a_full_allowance(gateway):
+    """It could never run otherwise; but it may not slip through when something was used already."""
+    assert used(gateway, "tpm-big").status == 200
+    reply = used(gateway, "tpm-big", max_tokens=50_000)
     assert (reply.status, reply.fault) == (429, "policy_tokens")
 
 
@@ -260,7 +263,8 @@ def test_what_is_spent_survives_a_restart(start, upstream, tmp_path):
 
 def test_max_tokens_is_read_from_every_dialect(gateway):
     """A reservation follows `max_tokens` and `max_completion_tokens`: a small limit refuses both."""
+    assert used(gateway, "tpm-big").status in (200, 429)
     for field in ("max_tokens", "max_completion_tokens"):
         body = json.dumps(chat_request("x/ok", **{field: 40_000})).encode()
-        reply = gateway.call("POST", "/v1/chat/completions", body, secret=secret("tpm-late"))
+        reply = gateway.call("POST", "/v1/chat/completions", body, secret=secret("tpm-big"))
         assert reply.fault == "policy_tokens", field
