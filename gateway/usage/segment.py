@@ -73,11 +73,10 @@ class Segment:
         self.position = end
         return True
 
-    def read(self, start: int, limit: int | None = None) -> Iterator[tuple[bytes, bytes, int]]:
-        """(kind, payload, offset behind it) of the records from `start`, up to `limit` or the first damaged one."""
+    def read(self, start: int) -> Iterator[tuple[bytes, bytes, int]]:
+        """(kind, payload, offset behind it) of the records from `start`, up to the first damaged one."""
         view, size = self._map, self.size
-        stop = size if limit is None else limit
-        while start + OVERHEAD <= stop:
+        while start + OVERHEAD <= size:
             length, checksum, kind = _FRAME.unpack_from(view, start)
             end = start + OVERHEAD + length
             if not length or end > size:
