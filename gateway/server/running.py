@@ -1,8 +1,7 @@
 """Runs a request's coroutine without an asyncio.Task, which saves 4.5 of 69 µs (docs/bench/what-paid.md).
 
 A Task registers itself in a weak set, copies a context, is named, and takes a turn of the event loop to start and one
-for each future. A request needs none of that: it starts where its last byte was parsed, and goes on where the last
-byte of its answer was. What `asyncio.current_task` is needed for (`asyncio.timeout`, task groups) works only in tasks,
+for each future. A request needs none of that: it starts where its last byte was parsed. What `asyncio.current_task` is needed for (`asyncio.timeout`, task groups) works only in tasks,
 so not in the pipeline itself.
 """
 
@@ -27,15 +26,14 @@ class Moment:
         self._loop = loop
         self._wake: Callable[[], None] | None = None
 
-    def come(self, error: Exception | None = None, *, at_once: bool = False) -> None:
-        """Be done. Whoever waits goes on soon, or inside this very call: then it must be the last thing one does."""
+    def come(self, error: Exception | None = None) -> None:
+        """Be done. Whoever waits goes on in the next turn of the loop: with many connections, all answers are parsed
+        and then all requests settled, which keeps either's code in the processor's cache.
+        """
         self.done = True
         self._error = error
         if self._wake is not None:
-            if at_once:
-                self._wake()
-            else:
-                self._loop.call_soon(self._wake)
+            self._loop.call_soon(self._wake)
 
     def __await__(self) -> Generator[Moment, None, None]:
         if not self.done:

@@ -72,7 +72,7 @@ class BodyRelay:
         self._meter(body)
         reply.whole = True
         reply.done()
-        reply.ready(at_once=True)
+        reply.ready()
 
     def on_failure(self, failure: UpstreamFailure) -> None:
         """Cut short."""

@@ -164,13 +164,13 @@ class Reply:
 
     # --- the relays' side
 
-    def ready(self, *, at_once: bool = False) -> None:
-        """The commit point is reached. With `at_once` the pipeline goes on inside this call: it must be the last."""
+    def ready(self) -> None:
+        """The commit point is reached."""
         if not self.first.done:
             self.content_at = time.monotonic()
             if self.call is not None:
                 self.call.content_seen = True
-            self.first.come(at_once=at_once)
+            self.first.come()
 
     def done(self) -> None:
         """Nothing more will be relayed."""
