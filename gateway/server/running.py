@@ -1,8 +1,8 @@
 """Runs a request's coroutine without an asyncio.Task, which saves 4.5 of 69 µs (docs/bench/what-paid.md).
 
-A Task registers itself in a weak set, copies a context, is named, and takes a turn of the event loop to start and one
-for each future. A request needs none of that: it starts where its last byte was parsed. What `asyncio.current_task` is needed for (`asyncio.timeout`, task groups) works only in tasks,
-so not in the pipeline itself.
+A Task registers itself in a weak set, copies a context, is named, and takes a turn of the event loop to start. A
+request needs none of that: it starts where its last byte was parsed. What `asyncio.current_task` is needed for
+(`asyncio.timeout`, task groups) works only in tasks, so not in the pipeline itself.
 """
 
 from __future__ import annotations
