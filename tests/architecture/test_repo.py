@@ -13,17 +13,13 @@ FOLDERS = {"gateway", "control", "trainer", "console", "charts", "tests", "docs"
 """Of docs/architecture.md, with the lock files and the entry point of CI."""
 
 # Written in two halves, so that this file does not find itself.
+REGISTRIES = [r"pypi\." + "org", "python" + "hosted", "npm" + r"js\.org", r"crates\." + "io"]
+HOMES = ["ro" + "ot", "ho" + r"me/\w+", "Us" + r"ers/\w+", "wo" + "rk"]
+NOTES = ["TO" + "DO", "FIX" + "ME", "X" + "XX"]
 FORBIDDEN = {
-    "the host name of a package registry or its mirror": re.compile(
-        r"\b(?:" + "|".join([r"pypi\." + "org", "python" + "hosted", "npm" + r"js\.org", r"crates\." + "io"]) + ")",
-        re.I,
-    ),
-    "an absolute path of somebody's machine": re.compile(
-        r"(?<![\w.}$/-])/(?:" + "|".join(["ro" + "ot", "ho" + r"me/\w+", "Us" + r"ers/\w+", "wo" + "rk"]) + r")/"
-    ),
-    "a note of something left undone": re.compile(
-        r"\b(?:" + "|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX"]) + r")\b"
-    ),
+    "the host name of a package registry": re.compile(rf"\b(?:{'|'.join(REGISTRIES)})", re.IGNORECASE),
+    "an absolute path of somebody's machine": re.compile(rf"(?<![\w.}}$/-])/(?:{'|'.join(HOMES)})/"),
+    "a note of something left undone": re.compile(rf"\b(?:{'|'.join(NOTES)})\b"),
 }
 
 
