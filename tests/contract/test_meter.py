@@ -15,6 +15,7 @@ from gateway.usage import meter
 from gateway.usage.spool import ID_END, ID_START, interrupted
 from tests.fakes.runtime import DIGEST, compiled, context, route
 
+PRICE = {"input": 2, "output": 3}
 RUNTIME = compiled(
     version="file:0123456789ab",
     route=[
