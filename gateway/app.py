@@ -26,7 +26,7 @@ from gateway.routing.health import HealthBook
 from gateway.runtime import Runtime
 from gateway.server.protocol import Front, bind
 from gateway.settings import Settings
-from gateway.snapshot.compile import secret
+from gateway.snapshot.compile import compile_snapshot, secret
 from gateway.snapshot.file import report, watch
 from gateway.snapshot.holder import Holder
 from gateway.telemetry.hooks import Telemetry
@@ -36,7 +36,7 @@ from gateway.upstream.client import Upstreams
 from gateway.usage.ledger import spent
 from gateway.usage.shipper import Shipper
 from gateway.usage.sink import JsonlSink
-from gateway.usage.spool import Spool
+from gateway.usage.spool import Spool, SpoolInUse
 from gateway.workers import Sibling, parent_changed
 
 log = logging.getLogger("gateway.app")
@@ -56,7 +56,7 @@ class Worker:
         self.spool = Spool(gateway.data_dir / "spool" / slot, usage.segment_bytes, usage.spool_max_bytes)
         self.shipper = Shipper(self.spool, JsonlSink(self._ledger, slot), usage.flush_interval)
         self.holder = Holder()
-        self.holder.swap(snapshot)
+        self.holder.swap(compile_snapshot(snapshot))
         self.limiter = MemoryLimiter(share=1.0 / gateway.workers)
         self.health = HealthBook()
         self.metrics = Metrics(str(index))
@@ -74,7 +74,10 @@ class Worker:
     async def serve(self, listener: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT, then drain, settle and flush."""
         gateway = self._settings.gateway
-        self.spool.start()
+        try:
+            self.spool.start()
+        except SpoolInUse as exc:
+            raise SystemExit(str(exc)) from exc
         await self.shipper.flush()  # what an earlier process left behind counts before budgets are read
         self.limiter.restored = self._restore(self.holder.current)
         self.limiter.apply(self.holder.current)
@@ -120,6 +123,8 @@ class Worker:
             asyncio.create_task(self.shipper.run()),
             asyncio.create_task(self._follow_config()),
         ]
+        for task in tasks:
+            task.add_done_callback(lambda ended: _fatal(ended, server))
         gc.collect()
         gc.freeze()
         gc.set_threshold(
@@ -154,14 +159,17 @@ class Worker:
         async for change in watch(self._config):
             try:
                 if isinstance(change, ConfigError):
-                    self.holder.refusals += 1
                     raise change
-                self.holder.swap(change)
+                runtime = compile_snapshot(change)
             except ConfigError as exc:
+                self.holder.refusals += 1
                 data = {"problems": report(self._config, exc), "kept": self.holder.current.version}
                 log.error("snapshot.refused", extra={"data": data})
-            else:
-                log.info("snapshot.swapped", extra={"data": {"version": self.holder.current.version}})
+                continue
+            # a budget that is new may have been spent from already; the ledger is read beside the event loop
+            self.limiter.restored = await asyncio.to_thread(self._restore, runtime)
+            self.holder.swap(runtime)
+            log.info("snapshot.swapped", extra={"data": {"version": runtime.version}})
 
     async def _sweep(self, front: Front, server: uvicorn.Server) -> None:
         loop, parent = asyncio.get_running_loop(), os.getppid()
@@ -210,6 +218,13 @@ def run(settings: Settings, snapshot: wire.Snapshot, config: Path, listener: soc
         import uvloop  # noqa: PLC0415  (not on Windows)
 
         uvloop.run(Worker(settings, snapshot, config, index).serve(listener))
+
+
+def _fatal(task: asyncio.Task[None], server: uvicorn.Server) -> None:
+    """None of the standing tasks may end: without one of them, the gateway would only look alive."""
+    if not task.cancelled() and (problem := task.exception()) is not None:
+        log.critical("gateway.task_died", exc_info=problem)
+        server.should_exit = True
 
 
 def _announce(listener: socket.socket, tls: bool, version: str) -> None:

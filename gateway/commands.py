@@ -115,7 +115,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     except OSError as exc:
         raise SystemExit(f"[gateway] listen: cannot listen on {gateway.listen}: {exc.strerror}") from exc
     os.environ["TUNEGATE_GATEWAY_LISTEN"] = f"{gateway.listen.rpartition(':')[0]}:{port}"
-    command = [sys.executable, "-m", "gateway", "serve", "--config", str(path)]
+    command = [sys.executable, "-P", "-m", "gateway", "serve", "--config", str(path)]
     return asyncio.run(workers.supervise(command, gateway.workers, gateway.drain_timeout + 5.0))
 
 

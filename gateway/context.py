@@ -25,6 +25,8 @@ class Call:
     """Tokens."""
     output_estimate: int
     """Tokens: what the caller allows, or a default."""
+    bounded: bool
+    """The caller said how much output it allows."""
     document: dict[str, Any]
     encoded_model: bytes
     """`model` as JSON."""
@@ -46,6 +48,8 @@ class AttemptRecord:
 
     target: Target
     started: float
+    model: bytes = b'""'
+    """Its name at the target, as JSON."""
     status: int = 0
     error: str = ""
     ms: float = 0.0

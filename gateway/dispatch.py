@@ -49,6 +49,7 @@ class Dispatcher:
             began = time.monotonic()
             health = self._health[target.id]
             attempt = AttemptRecord(target, began)
+            attempt.model = _encoded_model(ctx.call, target, plan.route)
             ctx.attempts.append(attempt)
             ctx.target = target
             reply = Reply(ctx, exchange, target, health, began, self._loop)
@@ -118,6 +119,10 @@ def upstream_model(call: Call, target: Target, route: Route) -> str:
     return call.model[len(prefix) :] if call.model.startswith(prefix) else call.model
 
 
+def _encoded_model(call: Call, target: Target, route: Route) -> bytes:
+    return target.facts[1] if target.model else orjson.dumps(upstream_model(call, target, route))
+
+
 def _body(
     call: Call, original: bytes, target: Target, route: Route, document: Document | None
 ) -> tuple[list[bytes], int]:
@@ -130,14 +135,12 @@ def _body(
         if wants:
             document["stream_options"] = {**(options or {}), "include_usage": True}
         pieces = [orjson.dumps(document)]
-    elif not wants and model == call.model:
-        pieces = [original]
     elif wants and "stream_options" in call.document:
         merged = orjson.dumps({**(options or {}), "include_usage": True})
         pieces = rewrite(original, {"stream_options": merged, "model": orjson.dumps(model)})
     else:
-        old, new = call.encoded_model, target.facts[1] if target.model else orjson.dumps(model)
-        pieces = [original] if model == call.model else replace_model(original, old, new)
+        old, new = call.encoded_model, _encoded_model(call, target, route)
+        pieces = replace_model(original, old, new)
         if wants:
             brace = pieces[0].index(b"{") + 1
             pieces[:1] = [pieces[0][:brace], INCLUDE_USAGE, pieces[0][brace:]]

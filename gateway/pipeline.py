@@ -27,6 +27,7 @@ from gateway.usage.spool import Spool
 log = logging.getLogger("gateway.pipeline")
 
 _REQUEST_ID = re.compile(rb"[\w.:/+=@~-]{1,128}", re.ASCII).fullmatch
+_JSON_TYPE = b"application/json"
 _JSON = b"content-type: application/json\r\n"
 
 
@@ -55,6 +56,7 @@ class Pipeline:
         try:
             runtime = self.holder.current  # pinned: this request sees no other configuration
             key = authenticate(runtime, exchange.headers.get(b"authorization"), exchange.peer, ts)
+            _check_content_type(exchange.headers.get(b"content-type", _JSON_TYPE))
             call = exchange.operation.parse(exchange.body)
             route = resolve(runtime, key, call.model)
             identity = new_id()
@@ -101,7 +103,9 @@ class Pipeline:
         cost = 0
         if key.has_budget:
             cost = route.tiers[0][0].prices.estimate(call.prompt_estimate, call.output_estimate)
-        reservation = self.limiter.reserve(key, route, call.prompt_estimate + call.output_estimate, cost)
+        tokens = call.prompt_estimate + call.output_estimate
+        least = tokens if call.bounded else call.prompt_estimate
+        reservation = self.limiter.reserve(key, route, tokens, least, cost)
         try:
             ctx.facts = meter.facts(ctx)
             segment = self.spool.open(meter.opening(ctx))
@@ -158,13 +162,19 @@ def _request_id(exchange: Exchange) -> str | None:
     return value.decode("ascii") if value is not None and _REQUEST_ID(value) else None
 
 
+def _check_content_type(value: bytes) -> None:
+    """A form or a text is refused even if it happens to be JSON: a browser sends those across sites unasked."""
+    if value != _JSON_TYPE and value.partition(b";")[0].strip().lower() != _JSON_TYPE:
+        raise GatewayError("caller_bad_request", "Send the body as content-type: application/json.", status=415)
+
+
 def _verdict(ctx: Context, reply: Reply) -> tuple[End, str]:
     """(end, error code) of a reply that was committed to."""
+    if reply.client_left:
+        return "client_gone_partial", ""
     if reply.failure is not None:
         reply.broke(ctx.route.breaker)
         return "upstream_error_partial", reply.failure.code
-    if reply.client_left:
-        return "client_gone_partial", ""
     reply.succeeded()
     return "success", ""
 

@@ -136,6 +136,8 @@ class Endpoint:
     """Operation -> request line and constant headers, each ending in CRLF."""
     forward_headers: frozenset[bytes]
     proxy: str | None
+    secrets: tuple[bytes, ...]
+    """What no error message may quote: its credential and header values."""
     options: dict[str, Any] = field(default_factory=dict)
 
 

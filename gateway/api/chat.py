@@ -23,6 +23,7 @@ def parse(body: bytes) -> Call:
         wants_usage=wants_usage,
         prompt_estimate=prompt_estimate(body, messages, document.get("tools")),
         output_estimate=output_estimate(document, "max_completion_tokens", "max_tokens"),
+        bounded=document.get("max_completion_tokens", document.get("max_tokens")) is not None,
         document=document,
         encoded_model=orjson.dumps(model),
     )

@@ -19,6 +19,7 @@ def parse(body: bytes) -> Call:
         wants_usage=wants_usage,
         prompt_estimate=prompt_estimate(body, document.get("prompt")),
         output_estimate=output_estimate(document, "max_tokens"),
+        bounded=document.get("max_tokens") is not None,
         document=document,
         encoded_model=orjson.dumps(model),
     )

@@ -21,6 +21,7 @@ def parse(body: bytes) -> Call:
         wants_usage=False,
         prompt_estimate=prompt_estimate(body, document["input"]),
         output_estimate=0,
+        bounded=True,
         document=document,
         encoded_model=orjson.dumps(model),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.errors import GatewayError
+from gateway.routing.resolver import find_route
 from gateway.runtime import KeyRecord, Runtime
 
 
@@ -24,6 +25,7 @@ def list_models(runtime: Runtime, key: KeyRecord, created: int) -> dict[str, Any
 
 def get_model(runtime: Runtime, key: KeyRecord, name: str, created: int) -> dict[str, Any]:
     """One entry; a model that the key may not use is answered like one that does not exist."""
-    if name not in _names(runtime, key):
+    route = find_route(runtime, name)
+    if route is None or not (key.may_use(route.name) or key.may_use(name)):
         raise GatewayError("caller_unknown_model", f"The model {name[:200]!r} does not exist here.", param="model")
     return _entry(name, created)

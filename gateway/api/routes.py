@@ -108,9 +108,9 @@ class Api:
     async def http_error(self, request: Request, exc: Exception) -> Response:
         """Unknown paths and wrong methods, in OpenAI's shape."""
         status = exc.status_code if isinstance(exc, HTTPException) else 500
-        path = request.scope["path"][:200]
-        if status == 405 or path.encode() in OPERATIONS:
-            allow = "POST" if path.encode() in OPERATIONS else "GET, HEAD"
+        path, raw = request.scope["path"][:200], request.scope["raw_path"]
+        if status == 405 or (raw in OPERATIONS and request.method != "POST"):
+            allow = "POST" if raw in OPERATIONS else "GET, HEAD"
             text = f"{request.method} is not allowed on {path}; use {allow}."
             return self.refuse(GatewayError("caller_bad_method", text, headers=((b"allow", allow.encode()),)))
         return self.refuse(GatewayError("caller_not_found", f"Unknown request URL: {request.method} {path}."))

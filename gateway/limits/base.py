@@ -26,8 +26,10 @@ class Limiter(Protocol):
         """Take over the limits of a new configuration; what was counted so far stays."""
         ...
 
-    def reserve(self, key: KeyRecord, route: Route, tokens: int, cost: int) -> Reservation:
+    def reserve(self, key: KeyRecord, route: Route, tokens: int, least: int, cost: int) -> Reservation:
         """Take quota from all scopes, or from none and raise GatewayError(policy_rate | policy_tokens |
         policy_concurrency | policy_budget) that says which limit, its size, what is left and when to come back.
+
+        `tokens` and `cost` are estimates; `least` tokens are certain, and more than a whole limit is never granted.
         """
         ...

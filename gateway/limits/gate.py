@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Header
 from gateway.runtime import BudgetWindow, Scope
 
 NANO = 1_000_000_000
@@ -47,13 +47,13 @@ class Gate:
         "_share", "_updated", "concurrency", "purses", "requests", "rpm", "running", "scope", "tokens", "tpm",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, share: float) -> None:
+    def __init__(self, scope: Scope, share: float, restored: dict[tuple[str, str, str], int]) -> None:
         self._share = share
         self._updated = time.monotonic()
         self.running = 0
         self.purses: list[Purse] = []
         self.rpm = self.tpm = 0.0
-        self.configure(scope, {})
+        self.configure(scope, restored)
         self.requests, self.tokens = self.rpm, self.tpm
 
     def configure(self, scope: Scope, restored: dict[tuple[str, str, str], int]) -> None:
@@ -84,8 +84,11 @@ class Gate:
     def _moved(level: float, old: float, new: float) -> float:
         return new if math.isinf(old) or math.isinf(new) else min(new, level + new - old)
 
-    def check(self, tokens: int, cost: int, now: float) -> None:
-        """GatewayError unless one more request of this size may start. Changes nothing but the refill."""
+    def check(self, tokens: int, least: int, cost: int, now: float) -> None:
+        """GatewayError unless one more request of this size may start. Changes nothing but the refill.
+
+        `least` tokens are certain; what `tokens` has beyond them is a guess, for which a full bucket is enough.
+        """
         elapsed = now - self._updated
         self._updated = now
         level = self.requests + elapsed * self.rpm / 60.0
@@ -96,8 +99,7 @@ class Gate:
             raise self._refusal(
                 "policy_rate", self.scope.rpm, "requests per minute", 0, (1.0 - self.requests) / self.rpm
             )
-        # a request larger than the whole limit passes when the bucket is full
-        if self.tokens < tokens and self.tokens < self.tpm:
+        if self.tokens < tokens and (self.tokens < self.tpm or least > self.tpm):
             wait = (min(tokens, self.tpm) - self.tokens) / self.tpm
             left = max(0, int(self.tokens))
             raise self._refusal("policy_tokens", self.scope.tpm, "tokens per minute", left, wait, tokens)
@@ -149,8 +151,20 @@ class Gate:
             code,
             f"Rate limit reached for the {self.scope.kind} {self.scope.name!r}: {limit:g} {what}, {left} left{wants}. "
             f"Try again in {seconds} s.",
-            headers=((b"retry-after", b"%d" % seconds),),
+            headers=((b"retry-after", b"%d" % seconds), *self._rates()),
         )
+
+    def _rates(self) -> tuple[Header, ...]:
+        """The x-ratelimit-* headers of this scope alone: the one that refused."""
+        headers: tuple[Header, ...] = ()
+        for what, limit, level in ((b"requests", self.rpm, self.requests), (b"tokens", self.tpm, self.tokens)):
+            if limit < math.inf:
+                headers += (
+                    (b"x-ratelimit-limit-" + what, b"%d" % limit),
+                    (b"x-ratelimit-remaining-" + what, b"%d" % max(0.0, level)),
+                    (b"x-ratelimit-reset-" + what, b"%.3fs" % ((limit - level) * 60.0 / limit)),
+                )
+        return headers
 
 
 def _duration(seconds: float) -> str:

@@ -77,12 +77,12 @@ class MemoryLimiter:
         used = {gate.scope.id for gates in (*self._of_key.values(), *self._of_route.values()) for gate in gates}
         self._gates = {name: gate for name, gate in self._gates.items() if name in used or gate.running}
 
-    def reserve(self, key: KeyRecord, route: Route, tokens: int, cost: int) -> Held:
+    def reserve(self, key: KeyRecord, route: Route, tokens: int, least: int, cost: int) -> Held:
         """See `gateway.limits.base.Limiter.reserve`. All checks come before the first change."""
         gates = self._of_key[key.name] + self._of_route[route.name]
         now = time.monotonic()
         for gate in gates:
-            gate.check(tokens, cost, now)
+            gate.check(tokens, least, cost, now)
         for gate in gates:
             gate.take(tokens, cost)
         return Held(gates, tokens, cost)
@@ -92,7 +92,8 @@ class MemoryLimiter:
         for scope in scopes:
             gate = self._gates.get(scope.id)
             if gate is None:
-                gate = self._gates[scope.id] = Gate(scope, self._share)
-            gate.configure(scope, self.restored)
+                gate = self._gates[scope.id] = Gate(scope, self._share, self.restored)
+            else:
+                gate.configure(scope, self.restored)
             gates.append(gate)
         return tuple(gates)

@@ -60,9 +60,9 @@ class OpenAI:
         return EventKind.CONTENT if any(map(_says_something, _choices(chunk))) else EventKind.PREAMBLE
 
     def content_bytes(self, event: bytes) -> int:
-        """Length of the text in all deltas of one event."""
+        """Length of the text in all choices of one event, or of a whole reply."""
         try:
-            chunk = orjson.loads(event_data(event))
+            chunk = orjson.loads(event if event.startswith(b"{") else event_data(event))
         except orjson.JSONDecodeError:
             return 0
         return sum(map(_text_bytes, _choices(chunk))) if isinstance(chunk, dict) else 0
@@ -105,7 +105,7 @@ def _says_something(choice: dict[str, Any]) -> bool:
 
 
 def _text_bytes(choice: dict[str, Any]) -> int:
-    delta = choice.get("delta")
+    delta = choice.get("delta") or choice.get("message")
     if not isinstance(delta, dict):
         delta = {"content": choice.get("text")}
     size = sum(len(text.encode()) for name in _TEXT_FIELDS if isinstance(text := delta.get(name), str))

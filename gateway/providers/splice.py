@@ -47,6 +47,8 @@ def replace_model(body: bytes, old: bytes, new: bytes) -> list[bytes]:
         and body.find(b'"model"', start) < 0
         and b"\\u006" not in body
     ):
+        if old == new:
+            return [body]
         return [body[:start], new, body[start + len(old) :]]
     return rewrite(body, {"model": new})
 

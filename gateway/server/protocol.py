@@ -17,7 +17,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.context import Operation
+from gateway.context import Operation, new_id
 from gateway.errors import GatewayError
 from gateway.server.exchange import STATUS_LINES, Exchange
 
@@ -31,8 +31,8 @@ class Front:
     operations: dict[bytes, Operation]
     """Path -> operation."""
     handle: Callable[[Exchange], Coroutine[Any, Any, None]]
-    on_reject: Callable[[GatewayError], None]
-    """Told of every request that is refused before it reaches the pipeline."""
+    on_reject: Callable[[GatewayError, str, str], None]
+    """Told of every request that is refused before it reaches the pipeline: error, request id, client's address."""
     max_body_bytes: int
     max_header_bytes: int
     max_connections: int
@@ -93,17 +93,15 @@ class InferenceProtocol(HttpToolsProtocol):
         if self._in_exchange:
             self._give_up_keep_alive()
             return
+        self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
             self._refuse(GatewayError("caller_bad_request", "The request is not valid HTTP/1.1."))
         except httptools.HttpParserUpgrade:
             self._refuse(GatewayError("caller_bad_request", "This server does not upgrade connections."))
-        if self._reading is not None and not self._headers_done:
-            self._head_bytes += len(data)
-            if self._head_bytes > self.front.max_header_bytes:
-                limit = self.front.max_header_bytes
-                self._refuse(GatewayError("caller_too_large", f"The headers exceed {limit} bytes.", status=431))
+        if self._reading is not None and not self._headers_done and self._head_bytes > self.front.max_header_bytes:
+            self._refuse(self._head_too_large())
 
     def pause_writing(self) -> None:
         """The client reads too slowly: stop what produces its bytes."""
@@ -155,7 +153,7 @@ class InferenceProtocol(HttpToolsProtocol):
         self.headers = []
         self._reading = self.loop.time()
         self._headers_done = False
-        self._head_bytes = self._body_bytes = 0
+        self._body_bytes = 0
 
     _headers_done = False
 
@@ -183,12 +181,17 @@ class InferenceProtocol(HttpToolsProtocol):
         if self._ignore:
             return
         self._headers_done = True
+        if self._head_bytes > self.front.max_header_bytes:  # with the body that came along; so look closer
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > self.front.max_header_bytes:
+                self._refuse(self._head_too_large())
+                return
+        self._head_bytes = 0
         if self._refusal is not None:
             self._refuse(self._refusal)
             return
         if self.parser.get_method() == b"POST" and not self.parser.should_upgrade():
-            url = self.url
-            operation = self.front.operations.get(url if b"?" not in url else url[: url.index(b"?")])
+            operation = self.front.operations.get(self.url) or self.front.operations.get(_path(self.url))
             if operation is not None:
                 self._begin(operation)
                 return
@@ -238,6 +241,9 @@ class InferenceProtocol(HttpToolsProtocol):
         peer = self.client[0] if self.client else ""
         self.exchange = Exchange(self, operation, dict(self.headers), peer, http10, self.front.date)
         self.exchange.keep_alive = keep_alive and not http10
+        if len(self.exchange.headers) < len(self.headers) and self._repeated(b"authorization"):
+            self._refuse(GatewayError("caller_bad_request", "The request has two Authorization headers."))
+            return
         length = self.exchange.headers.get(b"content-length")
         if length is not None and int(length) > self.front.max_body_bytes:
             self._refuse(self._too_large())
@@ -257,6 +263,12 @@ class InferenceProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
 
+    def _head_too_large(self) -> GatewayError:
+        return GatewayError("caller_too_large", f"The headers exceed {self.front.max_header_bytes} bytes.", status=431)
+
+    def _repeated(self, name: bytes) -> bool:
+        return sum(header == name for header, _ in self.headers) > 1
+
     def _too_large(self) -> GatewayError:
         limit = self.front.max_body_bytes
         return GatewayError("caller_too_large", f"The request body exceeds {limit} bytes. Send less, or in parts.")
@@ -272,14 +284,32 @@ class InferenceProtocol(HttpToolsProtocol):
         self._ignore = True
         self._body = []
         self.exchange = None
-        self.front.on_reject(error)
+        request_id = new_id()
+        peer = self.client[0] if self.client else ""
+        self.front.on_reject(error, request_id, peer)
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in error.headers)
         self.transport.write(
-            b"%bcontent-type: application/json\r\nx-tunegate-error: %b\r\n%bcontent-length: %d\r\n"
-            b"connection: close\r\n\r\n%b"
-            % (STATUS_LINES[error.status], error.code.encode(), lines, len(error.body), error.body)
+            b"%b%bcontent-type: application/json\r\nx-request-id: %b\r\nx-tunegate-error: %b\r\n%b"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (
+                STATUS_LINES[error.status],
+                self.front.date,
+                request_id.encode(),
+                error.code.encode(),
+                lines,
+                len(error.body),
+                error.body,
+            )
         )
         self.transport.close()
+
+
+def _path(url: bytes) -> bytes:
+    """The path of a request target, which may have a query or be in absolute form."""
+    try:
+        return httptools.parse_url(url).path or b""
+    except httptools.HttpParserInvalidURLError:
+        return b""
 
 
 def bind(front: Front) -> type[InferenceProtocol]:

@@ -132,6 +132,7 @@ def _endpoint(spec: wire.Endpoint, api_key: str | None) -> Endpoint:
         heads=heads,
         forward_headers=provider.forward_headers | {h.lower().encode() for h in spec.forward_headers},
         proxy=spec.proxy,
+        secrets=tuple(v.encode() for v in (api_key or "", *spec.headers.values()) if len(v) >= 8),
         options=dict(spec.options),
     )
 

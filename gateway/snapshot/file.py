@@ -53,7 +53,10 @@ def load(path: Path) -> tuple[Settings, wire.Snapshot]:
 
 def report(path: Path, error: ConfigError) -> list[str]:
     """One line of text a mistake, with the line of the file where it can be told."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # that it cannot be read is then among the problems
+        text = ""
     lines = []
     for place, sentence in error.problems:
         number = line_of(text, place) if place else None
@@ -84,7 +87,10 @@ async def watch(path: Path, interval: float = 0.25) -> AsyncIterator[wire.Snapsh
             yield ConfigError([((), f"cannot be read: {exc.strerror}")])
         else:
             seen = identity
-            yield snapshot
+            if snapshot.routes:
+                yield snapshot
+            else:  # an editor's half-written file must not look like a decision
+                yield ConfigError([((), "there is no [[route]] any more: no model could be served")])
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

@@ -1,14 +1,12 @@
-"""Holds the current Runtime: one reference, swapped only after a snapshot compiled without a mistake."""
+"""Holds the current Runtime: one reference, swapped for one that compiled without a mistake."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from gateway.contract import snapshot as wire
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import GatewayError
 from gateway.runtime import Runtime
-from gateway.snapshot.compile import compile_snapshot
 
 
 class Holder:
@@ -20,6 +18,7 @@ class Holder:
         """Unix time of the last swap, seconds."""
         self.swaps = 0
         self.refusals = 0
+        """Configurations that did not compile; counted by whoever reads them."""
         self.on_swap: list[Callable[[Runtime], None]] = []
 
     @property
@@ -29,18 +28,8 @@ class Holder:
             raise GatewayError("tunegate_no_snapshot", "The gateway has no configuration yet. Try again in a moment.")
         return self._current
 
-    @property
-    def ready(self) -> bool:
-        """Whether a snapshot is held."""
-        return self._current is not None
-
-    def swap(self, snapshot: wire.Snapshot) -> None:
-        """Compile and take over; on ConfigError the last good one stays, and the refusal is counted."""
-        try:
-            runtime = compile_snapshot(snapshot)
-        except ConfigError:
-            self.refusals += 1
-            raise
+    def swap(self, runtime: Runtime) -> None:
+        """Take over: requests that pinned the old one keep it."""
         self._current = runtime
         self.swapped_at = time.time()
         self.swaps += 1

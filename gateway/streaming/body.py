@@ -80,7 +80,10 @@ class BodyRelay:
 
     def estimate(self) -> int:
         """Output tokens from the size of what was relayed; embeddings have none."""
-        return 0 if self._reply.ctx.operation.name == "embeddings" else max(1, self._size // 4)
+        if self._reply.ctx.operation.name == "embeddings":
+            return 0
+        size = self._reply.provider.content_bytes(self.body) if self.body else self._size
+        return max(1, size // 4)
 
     def _meter(self, data: bytes) -> None:
         reply = self._reply
@@ -142,6 +145,8 @@ def classify(reply: Reply, body: bytes) -> UpstreamFailure:
             f"The endpoint {endpoint!r} refused the gateway's credentials (status {status}). Tell your administrator."
         )
         return UpstreamFailure("provider_auth", text, upstream_status=status)
+    if any(secret in body for secret in reply.target.endpoint.secrets):
+        message = None  # some upstreams quote the credential that they refuse
     passed = body if message is not None else None
     text = message or f"The endpoint {endpoint!r} answered with status {status} and no readable error."
     if status in (408, 425, 429) or status == 529:
@@ -168,6 +173,8 @@ def failure_in(error: object, reply: Reply) -> UpstreamFailure:
     code = error.get("code") if isinstance(error, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
     text = message if isinstance(message, str) else "The upstream answered with status 200 and an error inside."
+    if any(secret in text.encode() for secret in reply.target.endpoint.secrets):
+        text = "The upstream answered with an error that quotes the gateway's credential; it is not shown."
     status = code if isinstance(code, int) and 400 <= code < 600 else 502
     if 400 <= status < 500 and status not in (401, 403, 408, 425, 429):
         body = GatewayError("provider_rejected", text, status=status).body

@@ -73,8 +73,10 @@ class EventRelay:
         """The upstream is through."""
         reply = self._reply
         call, rest = reply.call, self._framer.flush()
-        if rest.strip() and rest.startswith(b"data:") and self._complete(rest):
+        if rest.startswith(b"data:") and self._complete(rest):
             self.on_data(rest + b"\n\n")
+        elif rest.strip() and reply.first.done():
+            reply.fail(UpstreamFailure("provider_bad_reply", "The upstream's stream ended in the middle of an event."))
         if not reply.first.done():
             self._empty()
         elif not self._saw_done and call is not None and call.cut:
@@ -138,14 +140,22 @@ class EventRelay:
         if find.KEY in block:
             block = self._usage(block)
         if b'"error"' in block and reply.first.done():
-            self._error(block)
+            block = self._error(block)
         if self._saw_done or _DONE in block:
             # held back until the request is settled: who has read [DONE] has a request that is in the ledger
+            border = 0 if self._saw_done else block.index(_DONE)
             self._saw_done = True
-            reply.last += block
+            reply.last += block[border:]
+            if border:
+                self._send(block[:border])
             if reply.first.done() and reply.ctx.usage is not None:
                 reply.done()  # the client need not wait for the upstream to close its body
-        elif not reply.committed:
+        else:
+            self._send(block)
+
+    def _send(self, block: bytes) -> None:
+        reply = self._reply
+        if not reply.committed:
             self._held.append(block)
         elif not reply.client_left:
             reply.exchange.write(block)
@@ -163,12 +173,17 @@ class EventRelay:
             kept.append(event)
         return b"".join(kept)
 
-    def _error(self, block: bytes) -> None:
-        """An error event in the middle passes on as it is, and ends the request as one that failed."""
+    def _error(self, block: bytes) -> bytes:
+        """An error event in the middle passes on as it is, unless it quotes our credential; the request has failed."""
+        reply, kept = self._reply, []
         for event in split(block):
-            if b'"error"' in event and self._reply.provider.event_kind(event) == EventKind.ERROR:
-                self._reply.failure = _error_event(event, self._reply)
-                self._reply.failure_told = True
+            if b'"error"' in event and reply.provider.event_kind(event) == EventKind.ERROR:
+                reply.failure = _error_event(event, reply)
+                if any(secret in event for secret in reply.target.endpoint.secrets):
+                    continue
+                reply.failure_told = True
+            kept.append(event)
+        return b"".join(kept)
 
 
 def _only_usage(event: bytes) -> bool:

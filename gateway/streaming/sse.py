@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-_BORDER = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
-"""The blank line that ends an event; atomic groups keep \\r\\n from counting as two line ends."""
+_BORDER = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\Z))")
+"""The blank line that ends an event; atomic groups keep \\r\\n from counting as two line ends. A \\r that is the last
+byte so far may be half of one: it has to wait."""
 
 
 def split(block: bytes) -> list[bytes]:

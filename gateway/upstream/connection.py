@@ -107,8 +107,11 @@ class UpstreamConnection(asyncio.Protocol):
             piece = body[0] if len(body) == 1 else b"".join(body)
             self._body = []
             self._received += len(piece)
-            call.sink.on_data(piece)
-        if self._complete:
+            if self._received <= call.response_limit:
+                call.sink.on_data(piece)
+        if self._received > call.response_limit:
+            self._break(call, f"The upstream sent more than {call.response_limit} bytes.")
+        elif self._complete:
             self._end(call)
         elif problem:
             self._break(call, problem)
@@ -116,8 +119,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._break(call, f"The upstream sent more than {MAX_HEAD_BYTES} bytes of headers.")
-        elif self._received > call.response_limit:
-            self._break(call, f"The upstream sent more than {call.response_limit} bytes.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, retry or fail what was running."""

@@ -68,8 +68,10 @@ def opening(ctx: Context) -> bytes:
 
 def closing(ctx: Context, usage: Usage, source: str, cost: int, ended: float) -> bytes:
     """The final event; `ended` is monotonic time."""
-    endpoint, model = _place(ctx, ctx.attempts[-1]) if ctx.attempts else (b"null", b"null")
-    attempts = b",".join([_attempt(ctx, attempt) for attempt in ctx.attempts])
+    endpoint = model = b"null"
+    if ctx.attempts:
+        endpoint, model = ctx.attempts[-1].target.facts[0], ctx.attempts[-1].model
+    attempts = b",".join([_attempt(attempt) for attempt in ctx.attempts])
     return ctx.facts + _SETTLED % (
         endpoint,
         model,
@@ -85,11 +87,6 @@ def closing(ctx: Context, usage: Usage, source: str, cost: int, ended: float) ->
     )
 
 
-def _place(ctx: Context, attempt: AttemptRecord) -> tuple[bytes, bytes]:
-    endpoint, model = attempt.target.facts
-    return endpoint, model if attempt.target.model else ctx.call.encoded_model
-
-
-def _attempt(ctx: Context, attempt: AttemptRecord) -> bytes:
-    endpoint, model = _place(ctx, attempt)
-    return _ATTEMPT % (endpoint, model, attempt.status, attempt.error.encode(), attempt.ms)
+def _attempt(attempt: AttemptRecord) -> bytes:
+    endpoint = attempt.target.facts[0]
+    return _ATTEMPT % (endpoint, attempt.model, attempt.status, attempt.error.encode(), attempt.ms)

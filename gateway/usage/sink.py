@@ -7,6 +7,7 @@ one remembers the ids of its last lines, which is all that a second delivery can
 from __future__ import annotations
 
 import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class JsonlSink:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._slot = slot
+        self._lock = threading.Lock()
         self._recent: set[bytes] = set()
         self._mended: set[Path] = set()
         for path in sorted(directory.glob(f"*.{slot}.jsonl"))[-2:]:
@@ -31,8 +33,13 @@ class JsonlSink:
     def deliver(self, payloads: list[bytes]) -> None:
         """Append a batch and force it to disk. OSError leaves everything to a later, repeated delivery.
 
-        Blocks: call it in a thread.
+        Blocks: call it in a thread. A second call waits for the first, so a batch that is handed over again while its
+        first delivery still runs is found among the last lines.
         """
+        with self._lock:
+            self._deliver(payloads)
+
+    def _deliver(self, payloads: list[bytes]) -> None:
         fresh = [p for p in payloads if p[ID_START:ID_END] not in self._recent]
         if fresh:
             path = self._directory / f"{datetime.now(UTC):%Y-%m-%d}.{self._slot}.jsonl"

@@ -7,8 +7,10 @@ what was only opened. Full means full: `open` refuses new work, it never drops a
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import orjson
 
@@ -21,6 +23,10 @@ RESERVE = 1024
 """Bytes kept free per opened request, so that its settlement finds room even when the disk has none."""
 
 
+class SpoolInUse(Exception):
+    """Another living process writes to the same spool directory."""
+
+
 class Spool:
     """One worker's spool directory. Not thread-safe: the event loop writes, `deliverable` is called from it too."""
 
@@ -30,6 +36,8 @@ class Spool:
         self._max_bytes = max(max_bytes, segment_bytes)
         self._segments: list[Segment] = []
         self._number = 0
+        self._lock: IO[bytes] | None = None
+        """Held open: the lock ends with the process, however it ends."""
         self.open_entries = 0
         self.refused = 0
         """Requests turned away because the spool was full."""
@@ -37,8 +45,12 @@ class Spool:
         """Requests that a dead process had left open."""
 
     def start(self) -> None:
-        """Take over what an earlier process left behind, then begin a fresh segment. OSError if the disk is full."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        """Take over what an earlier process left behind, then begin a fresh segment.
+
+        SpoolInUse if that process still lives; OSError if the disk is full.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = _lock(self.directory / "lock")
         opened: dict[bytes, tuple[Segment, bytes]] = {}
         for path in sorted(self.directory.glob("*.spool")):
             self._number = max(self._number, int(path.stem))
@@ -145,6 +157,8 @@ class Spool:
                 segment.sync()
                 segment.close()
         self._segments.clear()
+        if self._lock is not None:
+            self._lock.close()
 
     def _rotate(self) -> Segment:
         if self.bytes_used + self._segment_bytes > self._max_bytes:
@@ -168,6 +182,24 @@ class Spool:
             f"The gateway cannot record usage now: {why}. Tell your administrator, and try again later.",
             headers=((b"retry-after", b"5"),),
         )
+
+
+def _lock(path: Path) -> IO[bytes]:
+    file = path.open("ab")
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415  (exists on Windows only)
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl  # noqa: PLC0415  (does not exist on Windows)
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        file.close()
+        text = f"another gateway is using {path.parent}; give each its own [gateway] data_dir"
+        raise SpoolInUse(text) from exc
+    return file
 
 
 ID_START, ID_END = len(b'{"id":"'), len(b'{"id":"') + 36

@@ -244,3 +244,13 @@ def test_without_any_key_on_loopback(start, config, tmp_path):
 def test_keys_are_needed_when_there_is_one(start, config, tmp_path):
     gateway = start({**config, "key": [key("one")]}, folder=tmp_path)
     assert gateway.chat("gpt", secret=None).status == 401
+
+
+def test_a_second_gateway_may_not_share_the_data_directory(start, config, tmp_path):
+    (tmp_path / "first").mkdir()
+    gateway = start(config, folder=tmp_path / "first")
+    (tmp_path / "second").mkdir()
+    code, output = attempt_start(tmp_path / "second", toml(gateway.config))
+    assert code not in (0, None)
+    assert "data_dir" in output
+    assert "Traceback" not in output

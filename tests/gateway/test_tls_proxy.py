@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import http.client
+import json
 
 import pytest
 import trustme
 
 from tests.fakes import scripts
-from tests.fakes.gateway import Gateway, endpoint, route
+from tests.fakes.gateway import KEY, Gateway, endpoint, route
 from tests.fakes.proxy import Proxy
-from tests.fakes.tls import server_context
+from tests.fakes.tls import server_context, trusting
 from tests.fakes.upstream import Upstream
 
 REFUSAL = b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n"
@@ -149,3 +151,24 @@ def test_proxy_variables_of_the_environment_are_not_obeyed(start, upstream):
     gateway = start({"endpoint": [endpoint(upstream.url)], "route": [route("m")]}, env=env)
     upstream.on("m", scripts.chat())
     assert gateway.chat("m").status == 200
+
+
+def test_the_listener_itself_speaks_tls(start, tmp_path):
+    ca = trustme.CA()
+    certificate = ca.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(tmp_path / "tls.key")
+    for pem in certificate.cert_chain_pems:
+        pem.write_to_path(tmp_path / "tls.crt", append=True)
+    config = {
+        "gateway": {"tls_cert": str(tmp_path / "tls.crt"), "tls_key": str(tmp_path / "tls.key")},
+        "endpoint": [{"name": "d", "provider": "dummy"}],
+        "route": [route("m", "d/x")],
+    }
+    gateway = start(config, folder=tmp_path)
+    assert gateway.url.startswith("https://")
+    port = int(gateway.url.rpartition(":")[2])
+    connection = http.client.HTTPSConnection("localhost", port, context=trusting(ca), timeout=5)
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+    connection.request("POST", "/v1/chat/completions", body, {"authorization": f"Bearer {KEY}"})
+    assert connection.getresponse().status == 200
+    connection.close()

@@ -1,0 +1,143 @@
+"""`config check`, `route explain` and `usage`: what they say about a configuration and a ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ENV = {"OPENAI_API_KEY": "sk-somewhere-else", "TUNEGATE_CI_KEY": "a-key-of-more-than-16-letters"}
+
+GOOD = """
+[gateway]
+data_dir = "{data}"
+[[endpoint]]
+name = "fake"
+provider = "dummy"
+[[route]]
+name = "cheap"
+aliases = ["default"]
+fallback = "safe"
+price = {{ input = 1, output = 2 }}
+limits = {{ rpm = 60 }}
+[[route.target]]
+endpoint = "fake"
+model = "a"
+weight = 3
+[[route.target]]
+endpoint = "fake"
+model = "b"
+priority = 1
+[[route]]
+name = "safe"
+[[route.target]]
+endpoint = "fake"
+model = "c"
+[[key]]
+name = "alice"
+sha256 = "{digest}"
+models = ["cheap"]
+limits = {{ tpm = 1000 }}
+"""
+
+
+def command(*arguments: str, **env: str) -> tuple[int, str]:
+    """Exit status and output of `python -m gateway …`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text(GOOD.format(data=tmp_path / "data", digest="ab" * 32))
+    return file
+
+
+def test_the_example_configuration_is_good():
+    code, output = command("config", "check", "config.example.toml", **ENV)
+    assert code == 0, output
+    assert "3 endpoints, 3 routes, 1 teams, 2 keys" in output
+
+
+MISTAKES = {
+    "an unknown key": ('weight = 3', 'wieght = 3', "route.0.target.0.wieght"),
+    "a wrong type": ("rpm = 60", 'rpm = "many"', "route.0.limits.rpm"),
+    "an unknown endpoint": ('endpoint = "fake"\nmodel = "c"', 'endpoint = "lost"\nmodel = "c"', "lost"),
+    "an unknown provider": ('provider = "dummy"', 'provider = "dumy"', "dumy"),
+    "a fallback loop": ('name = "safe"', 'name = "safe"\nfallback = "cheap"', "cheap → safe → cheap"),
+    "an alias twice": ('aliases = ["default"]', 'aliases = ["safe"]', "already names the route"),
+    "a key without a secret": ('sha256 = "', '# sha256 = "', "exactly one of"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("good", "bad", "says"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_each_mistake_is_reported_with_its_line(config, good, bad, says):
+    text = config.read_text().replace(good, bad, 1)
+    config.write_text(text)
+    code, output = command("config", "check", str(config))
+    assert code != 0
+    assert says in output
+    lines = [int(part.split(":")[0]) for part in output.split(f"{config}:")[1:]]
+    table = text[: text.index(bad)].count("\n") + 1
+    assert any(abs(line - table) <= 3 for line in lines), output
+
+
+def test_broken_toml_is_reported_with_its_line(config):
+    config.write_text(config.read_text() + "\nnonsense\n")
+    code, output = command("config", "check", str(config))
+    assert code != 0
+    assert "at line" in output
+
+
+def test_all_mistakes_are_reported_at_once(config):
+    config.write_text(config.read_text().replace("weight = 3", "wieght = 3").replace("rpm = 60", "rpm = 0"))
+    _, output = command("config", "check", str(config))
+    assert "wieght" in output
+    assert "rpm" in output
+
+
+def test_explain_tells_the_targets_in_the_order_of_their_use(config):
+    code, output = command("route", "explain", "default", "--key", "alice", "--config", str(config))
+    assert code == 0
+    assert "(alias)" in output
+    assert output.index("fake/a") < output.index("fake/b") < output.index("'safe'") < output.index("fake/c")
+    assert "1000 tokens/min" in output
+    assert "60 requests/min" in output
+
+
+def test_explain_says_why_a_key_may_not(config):
+    _, output = command("route", "explain", "safe", "--key", "alice", "--config", str(config))
+    assert "403 policy_access" in output
+    _, output = command("route", "explain", "nothing", "--config", str(config))
+    assert "404 caller_unknown_model" in output
+
+
+def test_usage_sums_the_ledger(config, tmp_path):
+    ledger = tmp_path / "data" / "usage"
+    ledger.mkdir(parents=True)
+    tokens = {"input": 10, "cache_read": 1, "cache_write": 2, "output": 3, "reasoning": 4}
+    event = {"ts": 1_800_000_000.0, "key": "alice", "team": None, "model": "m", "route": "m", "endpoint": "fake"}
+    rows = [
+        {**event, "end": end, "tokens": tokens, "cost_nano": 1_500_000_000} for end in ("success", "upstream_error")
+    ]
+    (ledger / "2027-01-15.w0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"torn')
+    code, output = command("usage", "--config", str(config), "--by", "key", "--csv")
+    assert code == 0
+    assert output.splitlines()[1] == "alice,2,1,26,14,3"
+    assert command("usage", "--config", str(config), "--by", "shoe")[0] != 0
+    assert "alice" not in command("usage", "--config", str(config), "--since", "2027-02-01")[1]
