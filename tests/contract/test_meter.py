@@ -49,7 +49,9 @@ def test_an_event_of_the_meter_validates_and_says_what_the_context_says(
     body = orjson.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": "hi"}]})
     ctx = context(RUNTIME, body)
     ctx.facts = meter.facts(ctx)
-    ctx.attempts = [AttemptRecord(target, 0.0, status, code, ms) for target, code, status, ms in attempts]
+    ctx.attempts = [
+        AttemptRecord(target, 0.0, target.facts[1], status, code, ms) for target, code, status, ms in attempts
+    ]
     ctx.target = attempts[-1][0] if attempts else None
     ctx.end, ctx.error, ctx.usage, ctx.relayed_tokens = end, error, usage, relayed
     ctx.first_content = ctx.started + 0.25 if content else None

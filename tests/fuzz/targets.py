@@ -79,7 +79,7 @@ def framer(dice: Dice) -> None:
     stream = mutated(dice, b"".join(dice.choices(EVENTS, k=dice.randint(1, 6))))
     limit = dice.choice([40, 100_000])
     parts = pieces(dice, stream)
-    framer, blocks = Framer(limit), []
+    framer, blocks = Framer(limit), list[bytes]()
     try:
         for part in parts:
             blocks.append(framer.feed(part))
@@ -87,12 +87,13 @@ def framer(dice: Dice) -> None:
         if limit > len(stream):
             raise Found(parts, "a short event was called too long") from None
         return
-    if b"".join(blocks) + framer.flush() != stream:
+    rest = framer.flush()
+    if b"".join(blocks) + rest != stream:
         raise Found(parts, "bytes were lost or made up")
     events = [event for block in blocks if block for event in split(block)]
     if b"".join(events) != b"".join(blocks):
         raise Found(parts, "split loses bytes")
-    if [data for event in events for data in contents(event)] != contents(stream):
+    if [data for event in [*events, rest] for data in contents(event)] != contents(stream):
         raise Found(parts, "the cut changed the events")
 
 

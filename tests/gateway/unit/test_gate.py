@@ -23,22 +23,22 @@ TOTAL = BudgetWindow(1000, "total", UTC)
 
 def limited(share: float = 1.0, **limits: object) -> tuple[Gate, float]:
     """A gate, and the monotonic time at which it is full."""
-    gate = Gate(Scope("key", "k", **limits), share)  # type: ignore[arg-type]
+    gate = Gate(Scope("key", "k", **limits), share, {})  # type: ignore[arg-type]
     return gate, gate._updated
 
 
-def admitted(gate: Gate, now: float, tokens: int = 0, cost: int = 0) -> bool:
+def admitted(gate: Gate, now: float, tokens: int = 0, cost: int = 0, certain: int = 0) -> bool:
     try:
-        gate.check(tokens, cost, now)
+        gate.check(tokens, certain, cost, now)
     except GatewayError:
         return False
     gate.take(tokens, cost)
     return True
 
 
-def refusal(gate: Gate, now: float, tokens: int = 0, cost: int = 0) -> GatewayError:
+def refusal(gate: Gate, now: float, tokens: int = 0, cost: int = 0, certain: int = 0) -> GatewayError:
     with pytest.raises(GatewayError) as caught:
-        gate.check(tokens, cost, now)
+        gate.check(tokens, certain, cost, now)
     return caught.value
 
 
@@ -81,12 +81,18 @@ def test_tokens_are_reserved_and_what_was_not_used_is_given_back(tokens, used):
     assert gate.running == 0
 
 
-def test_a_request_larger_than_the_whole_limit_passes_alone_and_the_debt_is_waited_for():
+def test_a_guess_larger_than_the_whole_limit_passes_alone_and_the_debt_is_waited_for():
     gate, now = limited(tpm=100)
-    assert admitted(gate, now, 500)
+    assert admitted(gate, now, 500, certain=90)
     assert refusal(gate, now, 1).code == "policy_tokens"
     assert not admitted(gate, now + 239.0, 1), "4 minutes of refill pay the debt"
     assert admitted(gate, now + 241.0, 1)
+
+
+def test_a_request_that_certainly_needs_more_than_the_whole_limit_is_never_granted():
+    gate, now = limited(tpm=100)
+    assert refusal(gate, now, 101, certain=101).code == "policy_tokens"
+    assert admitted(gate, now, 100, certain=100)
 
 
 def test_concurrency_counts_requests_that_run():
@@ -110,7 +116,7 @@ def test_a_limit_that_moves_keeps_what_was_used():
 @given(workers=st.integers(1, 16), rpm=st.integers(16, 1000), amount=st.integers(16, 10**9))
 def test_the_shares_of_all_workers_are_together_no_more_than_the_limit(workers, rpm, amount):
     scope = Scope("key", "k", rpm=rpm, concurrency=rpm, budgets=(BudgetWindow(amount, "total", UTC),))
-    shares = [Gate(scope, 1.0 / workers) for _ in range(workers)]
+    shares = [Gate(scope, 1.0 / workers, {}) for _ in range(workers)]
     assert sum(gate.rpm for gate in shares) <= rpm + 1e-6
     assert sum(gate.concurrency for gate in shares) <= rpm
     assert sum(gate.purses[0].amount for gate in shares) <= amount
@@ -155,13 +161,13 @@ def test_a_hundred_at_once_get_what_is_left_and_no_more():
     held = []
     for _ in range(100):
         with contextlib.suppress(GatewayError):
-            held.append(limiter.reserve(key, target, 0, 300))
+            held.append(limiter.reserve(key, target, 0, 0, 300))
     assert len(held) == 3, "1000 nano-units hold three of 300"
     for reservation in held:
         reservation.settle(0, 300)
-    assert limiter.reserve(key, target, 0, 300), "alone, a request may pass on the last 100"
+    assert limiter.reserve(key, target, 0, 0, 300), "alone, a request may pass on the last 100"
     with pytest.raises(GatewayError, match="is spent"):
-        limiter.reserve(key, target, 0, 1)
+        limiter.reserve(key, target, 0, 0, 1)
 
 
 def test_a_refused_request_takes_nothing_from_any_scope():
@@ -173,19 +179,19 @@ def test_a_refused_request_takes_nothing_from_any_scope():
     limiter = MemoryLimiter()
     limiter.apply(runtime)
     key, target = next(iter(runtime.keys.values())), runtime.routes["m"]
-    held = limiter.reserve(key, target, 0, 0)
+    held = limiter.reserve(key, target, 0, 0, 0)
     for _ in range(20):
         with pytest.raises(GatewayError, match="concurrent"):
-            limiter.reserve(key, target, 0, 0)
+            limiter.reserve(key, target, 0, 0, 0)
     held.settle(0, 0)
-    assert limiter.reserve(key, target, 0, 0), "20 refusals cost neither key nor team anything"
+    assert limiter.reserve(key, target, 0, 0, 0), "20 refusals cost neither key nor team anything"
 
 
 def test_a_reservation_cannot_be_settled_twice():
     runtime = compiled(route=[route("m")])
     limiter = MemoryLimiter()
     limiter.apply(runtime)
-    held = limiter.reserve(next(iter(runtime.keys.values())), runtime.routes["m"], 0, 0)
+    held = limiter.reserve(next(iter(runtime.keys.values())), runtime.routes["m"], 0, 0, 0)
     held.settle(0, 0)
     with pytest.raises(RuntimeError):
         held.settle(0, 0)

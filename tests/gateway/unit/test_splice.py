@@ -74,6 +74,8 @@ def test_replacing_the_model_leaves_every_other_byte_alone(document, style, old,
 
     out = b"".join(pieces)
     assert json.loads(out) == {**document, "model": new}
+    if new == old:
+        return  # either it was left as it came, or its spelling was normalised
     before, after = pieces[0], pieces[-1]
     assert body.startswith(before)
     assert body.endswith(after)

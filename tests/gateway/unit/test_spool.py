@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -10,7 +11,7 @@ import pytest
 from gateway.errors import GatewayError
 from gateway.usage.segment import Segment
 from gateway.usage.sink import JsonlSink
-from gateway.usage.spool import Spool
+from gateway.usage.spool import Spool, SpoolInUse
 from tests.gateway.unit.records import event, identity, ids
 
 SEGMENT = 65_536
@@ -18,14 +19,28 @@ SEGMENT = 65_536
 
 def started(folder: Path, maximum: int = 64 * SEGMENT) -> Spool:
     spool = Spool(folder, SEGMENT, maximum)
+    _living.append(spool)
     spool.start()
     return spool
 
 
 def killed(spool: Spool) -> None:
-    """kill -9: nothing is closed, the page cache keeps what was copied into the mappings."""
+    """kill -9: nothing is flushed, the page cache keeps what was copied into the mappings, the kernel unlocks."""
     for segment in spool.segments():
         segment._map.close()
+    if spool._lock is not None:
+        spool._lock.close()
+    _living.remove(spool)
+
+
+_living: list[Spool] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_lives_on() -> Iterator[None]:
+    yield
+    for spool in tuple(_living):
+        killed(spool)
 
 
 def drained(spool: Spool) -> list[bytes]:
@@ -59,6 +74,14 @@ def test_settled_events_survive_a_kill_and_come_in_order(tmp_path):
     served(spool, *range(100))
     killed(spool)
     assert ids(drained(started(tmp_path))) == [identity(n) for n in range(100)]
+
+
+def test_a_directory_that_a_living_process_writes_to_is_refused(tmp_path):
+    spool = started(tmp_path)
+    with pytest.raises(SpoolInUse, match="another gateway"):
+        started(tmp_path)
+    spool.close()
+    started(tmp_path)
 
 
 def test_what_was_delivered_is_not_delivered_again_after_a_kill(tmp_path):
