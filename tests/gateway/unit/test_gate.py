@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 from gateway.errors import GatewayError
 from gateway.limits import gate as gates
 from gateway.limits.gate import Gate
-from gateway.limits.memory import MemoryLimiter
+from gateway.limits.memory import Held, MemoryLimiter
 from gateway.runtime import BudgetWindow, Scope
 from tests.fakes.runtime import DIGEST, compiled, route
 
@@ -27,18 +27,22 @@ def limited(share: float = 1.0, **limits: object) -> tuple[Gate, float]:
     return gate, gate._updated
 
 
-def admitted(gate: Gate, now: float, tokens: int = 0, cost: int = 0, certain: int = 0) -> bool:
+def taken(gate: Gate, now: float, tokens: int = 0, cost: int = 0, certain: int = 0) -> Held | None:
+    """A reservation, or None if the gate refuses."""
     try:
-        gate.check(tokens, certain, cost, now)
+        gate.check(tokens, certain, cost, now, gates.time.time())
     except GatewayError:
-        return False
-    gate.take(tokens, cost)
-    return True
+        return None
+    return Held((gate,), tokens, cost)
+
+
+def admitted(gate: Gate, now: float, tokens: int = 0, cost: int = 0, certain: int = 0) -> bool:
+    return taken(gate, now, tokens, cost, certain) is not None
 
 
 def refusal(gate: Gate, now: float, tokens: int = 0, cost: int = 0, certain: int = 0) -> GatewayError:
     with pytest.raises(GatewayError) as caught:
-        gate.check(tokens, certain, cost, now)
+        gate.check(tokens, certain, cost, now, gates.time.time())
     return caught.value
 
 
@@ -75,8 +79,9 @@ def test_a_refusal_says_when_to_come_back_and_then_it_works():
 @given(tokens=st.integers(1, 5000), used=st.integers(0, 5000))
 def test_tokens_are_reserved_and_what_was_not_used_is_given_back(tokens, used):
     gate, now = limited(tpm=10_000)
-    assert admitted(gate, now, tokens)
-    gate.give_back(tokens, used, 0, 0, [])
+    held = taken(gate, now, tokens)
+    assert held is not None
+    held.settle(used, 0)
     assert gate.tokens == 10_000 - used
     assert gate.running == 0
 
@@ -97,9 +102,12 @@ def test_a_request_that_certainly_needs_more_than_the_whole_limit_is_never_grant
 
 def test_concurrency_counts_requests_that_run():
     gate, now = limited(concurrency=2)
-    assert [admitted(gate, now) for _ in range(3)] == [True, True, False]
+    first, second, third = (taken(gate, now) for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is None
     assert refusal(gate, now).code == "policy_concurrency"
-    gate.give_back(0, 0, 0, 0, [])
+    first.settle(0, 0)
     assert admitted(gate, now)
 
 
@@ -132,20 +140,20 @@ STEPS = st.lists(st.tuples(st.integers(1, 400), st.integers(0, 100), st.booleans
 def test_any_crowd_of_reservations_leaves_the_budget_unpassed_but_for_one_lone_request(steps):
     gate, now = limited(budgets=(TOTAL,))
     (purse,) = gate.purses
-    running: list[tuple[int, int]] = []
+    running: list[tuple[Held, int]] = []
     largest = 0
     for estimate, per_cent, ends in steps:
         if ends and running:
-            reserved, cost = running.pop(0)
-            gate.give_back(0, 0, reserved, cost, gate.purses)
+            held, cost = running.pop(0)
+            held.settle(0, cost)
         alone, left = not running, purse.amount - purse.spent
-        if admitted(gate, now, 0, estimate):
+        if new := taken(gate, now, 0, estimate):
             assert left > 0, "a spent budget lets nobody in"
             assert alone or purse.spent + purse.reserved <= purse.amount
-            running.append((estimate, estimate * per_cent // 100))
+            running.append((new, estimate * per_cent // 100))
             largest = max(largest, estimate)
-    for reserved, cost in running:
-        gate.give_back(0, 0, reserved, cost, gate.purses)
+    for held, cost in running:
+        held.settle(0, cost)
     assert (purse.reserved, purse.holders) == (0, 0)
     assert purse.spent < purse.amount + largest
 
@@ -201,8 +209,9 @@ def test_a_new_window_starts_with_the_whole_amount(monkeypatch):
     clock = datetime(2026, 5, 31, 23, 59, tzinfo=UTC).timestamp()
     monkeypatch.setattr(gates.time, "time", lambda: clock)
     gate, now = limited(budgets=(BudgetWindow(100, "month", UTC),))
-    assert admitted(gate, now, 0, 100)
-    gate.give_back(0, 0, 100, 100, gate.purses)
+    held = taken(gate, now, 0, 100)
+    assert held is not None
+    held.settle(0, 100)
     assert refusal(gate, now, 0, 1).code == "policy_budget"
     clock += 61.0
     assert admitted(gate, now, 0, 100)
