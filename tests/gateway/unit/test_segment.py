@@ -9,7 +9,10 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from gateway.usage.segment import HEADER, OPENED, OVERHEAD, SETTLED, Segment
 
-RECORDS = st.lists(st.tuples(st.sampled_from([OPENED, SETTLED]), st.binary(min_size=1, max_size=60)), max_size=12)
+RECORDS = st.lists(
+    st.tuples(st.sampled_from([OPENED, SETTLED]), st.binary(max_size=60).map(b"{%b".__mod__)), max_size=12
+)
+"""Payloads begin with a brace, as JSON objects do."""
 per_example_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
