@@ -41,15 +41,15 @@ class Dispatcher:
 
         `document` is the request after steps, or None to send the client's own bytes.
         """
-        plan = Plan(ctx.runtime, ctx.route, self._health, _sticky(ctx, exchange))
+        sticky = _sticky(ctx, exchange) if ctx.route.strategy == "sticky" else ""
+        plan = Plan(ctx.runtime, ctx.route, self._health, sticky)
         while True:
             target = plan.next()
             if plan.pause:
                 await self._sleep(exchange, plan.pause)
             began = time.monotonic()
             health = self._health[target.id]
-            attempt = AttemptRecord(target, began)
-            attempt.model = _encoded_model(ctx.call, target, plan.route)
+            attempt = AttemptRecord(target, began, _encoded_model(ctx.call, target, plan.route))
             ctx.attempts.append(attempt)
             ctx.target = target
             reply = Reply(ctx, exchange, target, health, began, self._loop)
@@ -79,7 +79,8 @@ class Dispatcher:
             raise ClientGone
         exchange.on_gone = reply.gone
         call, endpoint = ctx.call, target.endpoint
-        body, length = _body(call, exchange.body, target, route, document)
+        body = _body(call, exchange.body, target, route, document)
+        size = sum(map(len, body))
         extra = b""
         if not endpoint.forward_headers.isdisjoint(exchange.headers):
             for name in endpoint.forward_headers & exchange.headers.keys():
@@ -89,9 +90,9 @@ class Dispatcher:
             b"text/event-stream" if call.stream else b"application/json",
             ctx.request_id.encode(),
             extra,
-            length,
+            size,
         )
-        reply.call = self._upstreams.start(endpoint, ctx.operation.name, head, body, reply, target.timeouts)
+        reply.call = self._upstreams.start(endpoint, ctx.operation.name, head, body, size, reply, target.timeouts)
 
     async def _sleep(self, exchange: Exchange, seconds: float) -> None:
         """Pause between rounds; ClientGone as soon as the client leaves."""
@@ -125,8 +126,10 @@ def _encoded_model(call: Call, target: Target, route: Route) -> bytes:
 
 def _body(
     call: Call, original: bytes, target: Target, route: Route, document: Document | None
-) -> tuple[list[bytes], int]:
-    """(request body in pieces, its length): the client's bytes, the model's name replaced and usage asked for."""
+) -> list[bytes]:
+    """The request body in pieces: the client's bytes, the model's name replaced and usage asked for."""
+    if document is None and not call.stream:
+        return replace_model(original, call.encoded_model, _encoded_model(call, target, route))
     model = upstream_model(call, target, route)
     wants = call.stream and not call.wants_usage and target.endpoint.provider.include_usage
     options = call.document.get("stream_options")
@@ -144,14 +147,12 @@ def _body(
         if wants:
             brace = pieces[0].index(b"{") + 1
             pieces[:1] = [pieces[0][:brace], INCLUDE_USAGE, pieces[0][brace:]]
-    return pieces, sum(map(len, pieces))
+    return pieces
 
 
 def _sticky(ctx: Context, exchange: Exchange) -> str:
     """What keeps the caller on one target, or nothing."""
     route = ctx.route
-    if route.strategy != "sticky":
-        return ""
     if route.sticky_by == "session":
         return (exchange.headers.get(b"x-session-id", b"")).decode("latin-1")
     if route.sticky_by == "user":

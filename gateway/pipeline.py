@@ -108,7 +108,7 @@ class Pipeline:
         reservation = self.limiter.reserve(key, route, tokens, least, cost)
         try:
             ctx.facts = meter.facts(ctx)
-            segment = self.spool.open(meter.opening(ctx))
+            segment = self.spool.open(ctx.facts)
         except BaseException:
             reservation.settle(0, 0)
             raise

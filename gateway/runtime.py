@@ -170,6 +170,8 @@ class Route:
     """For a wildcard route, the part before `*`."""
     tiers: tuple[tuple[Target, ...], ...]
     """Targets by priority, the first tried first."""
+    sole: Target | None
+    """The only target of the first tier, if it is one that is used."""
     strategy: str
     sticky_by: str
     fallback: str | None

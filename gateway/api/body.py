@@ -42,20 +42,22 @@ def stream_of(document: dict[str, Any]) -> tuple[bool, bool]:
     if stream is not None and not isinstance(stream, bool):
         raise GatewayError("caller_bad_request", "`stream` must be true or false.", param="stream")
     options = document.get("stream_options")
-    if options is not None and not isinstance(options, dict):
+    if options is None:
+        return stream is True, False
+    if not isinstance(options, dict):
         raise GatewayError("caller_bad_request", "`stream_options` must be an object.", param="stream_options")
-    return bool(stream), bool(options and options.get("include_usage"))
+    return stream is True, bool(options.get("include_usage"))
 
 
 def output_estimate(document: dict[str, Any], *names: str) -> int:
     """Tokens that the answer may have: the first of the named limits that is set, times `n`."""
     count = document.get("n")
-    times = count if isinstance(count, int) and not isinstance(count, bool) and 0 < count <= 1000 else 1
+    times = count if type(count) is int and 0 < count <= 1000 else 1
     for name in names:
         limit = document.get(name)
         if limit is None:
             continue
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+        if type(limit) is not int or limit < 0:
             raise GatewayError("caller_bad_request", f"`{name}` must be a whole number, at least 0.", param=name)
         return min(limit, 10_000_000) * times
     return DEFAULT_OUTPUT * times

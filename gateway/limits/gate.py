@@ -84,53 +84,35 @@ class Gate:
     def _moved(level: float, old: float, new: float) -> float:
         return new if math.isinf(old) or math.isinf(new) else min(new, level + new - old)
 
-    def check(self, tokens: int, least: int, cost: int, now: float) -> None:
+    def check(self, tokens: int, least: int, cost: int, now: float, wall: float) -> None:
         """GatewayError unless one more request of this size may start. Changes nothing but the refill.
 
         `least` tokens are certain; what `tokens` has beyond them is a guess, for which a full bucket is enough.
+        `now` is monotonic, `wall` Unix time.
         """
-        elapsed = now - self._updated
+        minutes = (now - self._updated) / 60.0
         self._updated = now
-        level = self.requests + elapsed * self.rpm / 60.0
-        self.requests = level if level < self.rpm else self.rpm
-        level = self.tokens + elapsed * self.tpm / 60.0
-        self.tokens = level if level < self.tpm else self.tpm
-        if self.requests < 1.0:
+        requests, level = self.requests + minutes * self.rpm, self.tokens + minutes * self.tpm
+        self.requests = requests = requests if requests < self.rpm else self.rpm
+        self.tokens = level = level if level < self.tpm else self.tpm
+        if requests < 1.0:
             raise self._refusal(
                 "policy_rate", self.scope.rpm, "requests per minute", 0, (1.0 - self.requests) / self.rpm
             )
-        if self.tokens < tokens and (self.tokens < self.tpm or least > self.tpm):
+        if level < tokens and (self.tokens < self.tpm or least > self.tpm):
             wait = (min(tokens, self.tpm) - self.tokens) / self.tpm
             left = max(0, int(self.tokens))
             raise self._refusal("policy_tokens", self.scope.tpm, "tokens per minute", left, wait, tokens)
         if self.running >= self.concurrency:
             raise self._refusal("policy_concurrency", self.scope.concurrency, "concurrent requests", 0, 1 / 60.0)
-        if self.purses:
-            self._check_budgets(cost)
-
-    def take(self, tokens: int, cost: int) -> None:
-        """Count a request in."""
-        self.running += 1
-        self.requests -= 1.0
-        self.tokens -= tokens
         for purse in self.purses:
-            purse.reserved += cost
-            purse.holders += 1
-
-    def give_back(self, reserved_tokens: int, tokens: int, reserved_cost: int, cost: int, purses: list[Purse]) -> None:
-        """Count a request out: what it reserved against what it used. `purses` are those it was counted in with."""
-        self.running -= 1
-        self.tokens += reserved_tokens - tokens
-        for purse in purses:
-            purse.reserved -= reserved_cost
-            purse.holders -= 1
-            purse.spent += cost
-
-    def _check_budgets(self, cost: int) -> None:
-        now = time.time()
-        for purse in self.purses:
-            if purse.has_room(cost, now):
+            # the first condition alone decides nearly always, without a call
+            if purse.spent + purse.reserved + cost < purse.amount and wall < purse.ends:
                 continue
+            self._check_budget(purse, cost, wall)
+
+    def _check_budget(self, purse: Purse, cost: int, now: float) -> None:
+        if not purse.has_room(cost, now):
             window, left = purse.budget.window, max(0, purse.amount - purse.spent)
             wait = min(purse.ends - now, 31 * 86_400.0)
             held = f", and requests under way hold {purse.reserved / NANO:.6f}" if purse.reserved else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 
-from gateway.limits.gate import Gate
+from gateway.limits.gate import Gate, Purse
 from gateway.runtime import KeyRecord, Route, Runtime, Scope
 
 
@@ -19,27 +19,37 @@ class Held:
     __slots__ = ("_cost", "_gates", "_purses", "_settled", "_tokens")
 
     def __init__(self, gates: tuple[Gate, ...], tokens: int, cost: int) -> None:
+        """Count a request in: nothing here can fail."""
         self._gates = gates
-        self._purses = [gate.purses for gate in gates]
+        self._purses: list[Purse] = []
+        purses = self._purses
         self._tokens = tokens
         self._cost = cost
         self._settled = False
+        for gate in gates:
+            gate.running += 1
+            gate.requests -= 1.0
+            gate.tokens -= tokens
+            for purse in gate.purses:
+                purse.reserved += cost
+                purse.holders += 1
+                purses.append(purse)  # these are the ones to settle with: a new configuration may bring others
 
     def header_lines(self) -> bytes:
         """See `gateway.limits.base.Reservation.header_lines`."""
+        rpm = tpm = requests = tokens = math.inf
+        for gate in self._gates:
+            if gate.requests < requests and gate.rpm < math.inf:
+                requests, rpm = gate.requests, gate.rpm
+            if gate.tokens < tokens and gate.tpm < math.inf:
+                tokens, tpm = gate.tokens, gate.tpm
         lines = b""
-        tightest = least = math.inf
-        for gate in self._gates:
-            if gate.requests < least and gate.rpm < math.inf:
-                least, tightest = gate.requests, gate.rpm
-        if least < math.inf:
-            lines = _REQUEST_LINES % (tightest, max(0.0, least), (tightest - least) * 60.0 / tightest)
-        tightest = least = math.inf
-        for gate in self._gates:
-            if gate.tokens < least and gate.tpm < math.inf:
-                least, tightest = gate.tokens, gate.tpm
-        if least < math.inf:
-            lines += _TOKEN_LINES % (tightest, max(0.0, least), (tightest - least) * 60.0 / tightest)
+        if requests < math.inf:
+            left = requests if requests > 0.0 else 0.0
+            lines = _REQUEST_LINES % (rpm, left, (rpm - requests) * 60.0 / rpm)
+        if tokens < math.inf:
+            left = tokens if tokens > 0.0 else 0.0
+            lines += _TOKEN_LINES % (tpm, left, (tpm - tokens) * 60.0 / tpm)
         return lines
 
     def settle(self, tokens: int, cost: int) -> None:
@@ -47,8 +57,14 @@ class Held:
         if self._settled:
             raise RuntimeError("a reservation was settled twice")
         self._settled = True
-        for gate, purses in zip(self._gates, self._purses, strict=True):
-            gate.give_back(self._tokens, tokens, self._cost, cost, purses)
+        unused, reserved = self._tokens - tokens, self._cost
+        for gate in self._gates:
+            gate.running -= 1
+            gate.tokens += unused
+        for purse in self._purses:
+            purse.reserved -= reserved
+            purse.holders -= 1
+            purse.spent += cost
 
 
 _REQUEST_LINES, _TOKEN_LINES = (
@@ -80,11 +96,9 @@ class MemoryLimiter:
     def reserve(self, key: KeyRecord, route: Route, tokens: int, least: int, cost: int) -> Held:
         """See `gateway.limits.base.Limiter.reserve`. All checks come before the first change."""
         gates = self._of_key[key.name] + self._of_route[route.name]
-        now = time.monotonic()
+        now, wall = time.monotonic(), time.time()
         for gate in gates:
-            gate.check(tokens, least, cost, now)
-        for gate in gates:
-            gate.take(tokens, cost)
+            gate.check(tokens, least, cost, now, wall)
         return Held(gates, tokens, cost)
 
     def _bind(self, scopes: tuple[Scope, ...]) -> tuple[Gate, ...]:

@@ -35,6 +35,10 @@ class Plan:
     def next(self) -> Target:
         """The target to try now. Raises the last UpstreamFailure when there is nothing left to try."""
         self.pause = 0.0
+        sole = self.route.sole
+        if not self._attempts and sole is not None and not self._health[sole.id].open_until and not self._tried:
+            self._attempts = 1  # the ordinary case: one target, and it is well
+            return sole
         while True:
             target = self._of_route()
             if target is not None:

@@ -40,6 +40,7 @@ class Exchange:
         headers: dict[bytes, bytes],
         peer: str,
         http10: bool,
+        keep_alive: bool,
         date: bytes,
     ) -> None:
         self._connection = connection
@@ -53,7 +54,7 @@ class Exchange:
         self.http10 = http10
         self.date = date
         """The `date` header line."""
-        self.keep_alive = not http10
+        self.keep_alive = keep_alive
         self.started = False
         """Response headers were sent: the status cannot change any more."""
         self.complete = False
@@ -69,19 +70,17 @@ class Exchange:
         """Send a whole answer in one write. `lines` are header lines, each ending in CRLF."""
         if self.gone or self.complete:
             return
-        head = b"%b%b%bcontent-length: %d\r\n%b\r\n" % (
-            STATUS_LINES[status] if status in STATUS_LINES else b"HTTP/1.1 %d \r\n" % status,
-            self.date,
-            lines,
-            len(body),
-            b"" if self.keep_alive else b"connection: close\r\n",
-        )
-        self.started = True
+        self.started = self.complete = True
+        line = STATUS_LINES[status] if status in STATUS_LINES else b"HTTP/1.1 %d \r\n" % status
+        close = b"" if self.keep_alive else b"connection: close\r\n"
         if len(body) < 65_536:
-            self._transport.write(head + body)
+            self._transport.write(
+                b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (line, self.date, lines, len(body), close, body)
+            )
         else:
+            head = b"%b%b%bcontent-length: %d\r\n%b\r\n" % (line, self.date, lines, len(body), close)
             self._transport.writelines((head, body))
-        self._end()
+        self._connection.exchange_done()
 
     def begin(self, status: int, lines: bytes, first: bytes, length: int | None = None) -> None:
         """Send headers and the first bytes of the body in one write; `length` of the whole body if it is known."""

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.context import Operation, new_id
 from gateway.errors import GatewayError
 from gateway.server.exchange import STATUS_LINES, Exchange
+from gateway.server.running import Running
 
 NO_BODY = b""
 
@@ -63,6 +64,8 @@ class InferenceProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._body_bytes = 0
         self._body: list[bytes] = []
+        self._whole: Exchange | None = None
+        """A request that has arrived completely and waits to be started."""
         self._refusal: GatewayError | None = None
         self._ignore = False
         """Nothing more is read from this client: a refused or pipelined request."""
@@ -90,7 +93,7 @@ class InferenceProtocol(HttpToolsProtocol):
         """Feed the parser; a client that sends while it is being answered has pipelined, which ends after this one."""
         if self._ignore:
             return
-        if self._in_exchange:
+        if self.exchange is not None and self._reading is None:
             self._give_up_keep_alive()
             return
         self._head_bytes += len(data)
@@ -100,6 +103,11 @@ class InferenceProtocol(HttpToolsProtocol):
             self._refuse(GatewayError("caller_bad_request", "The request is not valid HTTP/1.1."))
         except httptools.HttpParserUpgrade:
             self._refuse(GatewayError("caller_bad_request", "This server does not upgrade connections."))
+        exchange = self._whole
+        if exchange is not None:  # not in `on_message_complete`: the parser is not done with `data` there
+            self._whole = None
+            Running(self.front.handle(exchange), self.tasks).step()
+            return
         if self._reading is not None and not self._headers_done and self._head_bytes > self.front.max_header_bytes:
             self._refuse(self._head_too_large())
 
@@ -142,7 +150,7 @@ class InferenceProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins to arrive."""
-        if self._in_exchange:
+        if self.exchange is not None and self._reading is None:
             self._give_up_keep_alive()
             return
         if self._in_cycle:
@@ -190,9 +198,10 @@ class InferenceProtocol(HttpToolsProtocol):
         if self._refusal is not None:
             self._refuse(self._refusal)
             return
-        if self.parser.get_method() == b"POST" and not self.parser.should_upgrade():
+        parser = self.parser
+        if parser.get_method() == b"POST":
             operation = self.front.operations.get(self.url) or self.front.operations.get(_path(self.url))
-            if operation is not None:
+            if operation is not None and not parser.should_upgrade():
                 self._begin(operation)
                 return
         self._hand_to_uvicorn()
@@ -210,7 +219,7 @@ class InferenceProtocol(HttpToolsProtocol):
             self._refuse(self._too_large())
 
     def on_message_complete(self) -> None:
-        """The request is whole: start its task."""
+        """The request is whole: `data_received` starts on it."""
         if self._ignore:
             return
         self._reading = None
@@ -221,9 +230,7 @@ class InferenceProtocol(HttpToolsProtocol):
         body = self._body
         exchange.body = body[0] if len(body) == 1 else NO_BODY.join(body)
         self._body = []
-        task = self.loop.create_task(self.front.handle(exchange))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self._whole = exchange
 
     def exchange_done(self) -> None:
         """The answer went out."""
@@ -236,18 +243,17 @@ class InferenceProtocol(HttpToolsProtocol):
     # --- details
 
     def _begin(self, operation: Operation) -> None:
+        headers = dict(self.headers)
         keep_alive = self.parser.should_keep_alive()
-        http10 = self.parser.get_http_version() == "1.0"
+        # only HTTP/1.1 is kept alive unasked, and asking for the version is dear
+        http10 = not (keep_alive and b"connection" not in headers) and self.parser.get_http_version() == "1.0"
         peer = self.client[0] if self.client else ""
-        self.exchange = Exchange(self, operation, dict(self.headers), peer, http10, self.front.date)
-        self.exchange.keep_alive = keep_alive and not http10
-        if len(self.exchange.headers) < len(self.headers) and self._repeated(b"authorization"):
+        self.exchange = Exchange(self, operation, headers, peer, http10, keep_alive and not http10, self.front.date)
+        if len(headers) < len(self.headers) and self._repeated(b"authorization"):
             self._refuse(GatewayError("caller_bad_request", "The request has two Authorization headers."))
-            return
-        length = self.exchange.headers.get(b"content-length")
-        if length is not None and int(length) > self.front.max_body_bytes:
+        elif b"content-length" in headers and int(headers[b"content-length"]) > self.front.max_body_bytes:
             self._refuse(self._too_large())
-        elif self.exchange.headers.get(b"expect", b"").lower() == b"100-continue":
+        elif b"expect" in headers and headers[b"expect"].lower() == b"100-continue":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _hand_to_uvicorn(self) -> None:

@@ -187,6 +187,7 @@ def _routes(snapshot: wire.Snapshot, endpoints: dict[str, Endpoint], problems: P
                 aliases=spec.aliases,
                 prefix=prefix,
                 tiers=tiers,
+                sole=tiers[0][0] if tiers and len(tiers[0]) == 1 and tiers[0][0].weight else None,
                 strategy=spec.strategy,
                 sticky_by=spec.sticky_by,
                 fallback=spec.fallback,

@@ -59,7 +59,7 @@ class BodyRelay:
     def on_end(self) -> None:
         """Check that it is what it should be, and read its usage."""
         reply = self._reply
-        if self._streaming or reply.first.done():
+        if self._streaming or reply.first.done:
             self._meter(self._tail if self._streaming else b"".join(self._held)[-TAIL_BYTES:])
             reply.done()
             return
@@ -72,7 +72,7 @@ class BodyRelay:
         self._meter(body)
         reply.whole = True
         reply.done()
-        reply.ready()
+        reply.ready(at_once=True)
 
     def on_failure(self, failure: UpstreamFailure) -> None:
         """Cut short."""
@@ -92,8 +92,8 @@ class BodyRelay:
             reply.ctx.usage = reply.provider.usage(raw)
 
     def _problem(self, body: bytes) -> UpstreamFailure | None:
-        text = body.strip()
-        if not (text.startswith(b"{") and text.endswith(b"}")):
+        text = body.strip()  # no copy if there is nothing to strip
+        if text[:1] != b"{" or text[-1:] != b"}":
             what = "an empty body" if not text else "an HTML page" if text[:1] == b"<" else "no JSON object"
             return UpstreamFailure("provider_bad_reply", f"The upstream answered with status 200 and {what}.")
         if b'"error"' not in body:

@@ -65,7 +65,7 @@ class EventRelay:
             return
         if not block:
             return
-        if not reply.first.done() and not self._inspect(block):
+        if not reply.first.done and not self._inspect(block):
             return
         self._pass(block)
 
@@ -75,9 +75,9 @@ class EventRelay:
         call, rest = reply.call, self._framer.flush()
         if rest.startswith(b"data:") and self._complete(rest):
             self.on_data(rest + b"\n\n")
-        elif rest.strip() and reply.first.done():
+        elif rest.strip() and reply.first.done:
             reply.fail(UpstreamFailure("provider_bad_reply", "The upstream's stream ended in the middle of an event."))
-        if not reply.first.done():
+        if not reply.first.done:
             self._empty()
         elif not self._saw_done and call is not None and call.cut:
             text = "The upstream closed the connection in the middle of its answer."
@@ -139,7 +139,7 @@ class EventRelay:
         self._bytes += len(block)
         if find.KEY in block:
             block = self._usage(block)
-        if b'"error"' in block and reply.first.done():
+        if b'"error"' in block and reply.first.done:
             block = self._error(block)
         if self._saw_done or _DONE in block:
             # held back until the request is settled: who has read [DONE] has a request that is in the ledger
@@ -148,7 +148,7 @@ class EventRelay:
             reply.last += block[border:]
             if border:
                 self._send(block[:border])
-            if reply.first.done() and reply.ctx.usage is not None:
+            if reply.first.done and reply.ctx.usage is not None:
                 reply.done()  # the client need not wait for the upstream to close its body
         else:
             self._send(block)

@@ -17,6 +17,7 @@ from gateway.errors import UpstreamFailure
 from gateway.routing.health import TargetHealth
 from gateway.runtime import Target
 from gateway.server.exchange import Exchange
+from gateway.server.running import Moment
 from gateway.streaming.body import BodyRelay, ErrorBody
 from gateway.streaming.events import EventRelay
 from gateway.upstream.call import Sink, UpstreamCall
@@ -57,7 +58,7 @@ class Reply:
         self.provider = target.endpoint.provider
         self.loop = loop
         self.call: UpstreamCall | None = None
-        self.first: asyncio.Future[None] = loop.create_future()
+        self.first = Moment(loop)
         self.relay: EventRelay | BodyRelay | None = None
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
@@ -77,7 +78,7 @@ class Reply:
         """The upstream's header lines that reach the client."""
         self.over = False
         """Nothing more will be relayed."""
-        self._finished: asyncio.Future[None] | None = None
+        self._finished: Moment | None = None
 
     # --- the pipeline's side
 
@@ -110,19 +111,18 @@ class Reply:
         if self.exchange.paused:
             self._pause()
 
-    def finished(self) -> asyncio.Future[None]:
-        """Resolves when nothing more will be relayed."""
-        self._finished = self.loop.create_future()
-        if self.over:
-            self._finished.set_result(None)
+    def finished(self) -> Moment:
+        """Comes when nothing more will be relayed."""
+        self._finished = Moment(self.loop)
+        self._finished.done = self.over
         return self._finished
 
     def gone(self) -> None:
         """The client left: stop the upstream, or let it run to its usage where the endpoint says `drain`."""
         self.client_left = True
-        if not self.first.done():
+        if not self.first.done:
             self.stop()
-            self.first.set_exception(ClientGone())
+            self.first.come(ClientGone())
         elif not self.over:
             spec = self.target.endpoint.spec
             if spec.on_client_gone == "drain" and self.call is not None and not self.call.done:
@@ -139,8 +139,7 @@ class Reply:
         if not self.over:
             self.over = True
             self.stop()
-        if not self.first.done():
-            self.first.cancel()
+        self.first.done = True
         self._health.done(self._probe)
         # no cycles: a request's objects go when it goes, and the next one finds their memory warm
         self.relay = self.call = None
@@ -165,13 +164,13 @@ class Reply:
 
     # --- the relays' side
 
-    def ready(self) -> None:
-        """The commit point is reached."""
-        if not self.first.done():
+    def ready(self, *, at_once: bool = False) -> None:
+        """The commit point is reached. With `at_once` the pipeline goes on inside this call: it must be the last."""
+        if not self.first.done:
             self.content_at = time.monotonic()
             if self.call is not None:
                 self.call.content_seen = True
-            self.first.set_result(None)
+            self.first.come(at_once=at_once)
 
     def done(self) -> None:
         """Nothing more will be relayed."""
@@ -179,15 +178,15 @@ class Reply:
             self.over = True
             if self.ctx.usage is None and self.relay is not None:
                 self.ctx.relayed_tokens = self.relay.estimate()
-            if self._finished is not None and not self._finished.done():
-                self._finished.set_result(None)
+            if self._finished is not None:
+                self._finished.come()
 
     def fail(self, failure: UpstreamFailure) -> None:
         """The upstream failed: an exception before the commit point, the end of the relay after it."""
         self.stop()
-        if not self.first.done():
+        if not self.first.done:
             failure.upstream_status = failure.upstream_status or self.status
-            self.first.set_exception(failure)
+            self.first.come(failure)
         elif not self.over:
             self.failure = failure
             self.done()
@@ -198,19 +197,20 @@ class Reply:
         """Choose the relay that fits the answer."""
         self.status = status
         self.headers = headers
-        content_type = headers.get(b"content-type", b"").lower()
-        encoding = headers.get(b"content-encoding", b"").strip().lower()
-        for name in PASSED_ON & headers.keys():
-            self.passed_lines += name + b": " + headers[name] + b"\r\n"
+        for name, value in headers.items():
+            if name in PASSED_ON:
+                self.passed_lines += b"%b: %b\r\n" % (name, value)
         sink: Sink
         if status != 200:
             sink = ErrorBody(self)
-        elif self.ctx.call.stream and not content_type.startswith(b"application/json"):
+        elif self.ctx.call.stream and not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
             sink = self.relay = EventRelay(self)
         else:
             sink = self.relay = BodyRelay(self)
-        if encoding not in (b"", b"identity"):
-            sink = Inflate(self, sink, encoding)
+        if b"content-encoding" in headers:
+            encoding = headers[b"content-encoding"].strip().lower()
+            if encoding not in (b"", b"identity"):
+                sink = Inflate(self, sink, encoding)
         assert self.call is not None
         self.call.sink = sink
 

@@ -61,15 +61,18 @@ class Telemetry:
             cell = self._cells[identity] = Cell()
         cell.requests += 1
         cell.cost += cost
-        cell.duration_sum += ended - ctx.started
-        cell.durations[bisect_left(SECONDS, ended - ctx.started)] += 1
-        if usage:
-            cell.tokens = [have + more for have, more in zip(cell.tokens, usage, strict=True)]
+        took = ended - ctx.started
+        cell.duration_sum += took
+        cell.durations[bisect_left(SECONDS, took)] += 1
+        tokens = cell.tokens
+        for bucket, count in enumerate(usage):
+            if count:
+                tokens[bucket] += count
         if ctx.first_content is not None:
             waited = ctx.first_content - ctx.started
-            overhead = self._overhead
-            overhead.total += waited - ctx.upstream_seconds
-            overhead.counts[bisect_left(OVERHEAD, waited - ctx.upstream_seconds)] += 1
+            own, overhead = waited - ctx.upstream_seconds, self._overhead
+            overhead.total += own
+            overhead.counts[bisect_left(OVERHEAD, own)] += 1
             if ctx.call.stream:
                 name = "gen_ai_server_time_to_first_token_seconds"
                 self.metrics.histogram(name, (ctx.route.name,)).observe(waited)

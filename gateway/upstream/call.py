@@ -53,13 +53,14 @@ class UpstreamCall:
 
     __slots__ = (
         "body", "channel", "content_seen", "cut", "done", "head", "last_data", "on_done", "paused", "response_limit",
-        "sent_at", "sink", "started", "timeouts",
+        "sent_at", "sink", "size", "started", "timeouts",
     )  # fmt: skip
 
     def __init__(
         self,
         head: bytes,
         body: list[bytes],
+        size: int,
         sink: Sink,
         timeouts: Timeouts,
         response_limit: int,
@@ -69,6 +70,8 @@ class UpstreamCall:
         self.head = head
         """Request line and headers, with the empty line."""
         self.body = body
+        self.size = size
+        """Of the body, in bytes."""
         self.sink = sink
         self.timeouts = timeouts
         self.response_limit = response_limit

@@ -23,14 +23,21 @@ class Upstreams:
         self._pools: dict[str, Pool] = {}
 
     def start(
-        self, endpoint: Endpoint, operation: str, head: bytes, body: list[bytes], sink: Sink, timeouts: Timeouts
+        self,
+        endpoint: Endpoint,
+        operation: str,
+        head: bytes,
+        body: list[bytes],
+        size: int,
+        sink: Sink,
+        timeouts: Timeouts,
     ) -> UpstreamCall:
         """Begin a call; its answer flows into `sink`. UpstreamFailure(tunegate_overloaded) if the queue is full."""
         pool = self._pools.get(endpoint.pool_key)
         if pool is None:
             pool = self._pools[endpoint.pool_key] = Pool(endpoint, self._loop)
         limit = endpoint.spec.max_response_bytes
-        call = UpstreamCall(head, body, sink, timeouts, limit, self._loop.time(), pool.active.discard)
+        call = UpstreamCall(head, body, size, sink, timeouts, limit, self._loop.time(), pool.active.discard)
         if isinstance(endpoint.provider, Dummy):
             pool.active.add(call)
             play(self._loop, call, endpoint.provider.script(operation, b"".join(body), endpoint.options))

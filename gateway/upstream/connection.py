@@ -26,7 +26,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_chunked", "_clean", "_complete", "_framed", "_head_bytes", "_headers", "_in_head",
-        "_keep_alive", "_parser", "_received", "_silent", "call", "closed", "idle_since", "pool", "transport", "uses",
+        "_keep_alive", "_now", "_parser", "_received", "_silent", "call", "closed", "idle_since", "pool", "transport",
+        "uses",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -37,12 +38,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.uses = 0
         self._parser = httptools.HttpResponseParser(self)
+        self._now = pool.now
         self._body: list[bytes] = []
         self._clean = True
         """Nothing came that was not asked for."""
-        self._reset()
-
-    def _reset(self) -> None:
         self._headers: dict[bytes, bytes] = {}
         self._in_head = True
         self._framed = False
@@ -59,11 +58,14 @@ class UpstreamConnection(asyncio.Protocol):
         """Write a call's request."""
         self.call = call
         self.uses += 1
-        self._reset()
+        self._headers = {}
+        self._in_head = self._silent = True
+        self._framed = self._complete = False
+        self._head_bytes = self._received = 0
         call.channel = self
-        call.sent_at = call.last_data = self.pool.now()
-        if len(call.body) == 1 and len(call.body[0]) < 65_536:
-            self.transport.write(call.head + call.body[0])
+        call.sent_at = call.last_data = self._now()
+        if call.size < 65_536:  # joined: a copy that small is cheaper than a vectored write
+            self.transport.write(b"".join([call.head, *call.body]))
         else:
             self.transport.writelines([call.head, *call.body])
 
@@ -95,7 +97,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.abort()
             return
         self._silent = False
-        call.last_data = self.pool.now()
+        call.last_data = self._now()
         problem = ""
         try:
             self._parser.feed_data(data)
@@ -150,15 +152,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The answer's head, unless it is an interim one."""
-        status = self._parser.get_status_code()
-        if self._complete or self.call is None:
-            return
-        if status < 200:
+        call = self.call
+        status: int = self._parser.get_status_code()
+        if self._complete or call is None or status < 200:
             return
         self._in_head = False
         headers = self._headers
         self._framed = b"content-length" in headers or b"transfer-encoding" in headers or status in (204, 304)
-        self.call.sink.on_head(status, self._headers)
+        call.sink.on_head(status, headers)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""

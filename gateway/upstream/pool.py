@@ -94,13 +94,13 @@ class Pool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """A connection is free again."""
-        connection.idle_since = self.now()
-        call = self._next()
+        call = self._next() if self._queue else None
         if call is not None:
             connection.send(call)
         elif self.retired:
             connection.transport.close()
         else:
+            connection.idle_since = self.now()
             self._idle.append(connection)
 
     def closed(self, connection: UpstreamConnection) -> None:

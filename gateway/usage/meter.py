@@ -12,7 +12,7 @@ The table (docs/architecture.md shows it, tests/gateway/test_settlement.py check
 
 from __future__ import annotations
 
-from gateway.context import AttemptRecord, Context
+from gateway.context import Context
 from gateway.providers.base import Usage
 
 NOTHING = Usage()
@@ -33,13 +33,8 @@ def settlement(ctx: Context) -> tuple[Usage, str, int]:
 # Written by hand because two events are made for every request, and encoding a dictionary twice costs as much as all
 # limits together. Names come encoded from the compiled configuration; only the model is the client's own text.
 _FACTS = b'{"id":"%b","ts":%.6f,"v":1,"request_id":"%b",%b,"operation":"%b","model":%b,%b,"snapshot":"%b","stream":%b,'
-_UNSETTLED = (
-    b'"endpoint":null,"upstream_model":null,"end":"interrupted","status":0,"error":"","tokens":{"input":0,'
-    b'"cache_read":0,"cache_write":0,"output":0,"reasoning":0},"usage_source":"none","cost_nano":0,"ttft_ms":null,'
-    b'"duration_ms":0.0,"attempts":[]}'
-)
 _SETTLED = (
-    b'"endpoint":%b,"upstream_model":%b,"end":"%b","status":%d,"error":"%b","tokens":{"input":%d,"cache_read":%d,'
+    b'%b"endpoint":%b,"upstream_model":%b,"end":"%b","status":%d,"error":"%b","tokens":{"input":%d,"cache_read":%d,'
     b'"cache_write":%d,"output":%d,"reasoning":%d},"usage_source":"%b","cost_nano":%d,"ttft_ms":%b,'
     b'"duration_ms":%.3f,"attempts":[%b]}'
 )
@@ -47,7 +42,7 @@ _ATTEMPT = b'{"endpoint":%b,"model":%b,"status":%d,"error":"%b","ms":%.3f}'
 
 
 def facts(ctx: Context) -> bytes:
-    """The members that are known at admission and never change, encoded."""
+    """The members that are known at admission and never change, encoded: what the spool opens a request with."""
     return _FACTS % (
         ctx.id.encode(),
         ctx.ts,
@@ -61,18 +56,15 @@ def facts(ctx: Context) -> bytes:
     )
 
 
-def opening(ctx: Context) -> bytes:
-    """The event as it stands at admission: what becomes of the request if this process dies."""
-    return ctx.facts + _UNSETTLED
-
-
 def closing(ctx: Context, usage: Usage, source: str, cost: int, ended: float) -> bytes:
     """The final event; `ended` is monotonic time."""
-    endpoint = model = b"null"
-    if ctx.attempts:
-        endpoint, model = ctx.attempts[-1].target.facts[0], ctx.attempts[-1].model
-    attempts = b",".join([_attempt(attempt) for attempt in ctx.attempts])
-    return ctx.facts + _SETTLED % (
+    endpoint, model, attempts = b"null", b"null", b""
+    for attempt in ctx.attempts:
+        endpoint, model = attempt.target.facts[0], attempt.model
+        told = _ATTEMPT % (endpoint, model, attempt.status, attempt.error.encode(), attempt.ms)
+        attempts = told if not attempts else attempts + b"," + told
+    return _SETTLED % (
+        ctx.facts,
         endpoint,
         model,
         ctx.end.encode(),
@@ -85,8 +77,3 @@ def closing(ctx: Context, usage: Usage, source: str, cost: int, ended: float) ->
         (ended - ctx.started) * 1000.0,
         attempts,
     )
-
-
-def _attempt(attempt: AttemptRecord) -> bytes:
-    endpoint = attempt.target.facts[0]
-    return _ATTEMPT % (endpoint, attempt.model, attempt.status, attempt.error.encode(), attempt.ms)

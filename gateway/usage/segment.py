@@ -65,12 +65,11 @@ class Segment:
 
     def append(self, kind: bytes, payload: bytes) -> bool:
         """Write one record; False if it does not fit any more."""
-        record = _FRAME.pack(len(payload), crc32(payload, kind[0])) + kind + payload
-        start = self.position
-        end = start + len(record)
+        length, start = len(payload), self.position
+        end = start + OVERHEAD + length
         if end + 4 > self.size:  # four zero bytes must remain as the end mark
             return False
-        self._map[start:end] = record
+        self._map[start:end] = b"%b%b%b" % (_FRAME.pack(length, crc32(payload, kind[0])), kind, payload)
         self.position = end
         return True
 

@@ -92,7 +92,8 @@ class Spool:
         """Record that a request was admitted; the result goes to `settle`. GatewayError(tunegate_spool_full) if
         its end might find no room.
 
-        `payload` is the JSON of a usage event that starts with {"id":"…36 characters…".
+        `payload` is the beginning of the JSON of a usage event, from {"id":"…36 characters…" to the last member that
+        is known yet, with a comma behind it: what the event would end with now is added only if it is ever needed.
         """
         segment = self._segments[-1]
         room = segment.size - segment.position - (self.open_entries + 1) * RESERVE
@@ -205,8 +206,16 @@ def _lock(path: Path) -> IO[bytes]:
 ID_START, ID_END = len(b'{"id":"'), len(b'{"id":"') + 36
 
 
+_UNSETTLED = (
+    b'"endpoint":null,"upstream_model":null,"end":"interrupted","status":0,"error":"","tokens":{"input":0,'
+    b'"cache_read":0,"cache_write":0,"output":0,"reasoning":0},"usage_source":"none","cost_nano":0,"ttft_ms":null,'
+    b'"duration_ms":0.0,"attempts":[]}'
+)
+"""How an event ends that was only begun."""
+
+
 def interrupted(opened: bytes) -> bytes:
     """The final event of a request whose process died: what was known at admission, and no charge."""
-    event = orjson.loads(opened)
+    event = orjson.loads(opened + _UNSETTLED if opened.endswith(b",") else opened)
     event["end"] = "interrupted"
     return orjson.dumps(event)

@@ -1,0 +1,185 @@
+"""What the gateway's own Python costs per request, without sockets: a guide for work on the request path.
+
+The real protocol, pipeline, limits, spool and upstream connection run in one process; only the transports are fakes.
+The kernel's share is missing, so judge a change by the difference, and the whole by `tests.load.bench`.
+
+    python -m tests.load.micro              µs per chat request and per streamed chunk, the least of several runs
+    python -m tests.load.micro --profile chat   also where the time goes, function by function
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import gc
+import pstats
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+from uvicorn.server import ServerState
+
+from gateway import app
+from gateway.api.routes import OPERATIONS
+from gateway.dispatch import Dispatcher
+from gateway.pipeline import Pipeline
+from gateway.server.protocol import Front, bind
+from gateway.snapshot.file import load
+from gateway.upstream import pool
+from gateway.upstream.client import Upstreams
+
+from .native import KEY
+from .systems import Place, tunegate_config
+
+REQUESTS = 2000
+CHUNKS = 100
+"""Data events of one streamed answer; each arrives on its own."""
+_TEXT = b'{"id":"chatcmpl-123","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,'
+_USAGE = b'"usage":{"prompt_tokens":20,"completion_tokens":120,"prompt_tokens_details":{"cached_tokens":0}}'
+_ANSWER = _TEXT + b'"message":{"role":"assistant","content":"%b"},"finish_reason":"stop"}],%b}' % (b"x " * 350, _USAGE)
+_WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_ANSWER), _ANSWER)
+_EVENT = b"data: " + _TEXT + b'"delta":{"content":" word"}}]}\n\n'
+_LAST = b"data: " + _TEXT[: _TEXT.index(b'"choices"')] + b'"choices":[],' + _USAGE + b"}\n\ndata: [DONE]\n\n"
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_STREAM = [_HEAD + _chunk(_EVENT), *[_chunk(_EVENT)] * (CHUNKS - 1), _chunk(_LAST) + b"0\r\n\r\n"]
+
+
+def _request(stream: bool) -> bytes:
+    body = b'{"model":"bench","messages":[{"role":"user","content":"%b"}],"temperature":0.5%b}' % (
+        b"hello " * 50,
+        b',"stream":true' if stream else b"",
+    )
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8124\r\nAuthorization: Bearer %b\r\n"
+    head += b"Content-Type: application/json\r\nAccept: */*\r\nContent-Length: %d\r\n\r\n%b"
+    return head % (KEY.encode(), len(body), body)
+
+
+class Transport:
+    """Sends nothing: whoever writes a whole message is answered through the loop, as the kernel would."""
+
+    protocol: Any = None
+
+    def __init__(self, answer: Callable[[bytes], None]) -> None:
+        self._answer = answer
+
+    def write(self, data: bytes) -> None:
+        """Take a message."""
+        self._answer(data)
+
+    def writelines(self, pieces: list[bytes]) -> None:
+        """Take a message in pieces."""
+        self._answer(b"".join(pieces))
+
+    def is_closing(self) -> bool:
+        """Never."""
+        return False
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    abort = pause_reading = resume_reading = close
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Addresses."""
+        return ("127.0.0.1", 1) if name in ("peername", "sockname") else default
+
+
+def _upstream(loop: asyncio.AbstractEventLoop) -> Callable[..., Any]:
+    """Stands in for `gateway.upstream.connect.connect`."""
+
+    async def connect(endpoint: object, tls: object, factory: Callable[[], Any], patience: float) -> Any:
+        protocol = factory()
+
+        def answer(data: bytes) -> None:
+            for piece in _STREAM if b'"stream":true' in data else (_WHOLE,):
+                loop.call_soon(protocol.data_received, piece)
+
+        protocol.connection_made(Transport(answer))
+        return protocol
+
+    return connect
+
+
+async def _run(connection: Any, request: bytes, count: int) -> float:
+    """CPU µs per request of `count` requests, one after another on one connection."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    left = count
+
+    def answer(data: bytes) -> None:
+        nonlocal left
+        if not data.endswith((b"0\r\n\r\n", b"}")):  # a piece in the middle of a stream
+            return
+        left -= 1
+        if left:
+            loop.call_soon(connection.data_received, request)
+        else:
+            done.set_result(None)
+
+    connection.connection_made(Transport(answer))
+    began = time.process_time()
+    connection.data_received(request)
+    await done
+    took = (time.process_time() - began) / count * 1e6
+    connection.connection_lost(None)
+    return took
+
+
+async def _measure(work: Path, runs: int, profiled: str) -> None:
+    (work / "upstream-key").write_text("sk-none")
+    place = Place(work, 8124, 8301, work)
+    config = place.write("config.toml", tunegate_config(controls=True))
+    settings, snapshot = load(config)
+    worker = app.Worker(settings, snapshot, config)
+    worker.spool.start()
+    worker.limiter.apply(worker.holder.current)
+    loop = asyncio.get_running_loop()
+    pool.connect = _upstream(loop)
+    dispatcher = Dispatcher(Upstreams(), worker.health, loop)
+    pipeline = Pipeline(worker.holder, worker.limiter, worker.spool, dispatcher, worker.telemetry)
+    front = Front(OPERATIONS, pipeline.handle, worker.telemetry.rejected, 1 << 26, 1 << 16, 100, 60.0, 60.0)
+    front.sweep(loop.time())
+    uv = uvicorn.Config(lambda: None, http=bind(front), ws="none", lifespan="off", log_config=None, access_log=False)
+    uv.load()
+    gc.set_threshold(20_000, 20, 100)  # as gateway.app has it
+    gc.freeze()
+
+    async def run(stream: bool) -> float:
+        connection = uv.http_protocol_class(config=uv, server_state=ServerState(), app_state={})  # type: ignore[operator]
+        took = await _run(connection, _request(stream), REQUESTS // (CHUNKS if stream else 1))
+        await worker.shipper.flush()
+        return took
+
+    await run(stream=False)
+    chat = min([await run(stream=False) for _ in range(runs)])
+    stream = min([await run(stream=True) for _ in range(runs)])
+    print(f"{chat:6.2f} µs per chat request\n{(stream - chat) / CHUNKS:6.2f} µs per further chunk of a stream")
+    if profiled:
+        with cProfile.Profile() as profile:
+            await run(stream=profiled == "stream")
+        pstats.Stats(profile).sort_stats("tottime").print_stats(60)
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=20, help="of each kind; the best one counts")
+    parser.add_argument("--profile", choices=("chat", "stream"), default="", help="which kind to look into")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as work:
+        uvloop.run(_measure(Path(work), args.runs, args.profile))
+
+
+if __name__ == "__main__":
+    main()
