@@ -124,9 +124,7 @@ def _encoded_model(call: Call, target: Target, route: Route) -> bytes:
     return target.facts[1] if target.model else orjson.dumps(upstream_model(call, target, route))
 
 
-def _body(
-    call: Call, original: bytes, target: Target, route: Route, document: Document | None
-) -> list[bytes]:
+def _body(call: Call, original: bytes, target: Target, route: Route, document: Document | None) -> list[bytes]:
     """The request body in pieces: the client's bytes, the model's name replaced and usage asked for."""
     if document is None and not call.stream:
         return replace_model(original, call.encoded_model, _encoded_model(call, target, route))
