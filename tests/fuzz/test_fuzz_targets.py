@@ -10,17 +10,14 @@ from gateway.upstream.connection import UpstreamConnection
 from tests.fuzz.run import TARGETS, fuzz, main
 from tests.fuzz.upstream import FakePool, Recorder, Transport
 
-KNOWN = pytest.mark.xfail(reason="a status below 100 counts as interim, and its body is handed on", strict=False)
 
-
-@pytest.mark.parametrize("target", [t if t != "connection" else pytest.param(t, marks=KNOWN) for t in TARGETS])
+@pytest.mark.parametrize("target", TARGETS)
 def test_no_input_makes_a_parser_break_its_promises(target):
     cases, problem = fuzz([target], 3.0 / len(TARGETS), first_seed=1)
     assert not problem, problem
     assert cases[target] > 100
 
 
-@pytest.mark.xfail(reason="a status below 100 counts as interim, and its body is handed on", strict=True)
 def test_a_reply_with_a_status_below_100_is_a_bad_reply():
     class Still:
         def randrange(self, _):

@@ -76,7 +76,6 @@ def test_the_data_of_an_event_is_read_whatever_its_line_ends(lines, end):
     assert [event_data(event)] == contents(event)
 
 
-@pytest.mark.xfail(reason="the short way of event_data knows no lone carriage return", strict=True)
 def test_the_data_of_an_event_with_mixed_line_ends_is_read_as_a_client_reads_it():
     event = b"data: one\rdata: two\n\n"
     assert [event_data(event)] == contents(event)
