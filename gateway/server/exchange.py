@@ -102,7 +102,7 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         """Send more of a begun body."""
-        if not self.gone and data:
+        if data and not self.gone:
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def finish(self, last: bytes = b"") -> None:

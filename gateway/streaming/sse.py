@@ -36,15 +36,16 @@ def last_border(data: bytes | bytearray, start: int = 0) -> int:
 class Framer:
     """Cuts an arriving byte stream at event borders: whole events come out at once, the rest waits for its end."""
 
-    __slots__ = ("_limit", "_rest")
+    __slots__ = ("_limit", "waiting")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = bytearray()
+        self.waiting = bytearray()
+        """The beginning of an event that is not complete."""
 
     def feed(self, data: bytes) -> bytes:
         """All events that are complete now, as one block; empty if none is. ValueError if an event passes the limit."""
-        rest = self._rest
+        rest = self.waiting
         if not rest:
             if data.endswith(b"\n\n"):
                 return data
@@ -63,6 +64,6 @@ class Framer:
 
     def flush(self) -> bytes:
         """What is left when the stream ends: an event that was never finished."""
-        rest = bytes(self._rest)
-        self._rest.clear()
+        rest = bytes(self.waiting)
+        self.waiting.clear()
         return rest

@@ -22,9 +22,9 @@ from zlib import crc32
 MAGIC = b"tgspool1"
 HEADER = 16
 OPENED, SETTLED = b"O", b"S"
-_FRAME = struct.Struct("<II")
+_FRAME = struct.Struct("<IIc")
 _OFFSET = struct.Struct("<Q")
-OVERHEAD = _FRAME.size + 1
+OVERHEAD = _FRAME.size
 
 
 class Segment:
@@ -69,24 +69,38 @@ class Segment:
         end = start + OVERHEAD + length
         if end + 4 > self.size:  # four zero bytes must remain as the end mark
             return False
-        self._map[start:end] = b"%b%b%b" % (_FRAME.pack(length, crc32(payload, kind[0])), kind, payload)
+        self._map[start:end] = _FRAME.pack(length, crc32(payload, kind[0]), kind) + payload
         self.position = end
         return True
 
-    def read(self, start: int, limit: int | None = None) -> Iterator[tuple[bytes, bytes, int]]:
-        """(kind, payload, offset behind it) of the records from `start`, up to `limit` or the first damaged one."""
+    def read(self, start: int) -> Iterator[tuple[bytes, bytes, int]]:
+        """(kind, payload, offset behind it) of the records from `start`, up to the first damaged one."""
         view, size = self._map, self.size
-        stop = size if limit is None else limit
-        while start + OVERHEAD <= stop:
-            length, checksum = _FRAME.unpack_from(view, start)
+        while start + OVERHEAD <= size:
+            length, checksum, kind = _FRAME.unpack_from(view, start)
             end = start + OVERHEAD + length
             if not length or end > size:
                 return
-            payload, kind = view[start + OVERHEAD : end], view[start + _FRAME.size : start + OVERHEAD]
+            payload = view[start + OVERHEAD : end]
             if crc32(payload, kind[0]) != checksum:
                 return
             yield kind, payload, end
             start = end
+
+    def settled(self, start: int, most: int) -> tuple[list[bytes], int]:
+        """(payloads of the settled records from `start`, offset behind the last one read); about `most` bytes.
+
+        Nothing is verified again: what lies before `position` was written or read by this process.
+        """
+        payloads, view, stop = [], self._map, self.position
+        while start < stop and most > 0:
+            length, _, kind = _FRAME.unpack_from(view, start)
+            end = start + OVERHEAD + length
+            if kind == SETTLED:
+                payloads.append(view[start + OVERHEAD : end])
+                most -= length
+            start = end
+        return payloads, start
 
     def valid(self) -> bool:
         """Whether the file is a spool segment at all."""

@@ -126,14 +126,10 @@ class Spool:
         payloads: list[bytes] = []
         marks: list[tuple[Segment, int]] = []
         for segment in self._segments:
-            offset = start = segment.delivered
-            for kind, payload, end in segment.read(start, segment.position):
-                if kind == SETTLED:
-                    payloads.append(payload)
-                    max_bytes -= len(payload)
-                offset = end
-                if max_bytes <= 0:
-                    break
+            start = segment.delivered
+            found, offset = segment.settled(start, max_bytes)
+            payloads += found
+            max_bytes -= sum(map(len, found))
             if offset != start:
                 marks.append((segment, offset))
             if max_bytes <= 0:

@@ -16,7 +16,7 @@ import gc
 import pstats
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,13 @@ def _upstream(loop: asyncio.AbstractEventLoop) -> Callable[..., Any]:
         protocol = factory()
 
         def answer(data: bytes) -> None:
-            for piece in _STREAM if b'"stream":true' in data else (_WHOLE,):
-                loop.call_soon(protocol.data_received, piece)
+            loop.call_soon(arrive, iter(_STREAM if b'"stream":true' in data else (_WHOLE,)))
+
+        def arrive(pieces: Iterator[bytes]) -> None:
+            piece = next(pieces, None)
+            if piece is not None:
+                protocol.data_received(piece)
+                loop.call_soon(arrive, pieces)
 
         protocol.connection_made(Transport(answer))
         return protocol
