@@ -24,7 +24,7 @@ def test_a_reply_with_a_status_below_100_is_a_bad_reply():
             return 9
 
     sink = Recorder(Still())  # type: ignore[arg-type]
-    sink.call = UpstreamCall(b"", [b"{}"], sink, Timeouts(), 64, 0.0, lambda call: None)
+    sink.call = UpstreamCall(b"", [b"{}"], 2, sink, Timeouts(), 64, 0.0, lambda call: None)
     wire = UpstreamConnection(FakePool([]))  # type: ignore[arg-type]
     wire.connection_made(Transport())
     wire.send(sink.call)

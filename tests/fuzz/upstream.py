@@ -117,7 +117,9 @@ def connection(dice: Dice) -> None:
     sinks = [Recorder(dice) for _ in range(3)]
     for sink in sinks:
         body = [b"{}"]
-        sink.call = UpstreamCall(b"POST / HTTP/1.1\r\n\r\n", body, sink, Timeouts(), LIMIT, 0.0, lambda call: None)
+        sink.call = UpstreamCall(
+            b"POST / HTTP/1.1\r\n\r\n", body, sum(map(len, body)), sink, Timeouts(), LIMIT, 0.0, lambda call: None
+        )
     calls = [sink.call for sink in sinks if sink.call is not None]
     pool = FakePool(calls[1:])
     wire = UpstreamConnection(pool)  # type: ignore[arg-type]
