@@ -1,4 +1,4 @@
-"""Runs a request's coroutine without an asyncio.Task, which would cost a fifth of all Python time of a request.
+"""Runs a request's coroutine without an asyncio.Task, which saves 4.5 of 69 µs (docs/bench/what-paid.md).
 
 A Task registers itself in a weak set, copies a context, is named, and takes a turn of the event loop to start and one
 for each future. A request needs none of that: it starts where its last byte was parsed, and goes on where the last
