@@ -39,9 +39,11 @@ check: $(VENV)/.installed ## lint, format, types, architecture
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/pytest -q tests/architecture
 
-fix: $(VENV)/.installed ## let ruff repair and format the code
+fix: $(VENV)/.installed ## let ruff repair and format the code; make docs/metrics.md and docs/settings.md again
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/python -m gateway docs metrics > docs/metrics.md
+	@$(VENV)/bin/python -m gateway docs settings > docs/settings.md
 
 bench: install ## measure the gateway against its budgets
 	@$(VENV)/bin/python -m tests.load.bench $(ARGS)

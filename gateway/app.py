@@ -73,7 +73,6 @@ class Worker:
 
     async def serve(self, listener: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT, then drain, settle and flush."""
-        gateway = self._settings.gateway
         try:
             self.spool.start()
         except SpoolInUse as exc:
@@ -83,10 +82,45 @@ class Worker:
         self.limiter.apply(self.holder.current)
         loop = asyncio.get_running_loop()
         upstreams = Upstreams()
-        pipeline = Pipeline(
-            self.holder, self.limiter, self.spool, Dispatcher(upstreams, self.health, loop), self.telemetry
-        )
-        front = Front(
+        dispatcher = Dispatcher(upstreams, self.health, loop)
+        pipeline = Pipeline(self.holder, self.limiter, self.spool, dispatcher, self.telemetry)
+        front = self._front(pipeline)
+        server = self._server(front)
+        self._observe(upstreams, front)
+        self.holder.on_swap.append(lambda runtime: self._apply(runtime, upstreams))
+        front.sweep(loop.time())
+        await self.sibling.start(lambda: generate_latest(self._registry))
+        standing = (self._sweep(front, server), upstreams.run(), self.shipper.run(), self._follow_config())
+        tasks = [asyncio.create_task(work) for work in standing]
+        for task in tasks:
+            task.add_done_callback(lambda ended: _fatal(ended, server))
+        gc.collect()
+        gc.freeze()
+        # requests leave no cycles behind; by default the collector would look for them thirty times as often
+        gc.set_threshold(20_000, 20, 100)
+        _announce(listener, self._settings.gateway.tls_cert is not None, self.holder.current.version)
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            upstreams.close()
+            await self._close()
+
+    async def _close(self) -> None:
+        """Deliver what is settled, and close what was opened."""
+        if not await self.shipper.flush():
+            log.error("usage.left_in_spool", extra={"data": {"bytes": self.spool.backlog}})
+        self.spool.close()
+        self.sibling.close()
+        if self.tracer is not None:
+            self.tracer.close()
+        log.info("gateway.stopped")
+
+    def _front(self, pipeline: Pipeline) -> Front:
+        gateway = self._settings.gateway
+        return Front(
             operations=OPERATIONS,
             handle=pipeline.handle,
             on_reject=self.telemetry.rejected,
@@ -96,9 +130,10 @@ class Worker:
             request_timeout=gateway.request_timeout,
             keepalive_timeout=gateway.keepalive_timeout,
         )
-        self._observe(upstreams, front)
-        self.holder.on_swap.append(lambda runtime: self._apply(runtime, upstreams))
-        server = uvicorn.Server(
+
+    def _server(self, front: Front) -> uvicorn.Server:
+        gateway = self._settings.gateway
+        return uvicorn.Server(
             uvicorn.Config(
                 build(self.api),
                 http=bind(front),
@@ -115,36 +150,6 @@ class Worker:
                 ssl_keyfile=gateway.tls_key,
             )
         )
-        front.sweep(loop.time())
-        await self.sibling.start(lambda: generate_latest(self._registry))
-        tasks = [
-            asyncio.create_task(self._sweep(front, server)),
-            asyncio.create_task(upstreams.run()),
-            asyncio.create_task(self.shipper.run()),
-            asyncio.create_task(self._follow_config()),
-        ]
-        for task in tasks:
-            task.add_done_callback(lambda ended: _fatal(ended, server))
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(
-            20_000, 20, 100
-        )  # requests leave no cycles behind; the default looks for them 100 times as often
-        _announce(listener, gateway.tls_cert is not None, self.holder.current.version)
-        try:
-            await server.serve(sockets=[listener])
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            upstreams.close()
-            if not await self.shipper.flush():
-                log.error("usage.left_in_spool", extra={"data": {"bytes": self.spool.backlog}})
-            self.spool.close()
-            self.sibling.close()
-            if self.tracer is not None:
-                self.tracer.close()
-            log.info("gateway.stopped")
 
     def _restore(self, runtime: Runtime) -> dict[tuple[str, str, str], int]:
         return spent(self._ledger, runtime, time.time())

@@ -287,7 +287,7 @@ class Snapshot(Wire):
 
     schema_version: Literal[1] = SCHEMA_VERSION  # type: ignore[assignment]
     """See `gateway.contract.version`."""
-    version: str = ""
+    version: Annotated[str, StringConstraints(max_length=200, pattern=r"^[ !#-\[\]-~]*$")] = ""
     """Names this state of the configuration; usage events carry it."""
     endpoints: tuple[Endpoint, ...] = Field(default=(), alias="endpoint")
     """Accounts and URLs."""

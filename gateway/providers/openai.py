@@ -86,7 +86,7 @@ def count(value: Any) -> int | None:
 
 def event_data(event: bytes) -> bytes:
     """The joined `data:` lines of one server-sent event, whatever its line ends."""
-    if event.startswith(b"data: ") and event.find(b"\n", 0, -2) < 0:
+    if event.startswith(b"data: ") and event.find(b"\n", 0, -2) < 0 and b"\r" not in event:
         return event[6:].strip()
     lines = (line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:"))
     return b"\n".join(lines).strip()

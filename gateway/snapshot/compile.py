@@ -226,7 +226,11 @@ def _index(routes: list[Route], problems: Problems) -> dict[str, Route]:
     index: dict[str, Route] = {r.name: r for r in routes if r.prefix is None}
     for i, route in enumerate(routes):
         for j, alias in enumerate(route.aliases):
-            if alias in index:
+            if "*" in alias:
+                problems.append(
+                    (("route", i, "aliases", j), f"the alias {alias!r} cannot be a wildcard; make it a route")
+                )
+            elif alias in index:
                 text = f"{alias!r} already names the route {index[alias].name!r}"
                 problems.append((("route", i, "aliases", j), text))
             else:

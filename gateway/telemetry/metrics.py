@@ -1,7 +1,7 @@
 """Every metric's name, buckets and labels, and the counters behind them.
 
 On the request path a count is one dictionary increment; prometheus_client only renders, when it is scraped.
-docs/metrics.md is made from TABLE (`python -m gateway metrics-doc`), and a test keeps it so.
+docs/metrics.md is made from TABLE (`python -m gateway docs metrics`), and a test keeps it so.
 """
 
 from __future__ import annotations

@@ -154,6 +154,8 @@ class UpstreamConnection(asyncio.Protocol):
         """The answer's head, unless it is an interim one."""
         call = self.call
         status: int = self._parser.get_status_code()
+        if status < 100:
+            raise ValueError("no such status")  # httptools makes a parser error of it
         if self._complete or call is None or status < 200:
             return
         self._in_head = False

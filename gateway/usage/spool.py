@@ -33,7 +33,7 @@ class Spool:
     def __init__(self, directory: Path, segment_bytes: int, max_bytes: int) -> None:
         self.directory = directory
         self._segment_bytes = segment_bytes
-        self._max_bytes = max(max_bytes, segment_bytes)
+        self._max_bytes = max(max_bytes, 2 * segment_bytes)  # the full file and the one that follows it
         self._segments: list[Segment] = []
         self._number = 0
         self._lock: IO[bytes] | None = None
@@ -52,8 +52,12 @@ class Spool:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(self.directory / "lock")
         opened: dict[bytes, tuple[Segment, bytes]] = {}
-        for path in sorted(self.directory.glob("*.spool")):
-            self._number = max(self._number, int(path.stem))
+        for path in sorted(self.directory.glob("[0-9]*.spool")):
+            if path.stem.isdigit():
+                self._number = max(self._number, int(path.stem))
+            if path.stat().st_size <= HEADER:  # its process died between making the file and filling it
+                path.unlink()
+                continue
             segment = Segment(path)
             if not segment.valid():
                 segment.close()
@@ -157,8 +161,13 @@ class Spool:
         if self._lock is not None:
             self._lock.close()
 
+    @property
+    def _next_bytes(self) -> int:
+        """Size of the next file: room for the requests that are open now, and for new ones."""
+        return self._segment_bytes + 2 * self.open_entries * RESERVE
+
     def _rotate(self) -> Segment:
-        if self.bytes_used + self._segment_bytes > self._max_bytes:
+        if self.bytes_used + self._next_bytes > self._max_bytes:
             raise self._full("undelivered records fill it")
         try:
             return self._add_segment()
@@ -167,8 +176,7 @@ class Spool:
 
     def _add_segment(self) -> Segment:
         self._number += 1
-        size = self._segment_bytes + 2 * self.open_entries * RESERVE
-        segment = Segment(self.directory / f"{self._number:012d}.spool", size)
+        segment = Segment(self.directory / f"{self._number:012d}.spool", self._next_bytes)
         self._segments.append(segment)
         return segment
 
