@@ -62,8 +62,9 @@ class Pipeline:
             identity = new_id()
             ctx = Context(exchange.operation, runtime, key, call, route, identity, request_id or identity, started, ts)
             admission = self._admit(ctx)
-        except GatewayError as error:
-            self._reject(exchange, error, request_id or new_id())
+        except Exception as exc:  # noqa: BLE001  (a bug is logged and answered: the client must not hang)
+            request_id = request_id or new_id()
+            self._reject(exchange, exc if isinstance(exc, GatewayError) else _bug(request_id), request_id)
             return
         reply: Reply | None = None
         failure: GatewayError | None = None
@@ -85,11 +86,8 @@ class Pipeline:
         except GatewayError as error:
             failure = error
             ctx.end, ctx.status, ctx.error = "upstream_error", error.status, error.code
-        except Exception:
-            log.exception("request.bug", extra={"data": {"request_id": ctx.request_id}})
-            failure = GatewayError(
-                "tunegate_bug", "The gateway made a mistake. Its log tells more under this request id."
-            )
+        except Exception:  # noqa: BLE001  (as above)
+            failure = _bug(ctx.request_id)
             ctx.end, ctx.status, ctx.error = "upstream_error", failure.status, failure.code
         finally:
             # No await below: settling cannot be cancelled, and happens exactly once on every way out. The last bytes
@@ -154,6 +152,12 @@ class Pipeline:
         lines = b"x-request-id: %b\r\n" % request_id.encode()
         exchange.respond(error.status, lines + _error_lines(error), error.body)
         self.telemetry.rejected(error, request_id, exchange.peer)
+
+
+def _bug(request_id: str) -> GatewayError:
+    """What a client is told when we are to blame; the log has the rest. Call it while the exception is handled."""
+    log.exception("request.bug", extra={"data": {"request_id": request_id}})
+    return GatewayError("tunegate_bug", "The gateway made a mistake. Its log tells more under this request id.")
 
 
 def _request_id(exchange: Exchange) -> str | None:
