@@ -165,6 +165,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
+        if self._in_head:
+            raise ValueError("an interim reply has no body")  # httptools makes a parser error of it
         if not self._complete:
             self._body.append(data)
 

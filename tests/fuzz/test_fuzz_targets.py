@@ -18,7 +18,8 @@ def test_no_input_makes_a_parser_break_its_promises(target):
     assert cases[target] > 100
 
 
-def test_a_reply_with_a_status_below_100_is_a_bad_reply():
+@pytest.mark.parametrize("status", ["099 Odd", "104 Interim"])
+def test_a_body_before_the_final_head_is_a_bad_reply(status):
     class Still:
         def randrange(self, _):
             return 9
@@ -28,7 +29,7 @@ def test_a_reply_with_a_status_below_100_is_a_bad_reply():
     wire = UpstreamConnection(FakePool([]))  # type: ignore[arg-type]
     wire.connection_made(Transport())
     wire.send(sink.call)
-    wire.data_received(b"HTTP/1.1 099 Odd\r\ncontent-length: 3\r\n\r\nabc")
+    wire.data_received(f"HTTP/1.1 {status}\r\ncontent-length: 3\r\n\r\nabc".encode())
     wire.connection_lost(None)
     assert sink.calls == ["failure"]
 
