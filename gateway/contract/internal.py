@@ -1,0 +1,99 @@
+"""What passes between control and a gateway on `/internal/v1`, beside the snapshot's parts and the usage events.
+
+Every request carries `Authorization: Bearer <service token>`. Secrets of endpoints are sealed for the gateway that
+asks (`gateway.contract.seal`), so the same bytes may lie on its disk.
+
+GET  /internal/v1/snapshot?wait=S   `SnapshotHead`; `If-None-Match` waits up to S seconds for a change, else 304
+GET  /internal/v1/snapshot/keys/H   `KeyPage` whose SHA-256 is H; 404 when it has changed: take the head again
+POST /internal/v1/usage             `UsageBatch` → `UsageAck`; every event is stored or quarantined when 200 arrives
+GET  /internal/v1/spend?after=N     `Spend` of the scopes whose ledger has grown after cursor N
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from gateway.contract.snapshot import Endpoint, Key, Route, Team, Wire
+from gateway.contract.version import SCHEMA_VERSION
+
+KEYS_PER_PAGE = 1000
+"""Most keys in a page: decoding one stalls the event loop for 9 to 14 ms."""
+EVENTS_PER_BATCH = 1000
+"""Most usage events in one POST."""
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class SnapshotHead(Wire):
+    """The configuration without its keys, and where they are: pages named by the SHA-256 of their bytes.
+
+    A page keeps its keys for good (a new key goes to the last one), so a change costs the head and one page.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION  # type: ignore[assignment]
+    """See `gateway.contract.version`."""
+    version: str
+    """Names this state of the configuration; the ETag is the same in quotes. Usage events carry it."""
+    endpoints: tuple[Endpoint, ...] = Field(default=(), alias="endpoint")
+    """Accounts and URLs; `api_key` is `sealed:…`, `env:NAME` or `file:PATH`."""
+    routes: tuple[Route, ...] = Field(default=(), alias="route")
+    """Public model names."""
+    teams: tuple[Team, ...] = Field(default=(), alias="team")
+    """Groups of keys."""
+    key_pages: tuple[Digest, ...] = ()
+    """SHA-256 of each page of keys, in order."""
+
+
+class KeyPage(Wire):
+    """Up to `KEYS_PER_PAGE` keys."""
+
+    keys: tuple[Key, ...] = Field(alias="key", max_length=KEYS_PER_PAGE)
+    """In order of creation; revoked keys are left out."""
+
+
+class UsageBatch(Wire):
+    """Usage events of one gateway, oldest first. They are checked one by one, so one bad event stops no other."""
+
+    gateway: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    """Instance that sends them."""
+    events: tuple[dict[str, Any], ...] = Field(max_length=EVENTS_PER_BATCH)
+    """Each a `gateway.contract.usage.UsageEvent`."""
+
+
+class UsageAck(Wire):
+    """Every event of the batch is now in one of three places; the gateway may delete it."""
+
+    stored: int
+    """New in the ledger."""
+    duplicates: int
+    """Were there already."""
+    quarantined: int
+    """Not valid events: kept beside the ledger, with the reason, for a human."""
+
+
+class Spent(Wire):
+    """Money that one scope has spent in the running window of one of its budgets."""
+
+    scope: Literal["key", "team"]
+    """Kind of the owner of the budget."""
+    name: str
+    """Name of the key or team."""
+    window: Literal["day", "week", "month", "total"]
+    """Budget's window."""
+    timezone: str
+    """Budget's time zone."""
+    start: float
+    """Unix time at which the running window began; 0 for `total`."""
+    nano: Annotated[int, Field(ge=0)]
+    """Sum of the ledger in the window, in nano-units: what every gateway together has reported."""
+
+
+class Spend(Wire):
+    """A gateway counts for each budget the greater of this and what it has counted itself: both are at most the truth."""
+
+    cursor: int
+    """To be sent as `after` next time."""
+    spent: tuple[Spent, ...]
+    """Scopes with a budget whose ledger has grown after the cursor asked for; with `after=0`, all of them."""
