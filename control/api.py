@@ -9,15 +9,18 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 
+from control.audit.endpoints import router as audit
 from control.auth.endpoints import router as auth
 from control.deps import public
+from control.internal.admin import router as service_tokens
 from control.internal.endpoints import router as internal
 from control.keys.endpoints import router as keys
 from control.teams.endpoints import router as teams
+from control.usage.endpoints import router as usage
 from control.users.endpoints import router as users
 
 router = APIRouter()
-for part in (auth, users, teams, keys):
+for part in (auth, users, teams, keys, service_tokens, usage, audit):
     router.include_router(part, prefix="/api/v1")
 router.include_router(internal)
 
