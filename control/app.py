@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,6 +52,16 @@ def build(settings: Settings) -> FastAPI:
     app.state.control = control
     errors.install(app)
     app.include_router(api.router)
+    generate = app.openapi
+
+    def described() -> dict[str, Any]:
+        fresh = app.openapi_schema is None
+        document = generate()
+        if fresh:
+            errors.describe_errors(document)
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]  # the way that FastAPI documents
     assert_guarded(app)
     app.add_middleware(BodyLimit, limit=settings.console.max_body_bytes)
     return app

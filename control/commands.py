@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
@@ -20,7 +23,7 @@ from control.kit.audit import Actor
 from control.migrations.run import migrate
 from control.models import Credential
 from control.server import serve
-from control.settings import Settings, load, reference
+from control.settings import ConsoleTable, Settings, load, reference
 
 SYSTEM = Actor("system")
 
@@ -37,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     admin.add_argument("username")
     token = commands.add_parser("token-new", help="make a service token for a gateway; prints it once")
     token.add_argument("name")
+    commands.add_parser("openapi", help="print the description of the control API")
     commands.add_parser("secrets-new", help="print a new key-encryption key")
     rotate = commands.add_parser("secrets-rotate", help="wrap every credential anew under the configured key")
     rotate.add_argument("--old", required=True, help="env:NAME or file:PATH of the key until now")
@@ -52,6 +56,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     match options.command:
         case "serve":
             return serve(build(settings), settings)
+        case "openapi":
+            print(json.dumps(describe(), indent=1, ensure_ascii=False, sort_keys=True))
         case "secrets-new":
             print(security.new_kek())
         case "migrate":
@@ -64,6 +70,12 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             count = asyncio.run(_rotate(settings, security.Vault(security.parse_kek(reference(options.old)))))
             print(f"{count} credentials are now wrapped by the key {security.open_vault(settings).kek_id}")
     return 0
+
+
+def describe() -> dict[str, Any]:
+    """The OpenAPI document, which depends on no setting."""
+    with tempfile.TemporaryDirectory() as folder:
+        return build(Settings(console=ConsoleTable(data_dir=Path(folder)))).openapi()
 
 
 async def _migrate(settings: Settings, revision: str) -> None:

@@ -58,7 +58,7 @@ def _migrate(connection: Connection, revision: str) -> None:
         return
     careful = connection.dialect.name in ("mysql", "mariadb")
     if careful:
-        _mark(connection, f"{at or 'base'} → {target}")
+        _mark(connection, f"{at or 'base'} to {target}")
     down = revision == "base" or (at is not None and revision in _ancestors(scripts, at))
     (command.downgrade if down else command.upgrade)(config, revision)
     if careful:
