@@ -24,6 +24,7 @@ async def create(session: AsyncSession, person: Person, body: TeamCreate) -> Tea
         raise duplicate("user or team", body.name)
     team = Team(name=body.name, description=body.description, **stored(body))
     session.add(team)
+    await session.flush()
     await _begin_spend(session, team)
     note(session, person.actor, "create", "team", team.name, after=facts(team))
     return team
