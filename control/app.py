@@ -85,12 +85,14 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count what arrives."""
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         limit = self._limit * (USAGE_BODY_FACTOR if scope["path"] == "/internal/v1/usage" else 1)
         problem = Problem(413, "too_large", f"the body is larger than {limit} bytes")
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         if not stated.isdigit() or int(stated) > limit:
-            return await errors.respond(problem)(scope, receive, send)
+            await errors.respond(problem)(scope, receive, send)
+            return
         seen = 0
 
         async def counted() -> Message:
@@ -101,4 +103,10 @@ class BodyLimit:
                 raise problem
             return message
 
-        return await self._app(scope, counted, send)
+        async def unless_too_large(message: Message) -> None:
+            if seen <= limit:
+                await send(message)
+
+        await self._app(scope, counted, unless_too_large)
+        if seen > limit:  # FastAPI has turned the exception into a 400 of its own, which went nowhere
+            await errors.respond(problem)(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The ledger on every database: each event once, sums that agree to the nano-unit, an audit chain that shows tampering."""
+"""The ledger on every database: each event once, sums exact to the nano-unit, an audit chain that shows tampering."""
 
 from __future__ import annotations
 

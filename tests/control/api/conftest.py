@@ -29,7 +29,7 @@ from control.internal.tokens import new_service_token
 from control.kit.audit import Actor
 from control.kit.permissions import Role
 from control.migrations.run import migrate
-from control.security import hash_password
+from control.security import hash_password, open_vault
 from control.settings import ConsoleTable, Settings
 
 PASSWORD = "correct horse battery"
@@ -39,8 +39,9 @@ PASSWORD = "correct horse battery"
 class Running:
     """A control plane that answers, and ways to talk to it."""
 
-    def __init__(self, settings: Settings, service_token: str) -> None:
+    def __init__(self, settings: Settings, service_token: str, tokens: dict[str, str]) -> None:
         self.settings = settings
+        self._tokens = tokens
         self.service_token = service_token
         """Secret of a service token, for `/internal/v1`."""
         self.app: FastAPI = build(settings)
@@ -73,6 +74,8 @@ class Running:
 
     def as_(self, username: str, password: str = PASSWORD) -> httpx.Client:
         """A client signed in as this person (`admin`, `operator`, `engineer`, `member`, `viewer`, or one you made)."""
+        if username not in self._clients and (token := self._tokens.get(username)):
+            self._client(username).headers["authorization"] = f"Bearer {token}"
         if username not in self._clients:
             answer = self.anonymous().post("/api/v1/auth/login", json={"username": username, "password": password})
             assert answer.status_code == 200, answer.text
@@ -119,33 +122,34 @@ Start = Callable[..., Running]
 
 
 @pytest.fixture(scope="session")
-def _template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def _template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, str]]:
     folder = tmp_path_factory.mktemp("control-template")
 
-    async def fill() -> str:
-        db = Database(Settings(console=ConsoleTable(data_dir=folder)).database_url)
+    async def fill() -> tuple[str, dict[str, str]]:
+        settings = Settings(console=ConsoleTable(data_dir=folder))
+        db = Database(settings.database_url)
         await migrate(db.engine)
         hashed, system = await hash_password(PASSWORD), Actor("system")
         async with db.write() as session:
-            for role in get_args(Role):
-                await create_user(session, system, role, role, hashed)
+            people = [await create_user(session, system, role, role, hashed) for role in get_args(Role)]
             token = await new_service_token(session, system, "test-gateway")
         await db.close()
-        return token
+        vault = open_vault(settings)
+        return token, {person.username: vault.access_token(person.id, 0, 3600) for person in people}
 
-    return folder, asyncio.run(fill())
+    return folder, *asyncio.run(fill())
 
 
 @pytest.fixture
-def start_control(_template: tuple[Path, str], tmp_path: Path) -> Iterator[Start]:
+def start_control(_template: tuple[Path, str, dict[str, str]], tmp_path: Path) -> Iterator[Start]:
     """Start a control plane with settings of `[console]`: `start_control(allow_private_upstreams=True)`."""
     running: list[Running] = []
 
     def start(**console: Any) -> Running:
-        folder, token = _template
+        folder, token, tokens = _template
         data_dir = tmp_path / f"control-{len(running)}"
         shutil.copytree(folder, data_dir)
-        one = Running(Settings(console=ConsoleTable(data_dir=data_dir, **console)), token)
+        one = Running(Settings(console=ConsoleTable(data_dir=data_dir, **console)), token, tokens)
         running.append(one)
         one.start()
         return one
