@@ -91,7 +91,7 @@ class Spent(Wire):
 
 
 class Spend(Wire):
-    """A gateway counts for each budget the greater of this and what it has counted itself: both are at most the truth."""
+    """A gateway takes the greater of this and its own count for each budget: both are at most the truth."""
 
     cursor: int
     """To be sent as `after` next time."""

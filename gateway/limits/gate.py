@@ -27,14 +27,27 @@ class Purse:
         self.holders = 0
         """How many requests hold the reservation."""
 
+    def learn(self, spent: int, now: float) -> None:
+        """Take over what the ledger says of the running window, if that is more than what was counted here.
+
+        Both are at most the truth, so the greater one is nearer to it. A worker that holds a share of the budget is
+        told the same share of the ledger's figure, rounded up: a spent budget is spent for each of them.
+        """
+        self._turn(now)
+        self.spent = max(self.spent, spent)
+
+    def _turn(self, now: float) -> None:
+        """Begin a new window, if the last one has ended."""
+        if now >= self.ends:
+            self.ends = self.budget.bounds(now)[1]
+            self.spent = 0
+
     def has_room(self, cost: int, now: float) -> bool:
         """Whether a request of about this cost may start.
 
         A request alone may pass on what is left, however little: its cost is an estimate. A crowd may not.
         """
-        if now >= self.ends:
-            self.ends = self.budget.bounds(now)[1]
-            self.spent = 0
+        self._turn(now)
         if self.holders:
             return self.spent + self.reserved + cost <= self.amount
         return self.spent < self.amount

@@ -2,12 +2,14 @@
 
 With several workers each gets an even share of every limit, so together they never exceed one; an uneven spread may
 refuse a little early. Budgets are restored from the ledger at start.
+With control, they also follow its ledger (`gateway.limits.spend`), which knows what other gateways have spent.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from fractions import Fraction
 
 from gateway.limits.gate import Gate, Purse
 from gateway.runtime import KeyRecord, Route, Runtime, Scope
@@ -100,6 +102,15 @@ class MemoryLimiter:
         for gate in gates:
             gate.check(tokens, least, cost, now, wall)
         return Held(gates, tokens, cost)
+
+    def purse(self, kind: str, name: str, budget: str) -> Purse | None:
+        """The purse of a scope's budget (`BudgetWindow.key`), if there is one now."""
+        gate = self._gates.get(f"{kind}:{name}")
+        return next((purse for purse in gate.purses if purse.budget.key == budget), None) if gate else None
+
+    def part(self, whole: int) -> int:
+        """This worker's share of an amount, rounded up."""
+        return math.ceil(Fraction(self._share) * whole)
 
     def _bind(self, scopes: tuple[Scope, ...]) -> tuple[Gate, ...]:
         gates = []

@@ -22,6 +22,11 @@ class Holder:
         self.on_swap: list[Callable[[Runtime], None]] = []
 
     @property
+    def held(self) -> bool:
+        """Whether there is a Runtime at all: what readiness means."""
+        return self._current is not None
+
+    @property
     def current(self) -> Runtime:
         """The Runtime to pin; GatewayError(tunegate_no_snapshot) while there is none."""
         if self._current is None:
