@@ -201,7 +201,7 @@ class Worker:
         upstreams.apply(runtime)
         self.limiter.apply(runtime)
         if self.remote is not None:
-            self.remote.spend.apply(runtime)
+            self.remote.spend.applied()
         routes = {*runtime.routes.values(), *runtime.wildcards}
         self.health.keep({target.id for route in routes for tier in route.tiers for target in tier})
 

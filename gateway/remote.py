@@ -37,6 +37,7 @@ class Remote:
         self.sink = HttpSink(self._control, f"{socket.gethostname()}/{slot}")
         self.follower = Follower(self._control, cache, holder, token)
         self.spend = SpendPoll(self._control, limiter)
+        holder.before_swap.append(limiter.prepare)
 
     def open(self) -> None:
         """Call it on the event loop, before anything else."""
@@ -50,7 +51,7 @@ class Remote:
         """Before the first request: what the budgets have left, if control answers."""
         if not self._holder.held:
             return
-        self.spend.apply(self._holder.current)
+        self.spend.applied()
         if self.follower.line.answered:
             with contextlib.suppress(TimeoutError):  # the poll goes on trying, and says so
                 async with asyncio.timeout(AT_START):

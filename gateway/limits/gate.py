@@ -69,9 +69,10 @@ class Gate:
         self.configure(scope, restored)
         self.requests, self.tokens = self.rpm, self.tpm
 
-    def configure(self, scope: Scope, restored: dict[tuple[str, str, str], int]) -> None:
-        """Take over new limits. Used quota stays used: a limit that moves does not refill by itself.
+    def configure(self, scope: Scope, restored: dict[tuple[str, str, str], int]) -> int:
+        """Take over new limits; the result is how many budgets begin with them.
 
+        Used quota stays used: a limit that moves does not refill by itself.
         `restored` has what the ledger knows of budgets that are seen for the first time, whole amounts.
         """
         share, old = self._share, {purse.budget.key: purse for purse in self.purses}
@@ -83,15 +84,17 @@ class Gate:
             self.tokens = self._moved(self.tokens, self.tpm, tpm)
         self.scope, self.rpm, self.tpm = scope, rpm, tpm
         self.concurrency = max(1, int(scope.concurrency * share)) if scope.concurrency is not None else math.inf
-        purses = []
+        purses, begun = [], 0
         for budget in scope.budgets:
             purse = old.get(budget.key)
             if purse is None:
                 spent = restored.pop((scope.kind, scope.name, budget.key), 0)
                 purse = Purse(budget, int(spent * share))
+                begun += 1
             purse.amount = int(budget.amount * share)
             purses.append(purse)
         self.purses = purses
+        return begun
 
     @staticmethod
     def _moved(level: float, old: float, new: float) -> float:

@@ -15,7 +15,6 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.contract.internal import Spent
 from gateway.internal import Control, ControlError, Line
 from gateway.limits.memory import MemoryLimiter
-from gateway.runtime import Runtime
 
 INTERVAL = 1.0
 MAX_BYTES = 67_108_864
@@ -31,24 +30,15 @@ class SpendPoll:
         self._control = control
         self._limiter = limiter
         self._cursor = 0
-        self._known: set[tuple[str, str]] = set()
-        """(scope, budget) of the running configuration."""
+        self._begun = 0
         self._wake = asyncio.Event()
         self.line = Line("spend")
 
-    def apply(self, runtime: Runtime) -> None:
-        """A new budget may have been spent from long ago: then everything is asked for again, and now."""
-        budgets = {
-            (scope.id, budget.key)
-            for key in runtime.keys.values()
-            if key.has_budget
-            for scope in key.scopes
-            for budget in scope.budgets
-        }
-        if budgets - self._known:
-            self._cursor = 0
+    def applied(self) -> None:
+        """The limits have changed. A new budget may have been spent from long ago: everything is asked for again."""
+        if self._begun != self._limiter.budgets_begun:
+            self._begun, self._cursor = self._limiter.budgets_begun, 0
             self._wake.set()
-        self._known = budgets
 
     async def run(self) -> None:
         """Ask each second, or when a budget has come; with patience while control does not answer."""
@@ -65,8 +55,6 @@ class SpendPoll:
     async def ask(self) -> None:
         """Ask once; a failure is counted and changes nothing."""
         self._wake.clear()
-        if not self._known:
-            return
         asked = self._cursor
         try:
             answer = await self._control.call("GET", f"/spend?after={asked}", most=MAX_BYTES, silent=3.0, total=10.0)
@@ -75,7 +63,7 @@ class SpendPoll:
             self.line.failed(exc)
             return
         self.line.worked()
-        if self._cursor == asked:  # otherwise a budget came meanwhile, and everything is asked for again
+        if not self._wake.is_set():  # otherwise a budget came meanwhile, and everything is asked for again
             self._cursor = cursor if complete else 0
 
     async def _learn(self, body: bytes) -> tuple[int, bool]:

@@ -192,6 +192,10 @@ class Follower:
                     table.merge(pages[digest].records)
                 await asyncio.sleep(0)
             runtime = assemble(_whole(head), table, self._credential)
+            for digest in fresh:
+                for prepare in self._holder.before_swap:
+                    prepare(pages[digest].records.values())
+                await asyncio.sleep(0)
             if len(fresh) > MANY_PAGES:
                 gc.freeze()  # or the next collection would walk through all of it at once
         self._pages = pages

@@ -57,7 +57,7 @@ class Control:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -90,9 +90,9 @@ class Control:
             if self._server is not None:
                 self._server.close()
                 self._server = None
-            for writer in tuple(self._writers):
-                writer.transport.abort()
-            await asyncio.sleep(0.02)
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
         asyncio.run_coroutine_threadsafe(run(), self._loop).result(5)
 
@@ -137,7 +137,9 @@ class Control:
     # ---- what a gateway sees ----
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -147,11 +149,11 @@ class Control:
                 method, target, _ = first.split(" ")
                 await self._answer(writer, method, urlsplit(target), headers, body)
                 await writer.drain()
-        except (OSError, EOFError, asyncio.IncompleteReadError):
+        except (OSError, EOFError, asyncio.CancelledError):  # cancelled: by `stop`, which waits for the end of it
             pass
         finally:
-            self._writers.discard(writer)
-            writer.close()
+            self._tasks.discard(task)
+            writer.transport.abort()
 
     async def _answer(
         self, writer: asyncio.StreamWriter, method: str, target: Any, headers: dict[str, str], body: bytes

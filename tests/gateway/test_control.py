@@ -63,7 +63,7 @@ def went_live(gateway, name, within=2.0):
 
 def test_a_gateway_takes_its_configuration_from_control_with_the_sealed_secret(gateway, control, upstream):
     assert gateway.chat("gpt").status == 200
-    assert upstream.seen[-1].header("authorization") == "Bearer sk-upstream-secret-0123456789"
+    assert upstream.requests[-1].header("authorization") == "Bearer sk-upstream-secret-0123456789"
     assert gateway.call("GET", "/readyz", secret=None).json["snapshot"] == control.version
     assert gateway.metric('tunegate_control_answers.*call="snapshot"') == 1
 
@@ -150,7 +150,7 @@ def test_a_gateway_starts_from_its_cache_while_control_is_down(gateway, control,
     gateway.start()
     assert time.monotonic() - begin < 3.0
     assert gateway.chat("gpt").status == 200
-    assert upstream.seen[-1].header("authorization") == "Bearer sk-upstream-secret-0123456789"
+    assert upstream.requests[-1].header("authorization") == "Bearer sk-upstream-secret-0123456789"
     assert gateway.events("snapshot.swapped")[-1]["source"] == "cache"
     control.publish(changed(base, revoke))
     control.start()
@@ -211,7 +211,6 @@ BAD = {
     "500": ("snapshot", fake.answering(500, b"oops")),
     "not JSON": ("snapshot", fake.answering(200, b"<html>", etag='"x"')),
     "no ETag": ("snapshot", fake.answering(200, b"{}")),
-    "304 to nothing": ("snapshot", fake.answering(304)),
     "a redirect": ("snapshot", fake.answering(302, location="http://127.0.0.1:1/")),
     "cut off": ("snapshot", fake.cut),
     "endless": ("snapshot", fake.endless),
@@ -255,6 +254,22 @@ def test_control_that_drips_or_hangs_does_not_hold_up_the_start_nor_requests(con
         control.manners.clear()
         gateway.start()
         eventually(lambda: len(control.ledger) == 6, 3, "the rest was kept for the next start")
+
+
+def test_unchanged_since_never_is_no_answer(control, base, tmp_path):
+    control.publish(base)
+    control.manners["snapshot"] = fake.answering(304)
+    with Gateway(settings(control), tmp_path, env=ENV) as gateway:
+        assert gateway.events("control.failing")[0]["kind"] == "bad_reply"
+        control.manners.clear()
+        went_live(gateway, "gpt")
+
+
+def test_control_that_does_not_wait_is_not_asked_all_the_time(gateway, control):
+    control.manners["snapshot"] = fake.answering(304)
+    control.publish({})
+    time.sleep(2.0)
+    assert control.count("snapshot") < 12
 
 
 REFUSED = {
@@ -317,6 +332,7 @@ def test_events_stay_until_they_are_acknowledged_and_survive_kill_9(gateway, con
     gateway.start()
     eventually(lambda: {e["request_id"] for e in control.ledger.values()} >= set(rids), 5)
     eventually(lambda: gateway.metric("tunegate_spool_backlog_bytes") == 0, 3)
+    assert control.duplicates > 0, "they were stored before, and nobody heard of it"
     assert len(control.ledger) == len(rids), "each once, however often it was sent"
     assert all(event["end"] == "success" for event in control.ledger.values())
 
