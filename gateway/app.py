@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
@@ -26,9 +27,10 @@ from gateway.routing.health import HealthBook
 from gateway.runtime import Runtime
 from gateway.server.protocol import Front, bind
 from gateway.settings import Settings
-from gateway.snapshot.compile import compile_snapshot, secret
+from gateway.snapshot.compile import compile_snapshot
 from gateway.snapshot.file import report, watch
 from gateway.snapshot.holder import Holder
+from gateway.snapshot.secrets import secret
 from gateway.telemetry.hooks import Telemetry
 from gateway.telemetry.metrics import Gauge, Metrics
 from gateway.telemetry.tracing import Tracer
@@ -39,8 +41,15 @@ from gateway.usage.sink import JsonlSink
 from gateway.usage.spool import Spool, SpoolInUse
 from gateway.workers import Sibling, parent_changed
 
+if TYPE_CHECKING:
+    from gateway.remote import Remote
+
 log = logging.getLogger("gateway.app")
 
+FLUSH_AT_START, FLUSH_AT_STOP = 2.0, 5.0
+"""Seconds that control gets for usage events before we go on without it; the spool keeps them."""
+REMOTE_PATIENCE = 2.0
+"""Longest pause in seconds between two deliveries to a control plane that fails."""
 BREAKER_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 
@@ -54,10 +63,17 @@ class Worker:
         self._ledger = gateway.data_dir / "usage"
         slot = f"w{index}"
         self.spool = Spool(gateway.data_dir / "spool" / slot, usage.segment_bytes, usage.spool_max_bytes)
-        self.shipper = Shipper(self.spool, JsonlSink(self._ledger, slot), usage.flush_interval)
         self.holder = Holder()
-        self.holder.swap(compile_snapshot(snapshot))
         self.limiter = MemoryLimiter(share=1.0 / gateway.workers)
+        self.remote: Remote | None = None
+        if settings.control.url is None:
+            self.holder.swap(compile_snapshot(snapshot))
+            self.shipper = Shipper(self.spool, JsonlSink(self._ledger, slot), usage.flush_interval)
+        else:
+            from gateway.remote import Remote  # noqa: PLC0415  (an HTTP client that a stand-alone gateway never loads)
+
+            self.remote = Remote(settings, slot, self.holder, self.limiter)
+            self.shipper = Shipper(self.spool, self.remote.sink, usage.flush_interval, REMOTE_PATIENCE)
         self.health = HealthBook()
         self.metrics = Metrics(str(index))
         otlp = settings.telemetry.otlp_endpoint
@@ -77,9 +93,7 @@ class Worker:
             self.spool.start()
         except SpoolInUse as exc:
             raise SystemExit(str(exc)) from exc
-        await self.shipper.flush()  # what an earlier process left behind counts before budgets are read
-        self.limiter.restored = self._restore(self.holder.current)
-        self.limiter.apply(self.holder.current)
+        await self._begin()
         loop = asyncio.get_running_loop()
         upstreams = Upstreams()
         dispatcher = Dispatcher(upstreams, self.health, loop)
@@ -90,7 +104,8 @@ class Worker:
         self.holder.on_swap.append(lambda runtime: self._apply(runtime, upstreams))
         front.sweep(loop.time())
         await self.sibling.start(lambda: generate_latest(self._registry))
-        standing = (self._sweep(front, server), upstreams.run(), self.shipper.run(), self._follow_config())
+        source = self.remote.standing() if self.remote else (self._follow_config(),)
+        standing = (self._sweep(front, server), upstreams.run(), self.shipper.run(), *source)
         tasks = [asyncio.create_task(work) for work in standing]
         for task in tasks:
             task.add_done_callback(lambda ended: _fatal(ended, server))
@@ -98,7 +113,7 @@ class Worker:
         gc.freeze()
         # requests leave no cycles behind; by default the collector would look for them thirty times as often
         gc.set_threshold(20_000, 20, 100)
-        _announce(listener, self._settings.gateway.tls_cert is not None, self.holder.current.version)
+        _announce(listener, self._settings.gateway.tls_cert is not None, self._version)
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -108,11 +123,35 @@ class Worker:
             upstreams.close()
             await self._close()
 
+    async def _begin(self) -> None:
+        """Get the configuration, and what budgets have spent."""
+        if self.remote is not None:
+            self.remote.open()
+            await self._flush(FLUSH_AT_START)
+            await self.remote.start()
+            if self.holder.held:
+                self.limiter.apply(self.holder.current)
+            await self.remote.learn_spend()
+            return
+        await self.shipper.flush()  # what an earlier process left behind counts before budgets are read
+        self.limiter.restored = self._restore(self.holder.current)
+        self.limiter.apply(self.holder.current)
+
+    async def _flush(self, patience: float) -> bool:
+        """Deliver what is settled; a ledger on another machine gets this many seconds."""
+        try:
+            async with asyncio.timeout(patience if self.remote else None):
+                return await self.shipper.flush()
+        except TimeoutError:
+            return False
+
     async def _close(self) -> None:
         """Deliver what is settled, and close what was opened."""
-        if not await self.shipper.flush():
+        if not await self._flush(FLUSH_AT_STOP):
             log.error("usage.left_in_spool", extra={"data": {"bytes": self.spool.backlog}})
         self.spool.close()
+        if self.remote is not None:
+            await self.remote.close()
         self.sibling.close()
         if self.tracer is not None:
             self.tracer.close()
@@ -151,12 +190,18 @@ class Worker:
             )
         )
 
+    @property
+    def _version(self) -> str | None:
+        return self.holder.current.version if self.holder.held else None
+
     def _restore(self, runtime: Runtime) -> dict[tuple[str, str, str], int]:
         return spent(self._ledger, runtime, time.time())
 
     def _apply(self, runtime: Runtime, upstreams: Upstreams) -> None:
         upstreams.apply(runtime)
         self.limiter.apply(runtime)
+        if self.remote is not None:
+            self.remote.spend.applied()
         routes = {*runtime.routes.values(), *runtime.wildcards}
         self.health.keep({target.id for route in routes for tier in route.tiers for target in tier})
 
@@ -209,10 +254,12 @@ class Worker:
             tunegate_spool_recovered=one(lambda: spool.recovered),
             tunegate_usage_shipped=one(lambda: shipper.shipped),
             tunegate_usage_delivery_failing=one(lambda: shipper.failures),
-            tunegate_snapshot_age_seconds=one(lambda: time.time() - holder.swapped_at),
+            tunegate_snapshot_age_seconds=lambda: [((), time.time() - holder.swapped_at)] if holder.held else [],
             tunegate_snapshot_swaps=one(lambda: holder.swaps),
             tunegate_snapshot_refused=one(lambda: holder.refusals),
         )
+        if self.remote is not None:
+            self.metrics.sources.update(self.remote.gauges())
 
 
 def run(settings: Settings, snapshot: wire.Snapshot, config: Path, listener: socket.socket, index: int = 0) -> None:
@@ -232,7 +279,7 @@ def _fatal(task: asyncio.Task[None], server: uvicorn.Server) -> None:
         server.should_exit = True
 
 
-def _announce(listener: socket.socket, tls: bool, version: str) -> None:
+def _announce(listener: socket.socket, tls: bool, version: str | None) -> None:
     host, port = listener.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     data = {"url": f"{'https' if tls else 'http'}://{address}", "snapshot": version}

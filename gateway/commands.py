@@ -20,8 +20,9 @@ from gateway.explain import explain
 from gateway.limits.gate import NANO
 from gateway.runtime import KeyRecord
 from gateway.settings import Settings
-from gateway.snapshot.compile import compile_snapshot, secret
+from gateway.snapshot.compile import compile_snapshot
 from gateway.snapshot.file import load, report
+from gateway.snapshot.secrets import secret
 from gateway.telemetry import logging as json_logging
 from gateway.telemetry.metrics import documentation
 from gateway.usage.ledger import summarise
@@ -97,6 +98,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     if arguments.workers:
         os.environ["TUNEGATE_GATEWAY_WORKERS"] = str(arguments.workers)
     settings, snapshot = _load(path)
+    _check_references(settings, path)
     json_logging.configure(settings.telemetry.log_level)
     gateway = settings.gateway
     many = gateway.workers > 1
@@ -116,11 +118,13 @@ def _serve(arguments: argparse.Namespace) -> int:
         raise SystemExit(f"[gateway] listen: cannot listen on {gateway.listen}: {exc.strerror}") from exc
     os.environ["TUNEGATE_GATEWAY_LISTEN"] = f"{gateway.listen.rpartition(':')[0]}:{port}"
     command = [sys.executable, "-P", "-m", "gateway", "serve", "--config", str(path)]
-    return asyncio.run(workers.supervise(command, gateway.workers, gateway.drain_timeout + 5.0))
+    return asyncio.run(workers.supervise(command, gateway.workers, gateway.drain_timeout + 10.0))
 
 
 def _usage(arguments: argparse.Namespace) -> int:
     settings, _ = _load(arguments.config)
+    if settings.control.url:
+        raise SystemExit(f"the ledger of this gateway is kept by control: see the console of {settings.control.url}")
     groups = tuple(arguments.by.split(","))
     if unknown := set(groups) - set(GROUPS):
         raise SystemExit(f"--by: {', '.join(sorted(unknown))} is not among {', '.join(GROUPS)}")
@@ -150,7 +154,9 @@ def _usage(arguments: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    _, snapshot = _load(arguments.config)
+    settings, snapshot = _load(arguments.config)
+    if settings.control.url:
+        raise SystemExit(f"the routes of this gateway are kept by control: see the console of {settings.control.url}")
     runtime = compile_snapshot(snapshot)
     key: KeyRecord | None = None
     if arguments.key:
@@ -165,17 +171,30 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     settings, snapshot = _load(arguments.file)
-    if settings.telemetry.metrics_token:
-        try:
-            secret(settings.telemetry.metrics_token)
-        except ValueError as exc:
-            raise SystemExit(f"{arguments.file}: telemetry.metrics_token: {exc}") from exc
+    _check_references(settings, arguments.file)
+    if settings.control.url:
+        print(f"{arguments.file}: good. Endpoints, routes, teams and keys come from {settings.control.url}.")
+        return 0
     print(
         f"{arguments.file}: good. {len(snapshot.endpoints)} endpoints, {len(snapshot.routes)} routes, "
         f"{len(snapshot.teams)} teams, {len(snapshot.keys)} keys; limits in {settings.limits.backend}, "
         f"{settings.gateway.workers} worker(s) on {settings.gateway.listen}."
     )
     return 0
+
+
+def _check_references(settings: Settings, path: Path) -> None:
+    """SystemExit if a secret or file that the process settings point at is not there."""
+    control = settings.control
+    references = {"telemetry.metrics_token": settings.telemetry.metrics_token, "control.token": control.token}
+    for place, reference in references.items():
+        try:
+            if reference:
+                secret(reference)
+        except ValueError as exc:
+            raise SystemExit(f"{path}: {place}: {exc}") from exc
+    if control.ca_file is not None and not control.ca_file.is_file():
+        raise SystemExit(f"{path}: control.ca_file: the file {control.ca_file} does not exist")
 
 
 def _docs(arguments: argparse.Namespace) -> int:

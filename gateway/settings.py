@@ -1,4 +1,4 @@
-"""Process settings of a gateway: the `[gateway]`, `[usage]`, `[limits]` and `[telemetry]` tables of config.toml.
+"""Process settings of a gateway: the `[gateway]`, `[control]`, `[usage]`, `[limits]` and `[telemetry]` tables.
 
 Frozen and read once at start; everything that may change while running is in the snapshot. Each may be overridden by
 an environment variable, `TUNEGATE_` + table + `_` + key, such as `TUNEGATE_GATEWAY_LISTEN`.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[float, Field(gt=0)]
 Size = Annotated[int, Field(ge=1)]
@@ -27,7 +28,7 @@ class GatewayTable(_Table):
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the port (SO_REUSEPORT, Linux). In-memory limits are split evenly between them."""
     data_dir: Path = Path("var/gateway")
-    """Where the usage spool and the ledger files live."""
+    """Where the usage spool lives, and the ledger files or the last configuration from control."""
     currency: Annotated[str, Field(min_length=3, max_length=3, pattern="^[A-Z]{3}$")] = "USD"
     """Of prices and budgets."""
     max_body_bytes: Size = 33_554_432
@@ -61,9 +62,49 @@ class GatewayTable(_Table):
         return self.listen.rpartition(":")[0].strip("[]")
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the listener."""
+        return self.host.startswith("127.") or self.host in ("::1", "localhost")
+
+    @property
     def port(self) -> int:
         """The listener's port; 0 lets the system choose."""
         return int(self.listen.rpartition(":")[2])
+
+
+class ControlTable(_Table):
+    """`[control]`: the control plane that this gateway runs from. Without a `url`, it runs from this file."""
+
+    url: str | None = None
+    """Address of control, such as https://control.example.com. Then this file holds no endpoint, route, team or key."""
+    token: str | None = None
+    """Service token that control made for gateways, as env:NAME or file:PATH. Needed with `url`."""
+    ca_file: Path | None = None
+    """PEM bundle of the authority that signed control's certificate; the system's bundle if absent."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{value!r} is not an http:// or https:// URL with a host")
+            if parts.query or parts.fragment or parts.username or any(c <= " " for c in value):
+                raise ValueError("the URL of control has no credentials, query, fragment, space or control character")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _is_reference(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("env:", "file:")):
+            raise ValueError("the service token is given as env:NAME or file:PATH, never in this file itself")
+        return value
+
+    @model_validator(mode="after")
+    def _token_with_url(self) -> ControlTable:
+        if self.url is not None and self.token is None:
+            raise ValueError("token is missing: the service token that control made for gateways, as env:NAME")
+        return self
 
 
 class UsageTable(_Table):
@@ -104,6 +145,8 @@ class Settings(_Table):
 
     gateway: GatewayTable = GatewayTable()
     """The listener."""
+    control: ControlTable = ControlTable()
+    """Where the configuration comes from and usage goes to."""
     usage: UsageTable = UsageTable()
     """The spool."""
     limits: LimitsTable = LimitsTable()

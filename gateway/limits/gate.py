@@ -27,14 +27,27 @@ class Purse:
         self.holders = 0
         """How many requests hold the reservation."""
 
+    def learn(self, spent: int, now: float) -> None:
+        """Take over what the ledger says of the running window, if that is more than what was counted here.
+
+        Both are at most the truth, so the greater one is nearer to it. A worker that holds a share of the budget is
+        told the same share of the ledger's figure, rounded up: a spent budget is spent for each of them.
+        """
+        self._turn(now)
+        self.spent = max(self.spent, spent)
+
+    def _turn(self, now: float) -> None:
+        """Begin a new window, if the last one has ended."""
+        if now >= self.ends:
+            self.ends = self.budget.bounds(now)[1]
+            self.spent = 0
+
     def has_room(self, cost: int, now: float) -> bool:
         """Whether a request of about this cost may start.
 
         A request alone may pass on what is left, however little: its cost is an estimate. A crowd may not.
         """
-        if now >= self.ends:
-            self.ends = self.budget.bounds(now)[1]
-            self.spent = 0
+        self._turn(now)
         if self.holders:
             return self.spent + self.reserved + cost <= self.amount
         return self.spent < self.amount
@@ -56,9 +69,10 @@ class Gate:
         self.configure(scope, restored)
         self.requests, self.tokens = self.rpm, self.tpm
 
-    def configure(self, scope: Scope, restored: dict[tuple[str, str, str], int]) -> None:
-        """Take over new limits. Used quota stays used: a limit that moves does not refill by itself.
+    def configure(self, scope: Scope, restored: dict[tuple[str, str, str], int]) -> int:
+        """Take over new limits; the result is how many budgets begin with them.
 
+        Used quota stays used: a limit that moves does not refill by itself.
         `restored` has what the ledger knows of budgets that are seen for the first time, whole amounts.
         """
         share, old = self._share, {purse.budget.key: purse for purse in self.purses}
@@ -70,15 +84,17 @@ class Gate:
             self.tokens = self._moved(self.tokens, self.tpm, tpm)
         self.scope, self.rpm, self.tpm = scope, rpm, tpm
         self.concurrency = max(1, int(scope.concurrency * share)) if scope.concurrency is not None else math.inf
-        purses = []
+        purses, begun = [], 0
         for budget in scope.budgets:
             purse = old.get(budget.key)
             if purse is None:
                 spent = restored.pop((scope.kind, scope.name, budget.key), 0)
                 purse = Purse(budget, int(spent * share))
+                begun += 1
             purse.amount = int(budget.amount * share)
             purses.append(purse)
         self.purses = purses
+        return begun
 
     @staticmethod
     def _moved(level: float, old: float, new: float) -> float:

@@ -2,12 +2,15 @@
 
 With several workers each gets an even share of every limit, so together they never exceed one; an uneven spread may
 refuse a little early. Budgets are restored from the ledger at start.
+With control, they also follow its ledger (`gateway.limits.spend`), which knows what other gateways have spent.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
+from fractions import Fraction
 
 from gateway.limits.gate import Gate, Purse
 from gateway.runtime import KeyRecord, Route, Runtime, Scope
@@ -80,26 +83,44 @@ class MemoryLimiter:
     def __init__(self, share: float = 1.0) -> None:
         self._share = share
         self._gates: dict[str, Gate] = {}
-        self._of_key: dict[str, tuple[Gate, ...]] = {}
+        self._of_key: dict[KeyRecord, tuple[Gate, ...]] = {}
         self._of_route: dict[str, tuple[Gate, ...]] = {}
         self.restored: dict[tuple[str, str, str], int] = {}
         """(scope kind, name, `BudgetWindow.key`) -> nano-units spent in the current window, from the ledger."""
+        self.budgets_begun = 0
+        """How many purses were made so far."""
+
+    def prepare(self, keys: Iterable[KeyRecord]) -> None:
+        """Make the gates of some keys of a configuration that is about to be applied: a part of the work of `apply`."""
+        for key in keys:
+            if key not in self._of_key:
+                self._of_key[key] = self._bind(key.scopes)
 
     def apply(self, runtime: Runtime) -> None:
-        """See `gateway.limits.base.Limiter.apply`."""
+        """See `gateway.limits.base.Limiter.apply`. A key record that was there before costs a look-up only."""
         routes = {*runtime.routes.values(), *runtime.wildcards}
-        self._of_key = {key.name: self._bind(key.scopes) for key in runtime.keys.values()}
+        self.prepare(runtime.keys.values())
+        self._of_key = {key: self._of_key[key] for key in runtime.keys.values()}
         self._of_route = {route.name: self._bind(route.scopes) for route in routes}
-        used = {gate.scope.id for gates in (*self._of_key.values(), *self._of_route.values()) for gate in gates}
-        self._gates = {name: gate for name, gate in self._gates.items() if name in used or gate.running}
+        used = {gate for gates in (*self._of_key.values(), *self._of_route.values()) for gate in gates}
+        self._gates = {name: gate for name, gate in self._gates.items() if gate in used or gate.running}
 
     def reserve(self, key: KeyRecord, route: Route, tokens: int, least: int, cost: int) -> Held:
         """See `gateway.limits.base.Limiter.reserve`. All checks come before the first change."""
-        gates = self._of_key[key.name] + self._of_route[route.name]
+        gates = self._of_key[key] + self._of_route[route.name]
         now, wall = time.monotonic(), time.time()
         for gate in gates:
             gate.check(tokens, least, cost, now, wall)
         return Held(gates, tokens, cost)
+
+    def purse(self, kind: str, name: str, budget: str) -> Purse | None:
+        """The purse of a scope's budget (`BudgetWindow.key`), if there is one now."""
+        gate = self._gates.get(f"{kind}:{name}")
+        return next((purse for purse in gate.purses if purse.budget.key == budget), None) if gate else None
+
+    def part(self, whole: int) -> int:
+        """This worker's share of an amount, rounded up."""
+        return math.ceil(Fraction(self._share) * whole)
 
     def _bind(self, scopes: tuple[Scope, ...]) -> tuple[Gate, ...]:
         gates = []
@@ -107,7 +128,8 @@ class MemoryLimiter:
             gate = self._gates.get(scope.id)
             if gate is None:
                 gate = self._gates[scope.id] = Gate(scope, self._share, self.restored)
-            else:
-                gate.configure(scope, self.restored)
+                self.budgets_begun += len(gate.purses)
+            elif gate.scope != scope:
+                self.budgets_begun += gate.configure(scope, self.restored)
             gates.append(gate)
         return tuple(gates)

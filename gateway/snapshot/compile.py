@@ -5,85 +5,52 @@ All mistakes are collected and raised together as one ConfigError; nothing half-
 
 from __future__ import annotations
 
-import gc
 import hashlib
-import os
-from collections.abc import Iterable
 from decimal import Decimal
-from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 import orjson
 
 from gateway.contract import snapshot as wire
 from gateway.errors import ConfigError, Place
 from gateway.providers.registry import PROVIDERS
-from gateway.runtime import BudgetWindow, Endpoint, KeyRecord, Prices, Route, Runtime, Scope, Target
+from gateway.runtime import Endpoint, Prices, Route, Runtime, Target
+from gateway.snapshot.keytable import KeyTable, Problems, collector_at_rest, duplicates, nano, scope_of
+from gateway.snapshot.secrets import Credential, plain_credential
 
-Problems = list[tuple[Place, str]]
 OPERATIONS = ("chat", "completions", "embeddings")
 
 
 def compile_snapshot(snapshot: wire.Snapshot) -> Runtime:
-    """Build the Runtime of one snapshot, or raise ConfigError with every mistake in it.
+    """Build the Runtime of one snapshot, or raise ConfigError with every mistake in it."""
+    with collector_at_rest():
+        table = KeyTable(snapshot.teams)
+        table.add(snapshot.keys)
+        return assemble(snapshot, table)
 
-    The garbage collector rests meanwhile: with 100,000 keys its passes would stall the event loop.
-    """
+
+def assemble(snapshot: wire.Snapshot, table: KeyTable, credential: Credential = plain_credential) -> Runtime:
+    """Build the Runtime of a snapshot whose keys are in the table already; ConfigError as above."""
     problems: Problems = []
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        endpoints = _endpoints(snapshot, problems)
-        routes = _routes(snapshot, endpoints, problems)
-        runtime = Runtime(
-            version=snapshot.version,
-            keys=_keys(snapshot, problems),
-            routes=_index(routes, problems),
-            wildcards=tuple(sorted((r for r in routes if r.prefix is not None), key=lambda r: -len(r.prefix or ""))),
-            endpoints=endpoints,
-        )
-        _check_fallbacks(snapshot, runtime, problems)
-    finally:
-        if collecting:
-            gc.enable()
+    endpoints = _endpoints(snapshot, credential, problems)
+    routes = _routes(snapshot, endpoints, problems)
+    runtime = Runtime(
+        version=snapshot.version,
+        keys=table.records,
+        routes=_index(routes, problems),
+        wildcards=tuple(sorted((r for r in routes if r.prefix is not None), key=lambda r: -len(r.prefix or ""))),
+        endpoints=endpoints,
+    )
+    _check_fallbacks(snapshot, runtime, problems)
+    problems += table.problems
     if problems:
         raise ConfigError(problems)
     return runtime
 
 
-def secret(reference: str) -> str:
-    """Resolve `env:NAME` or `file:PATH`; anything else is the secret itself. ValueError says what is missing."""
-    scheme, _, rest = reference.partition(":")
-    if scheme == "env":
-        value = os.environ.get(rest, "")
-        if not value:
-            raise ValueError(f"the environment variable {rest} is not set; set it, or use file:PATH")
-    elif scheme == "file":
-        try:
-            value = Path(rest).read_text(encoding="utf-8").strip()
-        except OSError as exc:
-            raise ValueError(f"the secret file {rest} cannot be read ({exc.strerror})") from exc
-        if not value:
-            raise ValueError(f"the secret file {rest} is empty")
-    else:
-        value = reference
-    if any(c < " " or c == "\x7f" for c in value):
-        raise ValueError("the secret has a line break or another control character in it")
-    return value
-
-
-def _duplicates(names: Iterable[str], table: str, problems: Problems) -> None:
-    seen: set[str] = set()
-    for i, name in enumerate(names):
-        if name in seen:
-            problems.append(((table, i, "name"), f"there is another [[{table}]] named {name!r}; names must differ"))
-        seen.add(name)
-
-
-def _endpoints(snapshot: wire.Snapshot, problems: Problems) -> dict[str, Endpoint]:
-    _duplicates((e.name for e in snapshot.endpoints), "endpoint", problems)
+def _endpoints(snapshot: wire.Snapshot, credential: Credential, problems: Problems) -> dict[str, Endpoint]:
+    duplicates((e.name for e in snapshot.endpoints), "endpoint", problems)
     built: dict[str, Endpoint] = {}
     for i, spec in enumerate(snapshot.endpoints):
         place: Place = ("endpoint", i)
@@ -99,7 +66,7 @@ def _endpoints(snapshot: wire.Snapshot, problems: Problems) -> dict[str, Endpoin
             problems.append(((*place, "ca_file"), f"the file {spec.ca_file} does not exist"))
             continue
         try:
-            api_key = secret(spec.api_key) if spec.api_key else None
+            api_key = credential(spec)
         except ValueError as exc:
             problems.append(((*place, "api_key"), str(exc)))
             continue
@@ -137,30 +104,21 @@ def _endpoint(spec: wire.Endpoint, api_key: str | None) -> Endpoint:
     )
 
 
-def _nano(amount: Decimal) -> int:
-    return int((amount * 1_000_000_000).to_integral_value())
-
-
 def _prices(price: wire.Price) -> Prices:
-    def nano(own: Decimal | None, default: Decimal) -> int:
-        return _nano(default if own is None else own)
+    def either(own: Decimal | None, default: Decimal) -> int:
+        return nano(default if own is None else own)
 
     return Prices(
-        input=_nano(price.input),
-        cache_read=nano(price.cached_input, price.input),
-        cache_write=nano(price.cache_write, price.input),
-        output=_nano(price.output),
-        reasoning=nano(price.reasoning, price.output),
+        input=nano(price.input),
+        cache_read=either(price.cached_input, price.input),
+        cache_write=either(price.cache_write, price.input),
+        output=nano(price.output),
+        reasoning=either(price.reasoning, price.output),
     )
 
 
-def _scope(kind: str, name: str, limits: wire.Limits, budgets: tuple[wire.Budget, ...] = ()) -> Scope:
-    windows = tuple(BudgetWindow(_nano(b.amount), b.window, ZoneInfo(b.timezone)) for b in budgets)
-    return Scope(kind, name, limits.rpm, limits.tpm, limits.concurrency, windows)
-
-
 def _routes(snapshot: wire.Snapshot, endpoints: dict[str, Endpoint], problems: Problems) -> list[Route]:
-    _duplicates((r.name for r in snapshot.routes), "route", problems)
+    duplicates((r.name for r in snapshot.routes), "route", problems)
     specs = {spec.name for spec in snapshot.endpoints}
     routes: list[Route] = []
     for i, spec in enumerate(snapshot.routes):
@@ -180,7 +138,7 @@ def _routes(snapshot: wire.Snapshot, endpoints: dict[str, Endpoint], problems: P
         if not any(t.weight for t in spec.targets):
             problems.append((("route", i, "target"), f"every target of {spec.name!r} has weight 0; none would be used"))
         tiers = tuple(tuple(t for t in targets if t.priority == tier) for tier in sorted({t.priority for t in targets}))
-        scope = _scope("route", spec.name, spec.limits)
+        scope = scope_of("route", spec.name, spec.limits)
         routes.append(
             Route(
                 name=spec.name,
@@ -253,46 +211,3 @@ def _check_fallbacks(snapshot: wire.Snapshot, runtime: Runtime, problems: Proble
                 break
             seen.append(name)
             name = fallback[name]
-
-
-def _keys(snapshot: wire.Snapshot, problems: Problems) -> dict[bytes, KeyRecord]:
-    _duplicates((k.name for k in snapshot.keys), "key", problems)
-    _duplicates((t.name for t in snapshot.teams), "team", problems)
-    teams = {t.name: _scope("team", t.name, t.limits, t.budgets) for t in snapshot.teams}
-    keys: dict[bytes, KeyRecord] = {}
-    for i, spec in enumerate(snapshot.keys):
-        if spec.team is not None and spec.team not in teams:
-            problems.append((("key", i, "team"), f"no [[team]] is named {spec.team!r}"))
-            continue
-        try:
-            digest = _digest(spec)
-        except ValueError as exc:
-            problems.append((("key", i, "key"), str(exc)))
-            continue
-        if digest in keys:
-            problems.append((("key", i), f"the same secret as the key {keys[digest].name!r}"))
-        own = _scope("key", spec.name, spec.limits, spec.budgets)
-        scopes = (own, teams[spec.team]) if spec.team is not None else (own,)
-        keys[digest] = KeyRecord(
-            name=spec.name,
-            team=spec.team,
-            enabled=spec.enabled,
-            expires_at=spec.expires_at.timestamp() if spec.expires_at else None,
-            models=frozenset(m for m in spec.models if not m.endswith("*")),
-            model_prefixes=tuple(m[:-1] for m in spec.models if m.endswith("*")),
-            networks=tuple(ip_network(c, strict=False) for c in spec.cidrs),
-            scopes=tuple(s for s in scopes if s.limited),
-            has_budget=any(s.budgets for s in scopes),
-            unconditional=spec.enabled and spec.expires_at is None and not spec.cidrs,
-            facts=b'"key":' + orjson.dumps(spec.name) + b',"team":' + orjson.dumps(spec.team),
-        )
-    return keys
-
-
-def _digest(spec: wire.Key) -> bytes:
-    if spec.sha256 is not None:
-        return bytes.fromhex(spec.sha256)
-    value = secret(spec.key or "")
-    if len(value) < 16:
-        raise ValueError("a key needs at least 16 characters; make one with `openssl rand -base64 32`")
-    return hashlib.sha256(value.encode()).digest()

@@ -23,7 +23,7 @@ from gateway.snapshot.locate import line_of
 
 M = TypeVar("M", bound=BaseModel)
 
-OTHER_PLANES = ("engine", "control", "trainer")
+OTHER_PLANES = ("engine", "trainer", "console", "database", "secrets")
 """Tables of the same file that other planes read."""
 
 
@@ -44,7 +44,9 @@ def load(path: Path) -> tuple[Settings, wire.Snapshot]:
     snapshot = _validate(wire.Snapshot, document, problems)
     if parsed_settings is None or snapshot is None:
         raise ConfigError(problems)
-    if not parsed_settings.gateway.host.startswith("127.") and parsed_settings.gateway.host not in ("::1", "localhost"):
+    if parsed_settings.control.url is not None:
+        problems += _doubly_configured(document)
+    elif not parsed_settings.gateway.is_loopback:
         problems += _exposed(parsed_settings, snapshot)
     if problems:
         raise ConfigError(problems)
@@ -127,6 +129,11 @@ def _validate(model: type[M], data: dict[str, Any], problems: list[tuple[Place, 
                 text = "this key is not known here; see config.example.toml for all keys"
             problems.append((tuple(error["loc"]), text))
         return None
+
+
+def _doubly_configured(document: dict[str, Any]) -> list[tuple[Place, str]]:
+    text = "[control] url is set, so this comes from control; remove it here, or remove the url"
+    return [((table, 0), text) for table in ("endpoint", "route", "team", "key") if document.get(table)]
 
 
 def _exposed(settings: Settings, snapshot: wire.Snapshot) -> list[tuple[Place, str]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gateway.errors import GatewayError
-from gateway.runtime import Runtime
+from gateway.runtime import KeyRecord, Runtime
 
 
 class Holder:
@@ -19,7 +19,14 @@ class Holder:
         self.swaps = 0
         self.refusals = 0
         """Configurations that did not compile; counted by whoever reads them."""
+        self.before_swap: list[Callable[[Iterable[KeyRecord]], None]] = []
+        """Told of keys in pieces, shortly before the swap that brings them: what they do then is not done at once."""
         self.on_swap: list[Callable[[Runtime], None]] = []
+
+    @property
+    def held(self) -> bool:
+        """Whether there is a Runtime at all: what readiness means."""
+        return self._current is not None
 
     @property
     def current(self) -> Runtime:

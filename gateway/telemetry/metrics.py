@@ -67,6 +67,11 @@ TABLE: dict[str, Spec] = {
     "tunegate_spool_recovered": Spec("counter", "Requests that an earlier process left open, settled at start."),
     "tunegate_usage_shipped": Spec("counter", "Usage events delivered to the ledger."),
     "tunegate_usage_delivery_failing": Spec("gauge", "Deliveries that failed in a row; 0 while the ledger works."),
+    "tunegate_usage_quarantined": Spec("counter", "Usage events that control could not accept and put aside."),
+    "tunegate_control_answers": Spec(
+        "gauge", "1 if control answered the last call of the kind (snapshot, spend, usage) well.", ("call",)
+    ),
+    "tunegate_control_failures": Spec("counter", "Calls to control that failed, by kind.", ("call",)),
     "tunegate_snapshot_age_seconds": Spec("gauge", "Since the running configuration was taken over."),
     "tunegate_snapshot_swaps": Spec("counter", "Configurations taken over."),
     "tunegate_snapshot_refused": Spec("counter", "Configurations refused because of a mistake in them."),
@@ -163,7 +168,7 @@ class Metrics:
             if name in self.sources:
                 samples = self.sources[name]()
             else:
-                samples = tuple({**self.counters[name], **counted.get(name, {})}.items())
+                samples = tuple({**self.counters.get(name, {}), **counted.get(name, {})}.items())
             kind = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
             plain = kind(name, spec.help, labels=labels)
             for values, value in samples:

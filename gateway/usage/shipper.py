@@ -15,27 +15,28 @@ log = logging.getLogger("gateway.shipper")
 class Sink(Protocol):
     """Takes batches of usage events; a repeated event must count once."""
 
-    def deliver(self, payloads: list[bytes]) -> None:
-        """Store a batch durably (JSON objects, one an event), or raise OSError. Blocks."""
+    async def deliver(self, payloads: list[bytes]) -> None:
+        """Store a batch durably (JSON objects, one an event), or raise OSError. It does not block the loop."""
         ...
 
 
 class Shipper:
     """The delivery loop of one worker."""
 
-    def __init__(self, spool: Spool, sink: Sink, interval: float) -> None:
+    def __init__(self, spool: Spool, sink: Sink, interval: float, patience: float = 30.0) -> None:
         self._spool = spool
         self._sink = sink
         self._interval = interval
+        self._patience = patience
         self._running = False
         self.failures = 0
         """Deliveries that failed in a row; 0 while the sink works."""
         self.shipped = 0
 
     async def run(self) -> None:
-        """Deliver every `interval` seconds, with exponential patience (up to 30 s) while the sink fails."""
+        """Deliver every `interval` seconds, with exponential patience (up to `patience` s) while the sink fails."""
         while True:
-            await asyncio.sleep(min(self._interval * 2**self.failures, 30.0))
+            await asyncio.sleep(min(self._interval * 2**self.failures, self._patience))
             await self.flush()
 
     async def flush(self) -> bool:
@@ -44,11 +45,14 @@ class Shipper:
             payloads, marks = self._spool.deliverable(MAX_BATCH_BYTES)
             if payloads:
                 try:
-                    await asyncio.to_thread(self._sink.deliver, payloads)
+                    await self._sink.deliver(payloads)
                 except OSError as exc:
+                    if not self.failures:  # said once: an outage may be long
+                        log.warning("usage.delivery_failed", extra={"data": {"error": str(exc)}})
                     self.failures = min(self.failures + 1, 12)
-                    log.warning("usage.delivery_failed", extra={"data": {"error": str(exc), "tries": self.failures}})
                     return False
+                if self.failures:
+                    log.warning("usage.delivery_works_again", extra={"data": {"tries": self.failures}})
                 self.failures = 0
                 self.shipped += len(payloads)
             if marks:

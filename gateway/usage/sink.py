@@ -6,6 +6,7 @@ one remembers the ids of its last lines, which is all that a second delivery can
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from datetime import UTC, datetime
@@ -30,16 +31,20 @@ class JsonlSink:
         for path in sorted(directory.glob(f"*.{slot}.jsonl"))[-2:]:
             self._recent.update(line[ID_START:ID_END] for line in _tail(path))
 
-    def deliver(self, payloads: list[bytes]) -> None:
+    async def deliver(self, payloads: list[bytes]) -> None:
+        """See `gateway.usage.shipper.Sink.deliver`."""
+        await asyncio.to_thread(self.store, payloads)
+
+    def store(self, payloads: list[bytes]) -> None:
         """Append a batch and force it to disk. OSError leaves everything to a later, repeated delivery.
 
         Blocks: call it in a thread. A second call waits for the first, so a batch that is handed over again while its
         first delivery still runs is found among the last lines.
         """
         with self._lock:
-            self._deliver(payloads)
+            self._store(payloads)
 
-    def _deliver(self, payloads: list[bytes]) -> None:
+    def _store(self, payloads: list[bytes]) -> None:
         fresh = [p for p in payloads if p[ID_START:ID_END] not in self._recent]
         if fresh:
             path = self._directory / f"{datetime.now(UTC):%Y-%m-%d}.{self._slot}.jsonl"

@@ -119,7 +119,8 @@ class Gateway:
             "telemetry": {"access_log": "all", **config.get("telemetry", {})},
             **{k: v for k, v in config.items() if k not in ("gateway", "telemetry")},
         }
-        full.setdefault("key", [key("tester")])
+        if "control" not in config:
+            full.setdefault("key", [key("tester")])
         return full
 
     def write(self, config: Config) -> None:

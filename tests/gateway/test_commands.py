@@ -141,3 +141,46 @@ def test_usage_sums_the_ledger(config, tmp_path):
     assert output.splitlines()[1] == "alice,2,1,26,14,3"
     assert command("usage", "--config", str(config), "--by", "shoe")[0] != 0
     assert "alice" not in command("usage", "--config", str(config), "--since", "2027-02-01")[1]
+
+
+def test_a_file_with_control_and_routes_is_refused_with_the_lines(config):
+    text = config.read_text() + '\n[control]\nurl = "http://127.0.0.1:8080"\ntoken = "env:TOKEN_OF_CONTROL"\n'
+    config.write_text(text)
+    code, output = command("config", "check", str(config))
+    assert code != 0
+    for table in ("endpoint", "route", "key"):
+        line = text[: text.index(f"[[{table}]]")].count("\n") + 1
+        assert f"{config}:{line}: {table}.0: [control] url is set" in output
+
+
+CONTROL_MISTAKES = {
+    "no token": ('url = "http://127.0.0.1:1"', "token is missing"),
+    "a token in clear": ('url = "http://127.0.0.1:1"\ntoken = "st-tg-secret"', "env:NAME or file:PATH"),
+    "a token that is not there": ('url = "http://127.0.0.1:1"\ntoken = "env:NOWHERE"', "NOWHERE is not set"),
+    "a URL that is none": ('url = "control:8080"\ntoken = "env:PATH"', "is not an http:// or https:// URL"),
+    "a bundle that is not there": (
+        'url = "http://127.0.0.1:1"\ntoken = "env:PATH"\nca_file = "/nowhere.pem"',
+        "/nowhere.pem does not exist",
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "says"), CONTROL_MISTAKES.values(), ids=CONTROL_MISTAKES.keys())
+def test_a_mistake_in_the_control_table_is_told(tmp_path, lines, says):
+    file = tmp_path / "config.toml"
+    file.write_text(f"[control]\n{lines}\n")
+    for arguments in (("config", "check", str(file)), ("serve", "--config", str(file))):
+        code, output = command(*arguments)
+        assert code != 0
+        assert says in output
+        assert "st-tg-secret" not in output
+
+
+def test_with_control_the_ledger_and_the_routes_are_elsewhere(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('[control]\nurl = "http://127.0.0.1:8080"\ntoken = "env:PATH"\n')
+    assert command("config", "check", str(file))[0] == 0
+    for arguments in (("usage",), ("route", "explain", "m")):
+        code, output = command(*arguments, "--config", str(file))
+        assert code != 0
+        assert "http://127.0.0.1:8080" in output

@@ -202,7 +202,7 @@ def test_an_event_that_is_delivered_twice_is_counted_once_even_behind_a_torn_lin
     spool = started(tmp_path / "spool")
     served(spool, 1, 2, 3)
     payloads, _ = spool.deliverable(10_000)
-    JsonlSink(tmp_path / "ledger", "w0").deliver(payloads)
+    JsonlSink(tmp_path / "ledger", "w0").store(payloads)
     killed(spool)  # the batch is in the ledger, but nobody noted it
 
     (file,) = (tmp_path / "ledger").iterdir()
@@ -212,8 +212,8 @@ def test_an_event_that_is_delivered_twice_is_counted_once_even_behind_a_torn_lin
     served(again, 4)
     sink = JsonlSink(tmp_path / "ledger", "w0")
     payloads, marks = again.deliverable(10_000)
-    sink.deliver(payloads)
-    sink.deliver(payloads)
+    sink.store(payloads)
+    sink.store(payloads)
     again.delivered(marks)
 
     lines = file.read_bytes().splitlines()
@@ -223,7 +223,7 @@ def test_an_event_that_is_delivered_twice_is_counted_once_even_behind_a_torn_lin
 
 def test_a_sink_that_failed_half_way_takes_the_batch_again_whole(tmp_path, monkeypatch):
     sink = JsonlSink(tmp_path, "w0")
-    sink.deliver([event(1)])
+    sink.store([event(1)])
     (file,) = tmp_path.iterdir()
 
     def half(descriptor: int, data: bytes) -> None:
@@ -233,6 +233,6 @@ def test_a_sink_that_failed_half_way_takes_the_batch_again_whole(tmp_path, monke
     with monkeypatch.context() as patched:
         patched.setattr("gateway.usage.sink._write_whole", half)
         with pytest.raises(OSError, match="No space"):
-            sink.deliver([event(2), event(3)])
-    sink.deliver([event(2), event(3)])
+            sink.store([event(2), event(3)])
+    sink.store([event(2), event(3)])
     assert ids(file.read_bytes().splitlines()) == [identity(n) for n in (1, 2, 3)]
