@@ -30,6 +30,7 @@ run: install ## start everything: gateway on 127.0.0.1:8000 and vLLM with a tiny
 	@exec $(VENV)/bin/tunegate up $(ARGS)
 
 test: install ## run all tests (one file: make test ARGS=tests/control)
+	@bash requirements/install-databases.sh
 	@$(VENV)/bin/pytest -m 'not soak' $(ARGS)
 
 check: $(VENV)/.installed ## lint, format, types, architecture
@@ -39,11 +40,12 @@ check: $(VENV)/.installed ## lint, format, types, architecture
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/pytest -q tests/architecture
 
-fix: $(VENV)/.installed ## let ruff repair and format the code; make docs/metrics.md and docs/settings.md again
+fix: $(VENV)/.installed ## let ruff repair and format the code; make docs/{metrics,settings}.md and docs/openapi.json again
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/python -m gateway docs metrics > docs/metrics.md
 	@$(VENV)/bin/python -m gateway docs settings > docs/settings.md
+	@$(VENV)/bin/python -m control.commands openapi > docs/openapi.json
 
 bench: install ## measure the gateway against its budgets
 	@$(VENV)/bin/python -m tests.load.bench $(ARGS)

@@ -1,0 +1,62 @@
+"""Every router of the control API, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
+
+from control.audit.endpoints import router as audit
+from control.auth.endpoints import router as auth
+from control.deps import public
+from control.internal.admin import router as service_tokens
+from control.internal.endpoints import router as internal
+from control.keys.endpoints import router as keys
+from control.teams.endpoints import router as teams
+from control.usage.endpoints import router as usage
+from control.users.endpoints import router as users
+
+router = APIRouter()
+for part in (auth, users, teams, keys, service_tokens, usage, audit):
+    router.include_router(part, prefix="/api/v1")
+router.include_router(internal)
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: str = "ok"
+
+
+@router.get("/healthz", tags=["health"])
+async def healthz(_: Annotated[None, Depends(public)]) -> Health:
+    """Whether the process answers; says nothing about the database."""
+    return Health()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the API, and who may call it."""
+
+    method: str
+    path: str
+    name: str
+    permission: str | None
+    """None: it says none, or several. Such an app does not start."""
+
+
+def operations(app: FastAPI) -> list[Operation]:
+    """Every operation of the app."""
+    found = []
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        if isinstance(route, APIRoute):
+            says = [getattr(dependency.call, "permission", None) for dependency in route.dependant.dependencies]
+            permissions = [permission for permission in says if permission is not None]
+            permission = permissions[0] if len(permissions) == 1 else None
+            for method in sorted(route.methods or ()):
+                found.append(Operation(method, str(context.path), route.name, permission))
+    return found

@@ -1,0 +1,112 @@
+"""The control application: FastAPI with every router, started on a migrated database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from control import api, errors
+from control.db import Database
+from control.deps import Control
+from control.errors import Problem
+from control.security import open_vault
+from control.settings import Settings
+from control.snapshots.publisher import Publisher
+
+USAGE_BODY_FACTOR = 16
+
+
+def build(settings: Settings) -> FastAPI:
+    """The app with everything it needs; nothing is opened before its lifespan begins.
+
+    Raises:
+        ConfigError: the key-encryption key is missing or malformed.
+    """
+    vault = open_vault(settings)
+    db = Database(settings.database_url, settings.database.pool_size)
+    control = Control(settings, db, vault, Publisher(db, vault))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        publishing = asyncio.create_task(control.publisher.run())
+        yield
+        publishing.cancel()
+        with suppress(asyncio.CancelledError):
+            await publishing
+        await db.close()
+
+    app = FastAPI(
+        title="Tunegate control API",
+        version="1",
+        summary="Users, keys, providers, routes, usage and audit of a Tunegate installation.",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        responses=errors.RESPONSES,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.control = control
+    errors.install(app)
+    app.include_router(api.router)
+    generate = app.openapi
+
+    def described() -> dict[str, Any]:
+        fresh = app.openapi_schema is None
+        document = generate()
+        if fresh:
+            errors.describe_errors(document)
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]  # the way that FastAPI documents
+    assert_guarded(app)
+    app.add_middleware(BodyLimit, limit=settings.console.max_body_bytes)
+    return app
+
+
+def assert_guarded(app: FastAPI) -> None:
+    """Refuse to start with an operation that does not say exactly once who may call it."""
+    operations = api.operations(app)
+    loose = [f"{operation.method} {operation.path}" for operation in operations if operation.permission is None]
+    if loose or not operations:
+        raise RuntimeError(f"operations that say no permission, or several: {loose}")
+
+
+class BodyLimit:
+    """Pure ASGI: a request body over the limit is answered 413, whether it says its length or not."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count what arrives."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._limit * (USAGE_BODY_FACTOR if scope["path"] == "/internal/v1/usage" else 1)
+        problem = Problem(413, "too_large", f"the body is larger than {limit} bytes")
+        stated = dict(scope["headers"]).get(b"content-length", b"0")
+        if not stated.isdigit() or int(stated) > limit:
+            await errors.respond(problem)(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise problem
+            return message
+
+        async def unless_too_large(message: Message) -> None:
+            if seen <= limit:
+                await send(message)
+
+        await self._app(scope, counted, unless_too_large)
+        if seen > limit:  # FastAPI has turned the exception into a 400 of its own, which went nowhere
+            await errors.respond(problem)(scope, receive, send)

@@ -1,0 +1,126 @@
+"""Operations of the control plane: `python -m control.commands COMMAND --config FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from control import security
+from control.app import build
+from control.auth.service import create_user, generated_password
+from control.db import Database
+from control.errors import ConfigError, Problem
+from control.internal.tokens import new_service_token
+from control.kit.audit import Actor
+from control.migrations.run import migrate
+from control.models import Credential
+from control.server import serve
+from control.settings import ConsoleTable, Settings, load, reference
+
+SYSTEM = Actor("system")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; 0 when it worked, 2 when its input or settings are wrong."""
+    parser = argparse.ArgumentParser(prog="tunegate", description=__doc__)
+    parser.add_argument("--config", type=Path, default=None, help="config.toml")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="run the control API")
+    migrating = commands.add_parser("migrate", help="bring the database up to date")
+    migrating.add_argument("revision", nargs="?", default="head", help="a revision, `head` or `base`")
+    admin = commands.add_parser("admin-create", help="make an administrator; prints the password once")
+    admin.add_argument("username")
+    token = commands.add_parser("token-new", help="make a service token for a gateway; prints it once")
+    token.add_argument("name")
+    commands.add_parser("openapi", help="print the description of the control API")
+    commands.add_parser("secrets-new", help="print a new key-encryption key")
+    rotate = commands.add_parser("secrets-rotate", help="wrap every credential anew under the configured key")
+    rotate.add_argument("--old", required=True, help="env:NAME or file:PATH of the key until now")
+    options = parser.parse_args(argv)
+    try:
+        return _run(options, load(options.config))
+    except (ConfigError, Problem) as exc:
+        print(f"tunegate: {exc}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace, settings: Settings) -> int:
+    match options.command:
+        case "serve":
+            return serve(build(settings), settings)
+        case "openapi":
+            print(json.dumps(describe(), indent=1, ensure_ascii=False, sort_keys=True))
+        case "secrets-new":
+            print(security.new_kek())
+        case "migrate":
+            asyncio.run(_migrate(settings, options.revision))
+        case "admin-create":
+            print(asyncio.run(_admin_create(settings, options.username)))
+        case "token-new":
+            print(asyncio.run(_token_new(settings, options.name)))
+        case "secrets-rotate":
+            count = asyncio.run(_rotate(settings, security.Vault(security.parse_kek(reference(options.old)))))
+            print(f"{count} credentials are now wrapped by the key {security.open_vault(settings).kek_id}")
+    return 0
+
+
+def describe() -> dict[str, Any]:
+    """The OpenAPI document, which depends on no setting."""
+    with tempfile.TemporaryDirectory() as folder:
+        return build(Settings(console=ConsoleTable(data_dir=Path(folder)))).openapi()
+
+
+async def _migrate(settings: Settings, revision: str) -> None:
+    settings.console.data_dir.mkdir(parents=True, exist_ok=True)
+    db = Database(settings.database_url)
+    try:
+        await migrate(db.engine, revision)
+    finally:
+        await db.close()
+
+
+async def _admin_create(settings: Settings, username: str) -> str:
+    db, password = Database(settings.database_url), generated_password()
+    hashed = await security.hash_password(password)
+    try:
+        async with db.write() as session:
+            await create_user(session, SYSTEM, username, "admin", hashed, must_change_password=True)
+    finally:
+        await db.close()
+    return password
+
+
+async def _token_new(settings: Settings, name: str) -> str:
+    db = Database(settings.database_url)
+    try:
+        async with db.write() as session:
+            return await new_service_token(session, SYSTEM, name)
+    finally:
+        await db.close()
+
+
+async def _rotate(settings: Settings, old: security.Vault) -> int:
+    vault, db, count = security.open_vault(settings), Database(settings.database_url), 0
+    try:
+        async with db.write() as session:
+            for row in await session.scalars(select(Credential).where(Credential.kek_id != vault.kek_id)):
+                sealed = old.rewrap(security.Sealed(row.sealed, row.wrapped_key, row.kek_id), row.id, vault)
+                row.wrapped_key, row.kek_id = sealed.wrapped_key, sealed.kek_id
+                count += 1
+    except ValueError as exc:
+        raise ConfigError(f"nothing was changed: {exc}") from exc
+    finally:
+        await db.close()
+    return count
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,25 @@
+"""Pieces of request and response bodies that every domain uses."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from gateway.contract.snapshot import Budget
+
+Slug = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9\u4e00-\u9fff][A-Za-z0-9_.\-\u4e00-\u9fff]*$"),
+    Field(examples=["support"]),
+]
+"""A name that never changes: letters, digits, `_`, `.`, `-`."""
+RowVersion = Annotated[int, Field(ge=1, le=2_147_483_647, description="The version that this edit has seen.")]
+Note = Annotated[str, StringConstraints(max_length=1000)]
+Budgets = Annotated[tuple[Budget, ...], Field(max_length=8)]
+
+
+class Body(BaseModel):
+    """Base of request bodies: strict types, and an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)

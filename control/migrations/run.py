@@ -1,0 +1,81 @@
+"""Bring a database to a revision of the schema: `tunegate migrate`, and every start on the embedded SQLite.
+
+SQLite and PostgreSQL run a migration in one transaction: killed half-way, nothing has happened. MySQL and MariaDB
+commit every statement by itself, so there a marker says which migration was under way; found at the next start, it
+stops with what to do instead of guessing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from control.errors import ConfigError
+
+_MARKER = "tunegate_migrating"
+
+
+async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
+    """Upgrade or downgrade to a revision (`head`, `base` or an id); a schema newer than this program is refused.
+
+    Raises:
+        ConfigError: the schema is of a newer Tunegate, or a migration was interrupted on MySQL/MariaDB.
+    """
+    async with engine.connect() as connection:
+        await connection.run_sync(_migrate, revision)
+        await connection.commit()
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def current(connection: Connection) -> str | None:
+    """The revision that the database is at; None when it is empty."""
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+def _migrate(connection: Connection, revision: str) -> None:
+    config = _config(connection)
+    scripts = ScriptDirectory.from_config(config)
+    at = current(connection)
+    if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
+        raise ConfigError(f"the database has schema {at}, which this Tunegate does not know: it is too old for it")
+    target = scripts.get_current_head() if revision == "head" else revision
+    if at == target:
+        return
+    careful = connection.dialect.name in ("mysql", "mariadb")
+    if careful:
+        _mark(connection, f"{at or 'base'} to {target}")
+    down = revision == "base" or (at is not None and revision in _ancestors(scripts, at))
+    (command.downgrade if down else command.upgrade)(config, revision)
+    if careful:
+        connection.execute(text(f"DROP TABLE {_MARKER}"))
+
+
+def _ancestors(scripts: ScriptDirectory, at: str) -> set[str]:
+    return {script.revision for script in scripts.iterate_revisions(at, "base")} - {at}
+
+
+def _mark(connection: Connection, what: str) -> None:
+    if connection.dialect.has_table(connection, _MARKER):
+        under_way = connection.scalar(text(f"SELECT step FROM {_MARKER}"))
+        raise ConfigError(
+            f"a migration ({under_way}) was interrupted, and this database keeps half of it: restore the backup "
+            f"taken before it, or finish it by hand, then DROP TABLE {_MARKER} and run `tunegate migrate`"
+        )
+    connection.execute(text(f"CREATE TABLE {_MARKER} (step VARCHAR(200) NOT NULL)"))
+    connection.execute(text(f"INSERT INTO {_MARKER} VALUES (:step)"), {"step": what})
+    connection.commit()

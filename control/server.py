@@ -1,0 +1,42 @@
+"""Runs the app on uvicorn: migrates the embedded database first, refuses an outdated one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+from control.db import Database
+from control.migrations.run import migrate
+from control.settings import Settings
+
+
+def serve(app: FastAPI, settings: Settings) -> int:
+    """Serve until told to stop; 0 after a clean end."""
+    settings.console.data_dir.mkdir(parents=True, exist_ok=True)
+    asyncio.run(_prepare(settings))
+    config = uvicorn.Config(
+        app,
+        host=settings.console.host,
+        port=settings.console.port,
+        loop="auto" if sys.platform != "win32" else "asyncio",
+        access_log=False,
+        log_level="info",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+        h11_max_incomplete_event_size=65_536,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return 0 if server.started else 1
+
+
+async def _prepare(settings: Settings) -> None:
+    db = Database(settings.database_url)
+    try:
+        await migrate(db.engine)
+    finally:
+        await db.close()

@@ -1,0 +1,68 @@
+"""`/api/v1/teams`: teams and their members."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from sqlalchemy import select
+
+from control import models
+from control.deps import Db, allow
+from control.errors import not_found
+from control.kit.pages import Page, Paging, Search, contains, paginate
+from control.kit.permissions import Person
+from control.teams import service
+from control.teams.schemas import Member, Team, TeamCreate, TeamDetail, TeamUpdate
+
+router = APIRouter(prefix="/teams", tags=["teams"])
+Reader = Annotated[Person, Depends(allow("teams:own"))]
+Writer = Annotated[Person, Depends(allow("teams:write"))]
+
+
+@router.get("")
+async def list_teams(session: Db, person: Reader, paging: Paging, search: Search = None) -> Page[Team]:
+    """Teams by name: all with `teams:read`, one's own without."""
+    query = select(models.Team).order_by(models.Team.name)
+    if not person.may("teams:read"):
+        query = query.where(models.Team.name.in_(await service.teams_of(session, person.id)))
+    if search:
+        query = query.where(contains(search, [models.Team.name, models.Team.description]))
+    return await paginate(session, query, paging, _shown)
+
+
+@router.post("", status_code=201)
+async def create_team(body: TeamCreate, session: Db, person: Writer) -> Team:
+    """Add a team."""
+    return _shown(await service.create(session, person, body))
+
+
+@router.get("/{name}")
+async def get_team(name: str, session: Db, person: Reader) -> TeamDetail:
+    """One team and its members."""
+    if not person.may("teams:read") and name not in await service.teams_of(session, person.id):
+        raise not_found("team", name)
+    team = await service.find(session, name)
+    return TeamDetail(**_shown(team).model_dump(), members=await service.members(session, team))
+
+
+@router.patch("/{name}")
+async def update_team(name: str, body: TeamUpdate, session: Db, person: Writer) -> Team:
+    """Change a team."""
+    return _shown(await service.update(session, person, name, body))
+
+
+@router.put("/{name}/members", status_code=204)
+async def put_team_member(name: str, body: Member, session: Db, person: Writer) -> None:
+    """Put a person into a team."""
+    await service.put_member(session, person, name, body)
+
+
+@router.delete("/{name}/members/{username}", status_code=204)
+async def remove_team_member(name: str, username: str, session: Db, person: Writer) -> None:
+    """Take a person out of a team."""
+    await service.remove_member(session, person, name, username)
+
+
+def _shown(team: models.Team) -> Team:
+    return Team.model_validate(team, from_attributes=True)

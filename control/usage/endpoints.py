@@ -1,0 +1,158 @@
+"""`/api/v1/usage`: what was used and what it cost."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import AwareDatetime, BaseModel
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control.deps import Db, allow
+from control.errors import Problem
+from control.kit.permissions import Person
+from control.models import UsageHour, UsageRow
+from control.models.base import now
+from control.teams.service import teams_of
+from control.usage import reports
+from control.usage.reports import Dimension, Filters, UsageSums
+
+router = APIRouter(prefix="/usage", tags=["usage"])
+Reader = Annotated[Person, Depends(allow("usage:own"))]
+Text = Annotated[str | None, Query(max_length=250)]
+
+
+class UsageReport(BaseModel):
+    """Sums of the time asked for."""
+
+    since: datetime
+    until: datetime
+    lines: list[UsageSums]
+
+
+class LedgerRow(BaseModel):
+    """One admitted request."""
+
+    seq: int
+    id: str
+    ts: datetime
+    gateway: str
+    request_id: str
+    key: str
+    team: str
+    owner: str
+    operation: str
+    model: str
+    route: str
+    endpoint: str
+    upstream_model: str
+    snapshot: str
+    stream: bool
+    end: str
+    status: int
+    error: str
+    usage_source: str
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_nano: int
+    ttft_ms: float | None
+    duration_ms: float
+    attempts: list[Any]
+
+
+class LedgerPage(BaseModel):
+    """Rows, the newest first. `before` of the next page; null when there is none."""
+
+    items: list[LedgerRow]
+    before: int | None
+
+
+class Asked(BaseModel):
+    """The report that was asked for."""
+
+    filters: Filters
+    by: list[Dimension]
+    timezone: str
+
+
+def _asked(
+    since: AwareDatetime | None = None,
+    until: AwareDatetime | None = None,
+    by: Annotated[list[Dimension] | None, Query(max_length=3)] = None,
+    timezone: Annotated[str, Query(max_length=64)] = "UTC",
+    key: Text = None,
+    owner: Text = None,
+    team: Text = None,
+    route: Text = None,
+    endpoint: Text = None,
+) -> Asked:
+    """The last 24 hours unless said otherwise."""
+    try:
+        ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        raise Problem(422, "unknown_timezone", f"{timezone!r} is not a time zone name, such as Asia/Shanghai") from exc
+    end = until or now()
+    try:
+        start = since or end - timedelta(days=1)
+    except OverflowError:
+        start = end
+    if start >= end:
+        raise Problem(422, "empty_time", "`since` is not before `until`")
+    filters = Filters(since=start, until=end, key=key, owner=owner, team=team, route=route, endpoint=endpoint)
+    return Asked(filters=filters, by=list(dict.fromkeys(by or [])), timezone=timezone)
+
+
+Question = Annotated[Asked, Depends(_asked)]
+
+
+@router.get("")
+async def get_usage(session: Db, person: Reader, asked: Question) -> UsageReport:
+    """Sums by up to three dimensions."""
+    return UsageReport(since=asked.filters.since, until=asked.filters.until, lines=await _lines(session, person, asked))
+
+
+@router.get("/export", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
+async def export_usage(session: Db, person: Reader, asked: Question) -> Response:
+    """The same as CSV."""
+    text = reports.as_csv(asked.by, await _lines(session, person, asked))
+    headers = {"content-disposition": 'attachment; filename="usage.csv"'}
+    return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@router.get("/requests")
+async def list_requests(
+    session: Db,
+    person: Reader,
+    asked: Question,
+    before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    per_page: Annotated[int, Query(ge=1, le=200)] = 50,
+    request_id: Text = None,
+    end: Literal["success", "failed"] | None = None,
+) -> LedgerPage:
+    """Rows of the ledger, the newest first."""
+    filters = asked.filters
+    query = select(UsageRow).where(reports.visible_to(person, await teams_of(session, person.id), UsageRow))
+    query = query.where(UsageRow.ts >= filters.since, UsageRow.ts < filters.until)
+    for name in ("key", "owner", "team", "route", "endpoint"):
+        if (value := getattr(filters, name)) is not None:
+            query = query.where(getattr(UsageRow, name) == value)
+    if before is not None:
+        query = query.where(UsageRow.seq < before)
+    if request_id is not None:
+        query = query.where(UsageRow.request_id == request_id)
+    if end is not None:
+        query = query.where(UsageRow.end == "success" if end == "success" else UsageRow.end != "success")
+    rows = (await session.scalars(query.order_by(UsageRow.seq.desc()).limit(per_page + 1))).all()
+    items = [LedgerRow.model_validate(row, from_attributes=True) for row in rows[:per_page]]
+    return LedgerPage(items=items, before=items[-1].seq if len(rows) > per_page else None)
+
+
+async def _lines(session: AsyncSession, person: Person, asked: Asked) -> list[UsageSums]:
+    visible = reports.visible_to(person, await teams_of(session, person.id), UsageHour)
+    return await reports.report(session, visible, asked.filters, asked.by, asked.timezone)

@@ -1,0 +1,179 @@
+"""Usage events into the ledger: each exactly once, with rollups and spend in the same transaction.
+
+Writers go one after another (the `usage` counter is locked), so "which of these ids are there already" and the sums
+cannot race, and the cursor that gateways follow grows in order of commit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control.db import lock
+from control.models import ApiKey, KeyUse, Quarantine, UsageHour, UsageRow
+from control.models.base import now
+from control.usage import spend
+from gateway.contract.internal import UsageAck, UsageBatch
+from gateway.contract.usage import UsageEvent
+
+_FUTURE = timedelta(days=1)
+
+
+async def store(session: AsyncSession, batch: UsageBatch) -> UsageAck:
+    """Store what is new of a batch; what is not a usage event goes into quarantine with the reason."""
+    counter = await lock(session, "usage")
+    received = now()
+    events: dict[str, UsageEvent] = {}
+    quarantined = repeated = 0
+    for raw in batch.events:
+        event = _parse(raw, received)
+        if isinstance(event, str):
+            quarantined += 1
+            text = json.dumps(raw, ensure_ascii=False)[:65_536]
+            session.add(Quarantine(received_at=received, gateway=batch.gateway, reason=event[:1000], event=text))
+            continue
+        repeated += event.id in events
+        events[event.id] = event
+    known = set(await session.scalars(select(UsageRow.id).where(UsageRow.id.in_(list(events)))))
+    owners = await _owners(session, {event.key for event in events.values()})
+    rows = [_row(event, batch.gateway, received, owners) for event in events.values() if event.id not in known]
+    if rows:
+        session.add_all(rows)
+        await session.flush()
+        counter.value += 1
+        await _roll_up(session, rows)
+        await spend.add(session, rows, counter.value)
+        await _touch_keys(session, rows)
+    return UsageAck(stored=len(rows), duplicates=len(known) + repeated, quarantined=quarantined)
+
+
+def _parse(raw: dict[str, Any], received: datetime) -> UsageEvent | str:
+    """The event, or why it is none."""
+    try:
+        event = UsageEvent.model_validate(raw)
+        if not (math.isfinite(event.ts) and 0 <= event.ts <= (received + _FUTURE).timestamp()):
+            return f"ts {event.ts} is not a Unix time up to now"
+        limits = (
+            ("id", event.id, 36),
+            ("key", event.key, 250),
+            ("route", event.route, 120),
+            ("snapshot", event.snapshot, 200),
+        )
+        for name, value, most in limits:
+            if (not value and name == "id") or len(value) > most:
+                return f"{name} is empty or longer than {most} characters"
+        if event.cost_nano < 0 or event.cost_nano >= 2**62 or min(event.tokens.model_dump().values()) < 0:
+            return "cost or tokens are negative or too large"
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return event
+
+
+async def _owners(session: AsyncSession, keys: set[str]) -> dict[str, str]:
+    query = select(ApiKey.public_name, ApiKey.owner).where(ApiKey.public_name.in_(keys))
+    return {row.public_name: row.owner for row in await session.execute(query)}
+
+
+def _row(event: UsageEvent, gateway: str, received: datetime, owners: dict[str, str]) -> UsageRow:
+    tokens = event.tokens
+    return UsageRow(
+        id=event.id,
+        ts=datetime.fromtimestamp(event.ts, UTC),
+        received_at=received,
+        gateway=gateway,
+        request_id=event.request_id[:255],
+        key=event.key,
+        team=(event.team or "")[:120],
+        owner=owners.get(event.key, ""),
+        operation=event.operation[:32],
+        model=event.model[:255],
+        route=event.route,
+        endpoint=(event.endpoint or "")[:200],
+        upstream_model=(event.upstream_model or "")[:255],
+        snapshot=event.snapshot,
+        stream=event.stream,
+        end=event.end,
+        status=event.status,
+        error=event.error[:64],
+        usage_source=event.usage_source,
+        input_tokens=tokens.input,
+        cache_read_tokens=tokens.cache_read,
+        cache_write_tokens=tokens.cache_write,
+        output_tokens=tokens.output,
+        reasoning_tokens=tokens.reasoning,
+        cost_nano=event.cost_nano,
+        ttft_ms=event.ttft_ms,
+        duration_ms=event.duration_ms,
+        attempts=[attempt.model_dump() for attempt in event.attempts],
+    )
+
+
+SUMS = (
+    "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "cost_nano",
+    "duration_ms",
+)  # fmt: skip
+"""Columns that ledger and rollup share, summed."""
+
+
+async def _roll_up(session: AsyncSession, rows: Sequence[UsageRow]) -> None:
+    hours: dict[tuple[Any, ...], UsageHour] = {}
+    for row in rows:
+        hour = row.ts.replace(minute=0, second=0, microsecond=0)
+        failed = row.end != "success"
+        place = (hour, row.key, row.route, row.endpoint[:120], row.upstream_model[:160], row.operation[:16], failed)
+        total = hours.get(place)
+        if total is None:
+            total = hours[place] = await _hour(session, place, row)
+        total.requests += 1
+        for column in SUMS:
+            setattr(total, column, getattr(total, column) + getattr(row, column))
+        if row.ttft_ms is not None:
+            total.ttft_ms += row.ttft_ms
+            total.ttft_count += 1
+
+
+async def _hour(session: AsyncSession, place: tuple[Any, ...], row: UsageRow) -> UsageHour:
+    hour, key, route, endpoint, upstream_model, operation, failed = place
+    found = await session.scalar(
+        select(UsageHour).where(
+            UsageHour.hour == hour,
+            UsageHour.key == key,
+            UsageHour.route == route,
+            UsageHour.endpoint == endpoint,
+            UsageHour.upstream_model == upstream_model,
+            UsageHour.operation == operation,
+            UsageHour.failed == failed,
+        )
+    )
+    if found is None:
+        found = UsageHour(
+            hour=hour, key=key, team=row.team, owner=row.owner, route=route, endpoint=endpoint,
+            upstream_model=upstream_model, operation=operation, failed=failed, requests=0, ttft_ms=0.0, ttft_count=0,
+            **dict.fromkeys(SUMS, 0),
+        )  # fmt: skip
+        session.add(found)
+    return found
+
+
+async def _touch_keys(session: AsyncSession, rows: Sequence[UsageRow]) -> None:
+    last: dict[str, datetime] = {}
+    for row in rows:
+        last[row.key] = max(row.ts, last.get(row.key, row.ts))
+    known = set(await session.scalars(select(KeyUse.public_name).where(KeyUse.public_name.in_(list(last)))))
+    for name, moment in last.items():
+        if name in known:
+            await session.execute(
+                update(KeyUse)
+                .where(KeyUse.public_name == name, KeyUse.last_used_at < moment)
+                .values(last_used_at=moment)
+            )
+        else:
+            session.add(KeyUse(public_name=name, last_used_at=moment))

@@ -1,0 +1,65 @@
+"""Bodies of user administration."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, StringConstraints
+
+from control.auth.schemas import Password
+from control.kit.permissions import Role
+from control.kit.schemas import Body, RowVersion, Slug
+
+Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^$|^[^@\s]+@[^@\s]+$")]
+DisplayName = Annotated[str, StringConstraints(max_length=120)]
+
+
+class UserCreate(Body):
+    """A new person."""
+
+    username: Slug
+    """Never changes and is never reused."""
+    role: Role
+    """What the person may do."""
+    password: Password | None = None
+    """Absent: one is made, shown in the answer, and must be changed at the first login."""
+    display_name: DisplayName = ""
+    """For people to read."""
+    email: Email = ""
+    """Also links a single sign-on account."""
+
+
+class UserUpdate(Body):
+    """Changes of a person; what is absent stays."""
+
+    row_version: RowVersion
+    """From the last read."""
+    role: Role | None = None
+    """Ends every login of the person when it changes."""
+    enabled: bool | None = None
+    """A disabled person cannot sign in, and their personal keys are answered 401."""
+    display_name: DisplayName | None = None
+    """For people to read."""
+    email: Email | None = None
+    """E-mail address."""
+
+
+class User(BaseModel):
+    """A person."""
+
+    username: str
+    role: Role
+    display_name: str
+    email: str
+    enabled: bool
+    must_change_password: bool
+    last_login_at: datetime | None
+    created_at: datetime
+    row_version: int
+
+
+class UserCreated(User):
+    """A new person, and the password that was made for them: shown this once."""
+
+    generated_password: str | None

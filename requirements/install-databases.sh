@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Installs the database servers that the tests use, where that is possible: Debian, as root. Nothing is started.
+set -euo pipefail
+missing=()
+compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+[ -x /usr/sbin/mariadbd ] || missing+=(mariadb-server)
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+  echo "installing ${missing[*]} for the tests"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || {
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  }
+else
+  echo "not installed: ${missing[*]}: their tests are skipped (as root on Debian, make test installs them)"
+fi

@@ -1,0 +1,35 @@
+"""Databases for the tests of the control plane: each test that asks for `database_url` runs on all three."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.databases import KINDS, Server, server
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[dict[str, Server]]:
+    """Database servers by kind, started when first asked for and kept until the end."""
+    with ExitStack() as stack:
+        yield _Lazy(stack)
+
+
+class _Lazy(dict[str, Server]):
+    def __init__(self, stack: ExitStack) -> None:
+        super().__init__()
+        self._stack = stack
+
+    def __missing__(self, kind: str) -> Server:
+        self[kind] = self._stack.enter_context(server(kind))
+        return self[kind]
+
+
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest, servers: dict[str, Server], tmp_path: Path) -> str:
+    """URL of an empty database of each kind."""
+    kind: str = request.param
+    return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}" if kind == "sqlite" else servers[kind].new_url()
