@@ -7,6 +7,7 @@ is a function that may answer in its place: with raw bytes, with a pause, or by 
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import json
 import threading
@@ -265,3 +266,20 @@ async def altered(writer: asyncio.StreamWriter, good: bytes) -> None:
     """One letter of the body is another one."""
     head, _, body = good.partition(b"\r\n\r\n")
     writer.write(head + b"\r\n\r\n" + body.replace(b"name", b"nome", 1))
+
+
+# ---- a gateway that runs from it ----
+
+ENV = {"TEST_SERVICE_TOKEN": TOKEN}
+
+
+def settings(control: Control, **more: Any) -> dict[str, Any]:
+    """The configuration of a gateway that runs from this control; its environment is `ENV`."""
+    return {"control": {"url": control.url, "token": "env:TEST_SERVICE_TOKEN"}, **more}
+
+
+def changed(base: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """A changed copy of a configuration."""
+    config = copy.deepcopy(base)
+    change(config)
+    return config
