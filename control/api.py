@@ -13,11 +13,13 @@ from control.auth.endpoints import router as auth
 from control.deps import public
 from control.internal.endpoints import router as internal
 from control.keys.endpoints import router as keys
+from control.providers.endpoints import credentials, kinds, price_book, router as endpoints
+from control.routes.endpoints import router as routes
 from control.teams.endpoints import router as teams
 from control.users.endpoints import router as users
 
 router = APIRouter()
-for part in (auth, users, teams, keys):
+for part in (auth, users, teams, keys, kinds, endpoints, credentials, routes, price_book):
     router.include_router(part, prefix="/api/v1")
 router.include_router(internal)
 
