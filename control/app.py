@@ -14,6 +14,7 @@ from control import api, errors
 from control.db import Database
 from control.deps import Control
 from control.errors import Problem
+from control.kit.outbound import Outbound
 from control.security import open_vault
 from control.settings import Settings
 from control.snapshots.publisher import Publisher
@@ -29,7 +30,7 @@ def build(settings: Settings) -> FastAPI:
     """
     vault = open_vault(settings)
     db = Database(settings.database_url, settings.database.pool_size)
-    control = Control(settings, db, vault, Publisher(db, vault))
+    control = Control(settings, db, vault, Publisher(db, vault), Outbound(settings.console.allow_private_upstreams))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
 from control.errors import Problem
+from control.kit.outbound import Outbound
 from control.kit.permissions import PUBLIC, SERVICE, Person, Role
 from control.models import ServiceToken, User
 from control.security import Vault, sha256
@@ -31,6 +32,7 @@ class Control:
     db: Database
     vault: Vault
     publisher: Publisher
+    outbound: Outbound
 
 
 def control_of(request: Request) -> Control:

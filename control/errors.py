@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
@@ -95,6 +95,16 @@ def stale(kind: str) -> Problem:
     return Problem(409, "stale_version", f"this {kind} was changed by someone else meanwhile: load it again")
 
 
+def invalid(errors: Sequence[FieldError]) -> Problem:
+    """422 that lists the wrong values."""
+    return Problem(422, "invalid", "the request has wrong values; `errors` lists them", errors[:50])
+
+
+def fields(exc: ValidationError, at: str) -> list[FieldError]:
+    """The wrong values that a model found, below the place `at`."""
+    return [FieldError(at=".".join([at, *map(str, e["loc"])]), message=str(e["msg"])) for e in exc.errors()]
+
+
 def respond(problem: Problem) -> JSONResponse:
     """The problem as a response."""
     body = ProblemBody(
@@ -124,7 +134,7 @@ def install(app: FastAPI) -> None:
     async def of_validation(_: Request, exc: Exception) -> JSONResponse:
         assert isinstance(exc, RequestValidationError)
         errors = [FieldError(at=".".join(map(str, e["loc"])), message=str(e["msg"])) for e in exc.errors()[:50]]
-        return respond(Problem(422, "invalid", "the request has wrong values; `errors` lists them", errors))
+        return respond(invalid(errors))
 
     async def of_http(_: Request, exc: Exception) -> JSONResponse:
         assert isinstance(exc, HTTPException)

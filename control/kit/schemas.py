@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
-from gateway.contract.snapshot import Budget
+from gateway.contract.snapshot import Budget, Endpoint, Route, Wire
 
 Slug = Annotated[
     str,
@@ -23,3 +23,21 @@ class Body(BaseModel):
     """Base of request bodies: strict types, and an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+def _without(model: type[Wire], name: str, *left_out: str) -> Any:
+    kept = {field: (info.annotation, info) for field, info in model.model_fields.items() if field not in left_out}
+    return create_model(name, __base__=Wire, __doc__=f"{model.__doc__} Its settings.", **kept)  # type: ignore[call-overload]
+
+
+if TYPE_CHECKING:
+
+    class EndpointSpec(Wire):
+        """`gateway.contract.snapshot.Endpoint` without name, provider and api_key."""
+
+    class RouteSpec(Wire):
+        """`gateway.contract.snapshot.Route` without name."""
+
+else:
+    EndpointSpec = _without(Endpoint, "EndpointSpec", "name", "provider", "api_key")
+    RouteSpec = _without(Route, "RouteSpec", "name")

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control.models import ApiKey, Credential, Endpoint, Grant, Membership, Route, Team, User
+from control.kit.access import Access
+from control.models import ApiKey, Credential, Endpoint, Route, Team
 from control.models.base import now
 from control.security import Sealed, Vault
 from gateway.contract import snapshot as wire
@@ -76,7 +77,7 @@ class Renderer:
         names = {endpoint["name"] for endpoint in endpoints}
         copies = _copies(names)
         rows = (await session.scalars(select(Route).where(Route.enabled).order_by(Route.name))).all()
-        routes = [route for row in rows if (route := _route(row, names, copies)) is not None]
+        routes = _mended([route for row in rows if (route := _route(row, names, copies)) is not None], rows)
         teams = (await session.scalars(select(Team).order_by(Team.name))).all()
         access = await Access.load(session, {row.name: row for row in rows}, teams)
         keys = (await session.scalars(select(ApiKey).order_by(ApiKey.seq))).all()
@@ -125,56 +126,6 @@ class Renderer:
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Who may use which route; and which owners are disabled."""
-
-    everyone: frozenset[str]
-    by_principal: Mapping[tuple[str, str], frozenset[str]]
-    teams_of: Mapping[str, Sequence[str]]
-    disabled: frozenset[tuple[str, str]]
-
-    @classmethod
-    async def load(cls, session: AsyncSession, routes: Mapping[str, Route], teams: Iterable[Team]) -> Access:
-        """Read grants, memberships and disabled owners."""
-        everyone: set[str] = set()
-        by_principal: dict[tuple[str, str], set[str]] = {}
-        for grant in await session.scalars(select(Grant).where(Grant.resource_kind == "route")):
-            if grant.resource in routes:
-                names = {grant.resource, *routes[grant.resource].spec.get("aliases", ())}
-                if grant.principal_kind == "everyone":
-                    everyone |= names
-                else:
-                    by_principal.setdefault((grant.principal_kind, grant.principal), set()).update(names)
-        teams_of: dict[str, list[str]] = {}
-        members = select(User.username, Team.name).join(Membership, Membership.user_id == User.id)
-        for username, team in await session.execute(members.join(Team, Team.id == Membership.team_id)):
-            teams_of.setdefault(username, []).append(team)
-        disabled = {("team", team.name) for team in teams if not team.enabled}
-        disabled |= {("user", name) for name in await session.scalars(select(User.username).where(~User.enabled))}
-        return cls(
-            frozenset(everyone), {k: frozenset(v) for k, v in by_principal.items()}, teams_of, frozenset(disabled)
-        )
-
-    def models_of(self, key: ApiKey) -> tuple[str, ...]:
-        """Routes (or prefixes) that a key may use: what it asks for, of what it is granted."""
-        granted = set(self.everyone) | self.by_principal.get(("key", key.public_name), frozenset())
-        granted |= self.by_principal.get((key.owner_kind, key.owner), frozenset())
-        if key.owner_kind == "user":
-            for team in self.teams_of.get(key.owner, ()):
-                granted |= self.by_principal.get(("team", team), frozenset())
-        return tuple(sorted({name for pattern in key.models for name in _both(str(pattern), granted)}))
-
-
-def _both(pattern: str, granted: Iterable[str]) -> Iterable[str]:
-    """What a pattern of a key and the granted names have in common."""
-    for name in granted:
-        if pattern == name or (pattern.endswith("*") and name.startswith(pattern[:-1])):
-            yield name
-        elif name.endswith("*") and pattern.startswith(name[:-1]):
-            yield pattern
-
-
 def _copies(names: Iterable[str]) -> dict[str, list[str]]:
     copies: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -190,11 +141,24 @@ def _route(row: Route, names: set[str], copies: Mapping[str, list[str]]) -> dict
         for copy in copies.get(target["endpoint"], [])
         if copy in names
     ]
-    if not targets:
-        log.error("route %r is left out: none of its endpoints is enabled", row.name)
+    if not any(target.get("weight", 1) for target in targets):  # the gateway would refuse the whole snapshot
+        log.error("route %r is left out: none of its endpoints with a weight is enabled", row.name)
         return None
     route = _valid(wire.Route, {**row.spec, "name": row.name, "target": targets})
     return route.model_dump(mode="json", by_alias=True) if route is not None else None
+
+
+def _mended(routes: list[dict[str, Any]], rows: Iterable[Route]) -> list[dict[str, Any]]:
+    """A fallback that was left out is replaced by its own fallback: a dangling one would stop the whole snapshot."""
+    kept = {route["name"] for route in routes}
+    follow = {row.name: row.spec.get("fallback") for row in rows}
+    for route in routes:
+        fallback, seen = route.get("fallback"), {route["name"]}
+        while fallback is not None and fallback not in kept and fallback not in seen:
+            seen.add(fallback)
+            fallback = follow.get(fallback)
+        route["fallback"] = fallback if fallback in kept and fallback not in seen else None
+    return routes
 
 
 def _pages(keys: Sequence[ApiKey], access: Access) -> list[tuple[str, bytes]]:

@@ -5,24 +5,43 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tomllib
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 from openai import OpenAI
 
 from control.firstrun import has_vllm
-from gateway.contract.usage import UsageEvent
+from gateway.contract.usage import Tokens
 from tests.processes import eventually, free_port, processes_with
 from trainer.engines import procfs
 
 VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm/bin/python"
 START_SECONDS = 200
+
+
+class LedgerRow:
+    """One row of the ledger, with the words of a usage event."""
+
+    def __init__(self, row: sqlite3.Row) -> None:
+        self.tokens = Tokens(**{name: row[f"{name}_tokens"] for name in Tokens.model_fields})
+        self.cost_nano: int = row["cost_nano"]
+        self.usage_source: str = row["usage_source"]
+        self.end: str = row["ended"]
+        self.status: int = row["status"]
+        self.route: str = row["route"]
+        self.endpoint: str = row["endpoint"]
+        self.key: str = row["key"]
+        self.stream: bool = bool(row["stream"])
 
 
 @dataclass
@@ -55,19 +74,33 @@ class Stack:
     def client(self, key: str | None = None) -> OpenAI:
         return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0, timeout=30)
 
-    def ledger_row(self, request_id: str) -> UsageEvent:
-        """The one row of a request, by the x-request-id that the client gave it."""
-        rows: list[UsageEvent] = []
+    def ledger_row(self, request_id: str) -> LedgerRow:
+        """The one row of a request in control's ledger, by the x-request-id that the client gave it."""
+        rows: list[LedgerRow] = []
 
         def found() -> bool:
-            files = (self.data / "gateway/usage").glob("*.jsonl")
-            events = [UsageEvent.model_validate_json(line) for file in files for line in file.read_text().splitlines()]
-            rows[:] = [event for event in events if event.request_id == request_id]
+            with closing(sqlite3.connect(self.data / "control/tunegate.db", timeout=10)) as connection:
+                connection.row_factory = sqlite3.Row
+                query = "SELECT * FROM usage_event WHERE request_id = ?"
+                rows[:] = [LedgerRow(row) for row in connection.execute(query, (request_id,))]
             return bool(rows)
 
         eventually(found)
         (row,) = rows
         return row
+
+    @cached_property
+    def admin(self) -> httpx.Client:
+        """The control API as admin, who has changed the first password as asked."""
+        config = tomllib.loads((self.data / "config.toml").read_text())
+        client = httpx.Client(base_url=config["control"]["url"], timeout=30, trust_env=False)
+        first = {"username": "admin", "password": (self.data / "first-password").read_text().strip()}
+        token = client.post("/api/v1/auth/login", json=first).json()["access_token"]
+        change = {"current": first["password"], "new": "a password of my own"}
+        headers = {"authorization": f"Bearer {token}"}
+        token = client.post("/api/v1/auth/password", json=change, headers=headers).json()["access_token"]
+        client.headers["authorization"] = f"Bearer {token}"
+        return client
 
     def engine_metric(self, name: str) -> float:
         with urllib.request.urlopen(f"{self.engine_url}/metrics", timeout=10) as reply:
@@ -89,7 +122,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         pytest.skip(missing)
     data = tmp_path_factory.mktemp("stack")
     address = f"127.0.0.1:{free_port()}"
-    options = ["--data", str(data), "--listen", address, "--vllm-python", str(VLLM_PYTHON)]
+    console = f"127.0.0.1:{free_port()}"
+    options = ["--data", str(data), "--listen", address, "--console", console, "--vllm-python", str(VLLM_PYTHON)]
     with (data / "up.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "control", "up", *options], stdout=log, stderr=log)
     running = Stack(process, data, f"http://{address}")

@@ -97,7 +97,7 @@ def test_the_ledger_has_what_the_provider_counted_at_the_routes_price(stack: Sta
         ).usage
     assert usage is not None
     row = stack.ledger_row("priced")
-    assert (row.key, row.route, row.endpoint, row.end, row.status) == ("first", "alpha", "local", "success", 200)
+    assert (row.key, row.route, row.endpoint, row.end, row.status) == ("first@admin", "alpha", "local", "success", 200)
     assert row.tokens.input + row.tokens.cache_read == usage.prompt_tokens
     assert row.tokens.output == usage.completion_tokens
     assert row.cost_nano == usage.prompt_tokens * 200 + usage.completion_tokens * 800
@@ -151,9 +151,8 @@ def test_an_unknown_model_is_not_found(stack: Stack) -> None:
 
 
 def test_a_key_added_while_running_works_and_its_rate_limit_holds(stack: Stack) -> None:
-    digest = subprocess.run(["sha256sum"], input=b"sk-tg-slow", capture_output=True, check=True).stdout[:64].decode()
-    with (stack.data / "config.toml").open("a") as config:
-        config.write(f'\n[[key]]\nname = "slow"\nsha256 = "{digest}"\nlimits = {{ rpm = 2 }}\n')
+    answer = stack.admin.post("/api/v1/keys", json={"name": "slow", "limits": {"rpm": 2}})
+    assert answer.status_code == 201, answer.text
 
     def accepted() -> bool:
         try:
@@ -162,8 +161,8 @@ def test_a_key_added_while_running_works_and_its_rate_limit_holds(stack: Stack) 
             return False
         return True
 
-    with stack.client("sk-tg-slow") as client:
-        eventually(accepted)
+    with stack.client(answer.json()["secret"]) as client:
+        eventually(accepted, 2)
         for _ in range(2):
             client.chat.completions.create(model="alpha", messages=question())
         with pytest.raises(openai.RateLimitError) as refused:

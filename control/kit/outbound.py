@@ -1,0 +1,235 @@
+"""Calls to addresses that people typed in: what may be reached is decided after DNS, and only that is connected to.
+
+A name is resolved once, every address of it is checked, and the connection goes to exactly these: a second look-up
+that answers differently (DNS rebinding) does not happen. No redirects, no proxies of the environment, no cookies, a
+bound on time and on size. Metadata services of clouds are refused whatever the settings say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+Address = IPv4Address | IPv6Address
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+SECONDS = 10.0
+LIMIT = 1_048_576
+
+
+def _networks(*texts: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(text) for text in texts)
+
+
+METADATA = _networks(
+    "169.254.0.0/16",  # most clouds, and every link-local address of IPv4
+    "fd00:ec2::254/128", "fd20:ce::254/128",  # AWS, Google over IPv6
+    "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32",  # Alibaba, Azure, Oracle
+)  # fmt: skip
+_NEVER = _networks("224.0.0.0/4", "240.0.0.0/4", "0.0.0.0/32", "::/128", "ff00::/8")
+_NOT_PUBLIC = _networks(
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
+    "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+    "::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16",
+    "fc00::/7", "fe80::/10", "fec0::/10",
+)  # fmt: skip
+_NAT64 = IPv6Network("64:ff9b::/96")
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
+_COMPATIBLE = IPv6Network("::/96")
+
+
+class OutboundError(Exception):
+    """Why there is no answer: a code from a closed vocabulary, and words that hold nothing of the upstream's."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code, self.detail = code, detail
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    body: bytes
+
+
+async def system_resolve(host: str, port: int) -> Sequence[str]:
+    """Addresses of a host as the system knows them."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+class Outbound:
+    """The one way out to addresses that people typed in."""
+
+    def __init__(self, allow_private: bool, resolve: Resolve = system_resolve) -> None:
+        self.allow_private = allow_private
+        self.resolve = resolve
+        """To be replaced in tests."""
+
+    async def get(
+        self, url: str, headers: Mapping[str, str], *, seconds: float = SECONDS, limit: int = LIMIT
+    ) -> Answer:
+        """GET a URL; the whole call, DNS included, ends after `seconds`.
+
+        Raises:
+            OutboundError: the address is refused, or there was no (whole, small enough) answer.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                target = parse(url)
+                addresses = await self.addresses(target)
+                return await _get(target, addresses, headers, limit)
+        except TimeoutError as exc:
+            raise OutboundError("timeout", f"no whole answer within {seconds:g} s") from exc
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError) as exc:
+            raise OutboundError("tls", "the TLS connection failed, or its certificate is not trusted here") from exc
+        except aiohttp.ClientConnectorError as exc:
+            text = exc.os_error.strerror or type(exc.os_error).__name__
+            raise OutboundError("unreachable", f"no connection: {text}") from exc
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise OutboundError("bad_reply", f"the answer broke off or is not HTTP ({type(exc).__name__})") from exc
+
+    async def addresses(self, url: URL) -> Sequence[str]:
+        """Every address of the URL's host, all of them checked.
+
+        Raises:
+            OutboundError: the name is unknown, or one of its addresses must not be reached.
+        """
+        host, port = url.raw_host or "", url.port or 0
+        try:
+            found = [str(ip_address(host))]
+        except ValueError:
+            try:
+                found = list(dict.fromkeys(await self.resolve(host, port)))
+            except (OSError, UnicodeError) as exc:
+                raise OutboundError("dns", f"the host name {host!r} cannot be resolved") from exc
+        if not found:
+            raise OutboundError("dns", f"the host name {host!r} has no address")
+        for text in found:
+            why = refusal(text, allow_private=self.allow_private)
+            if why is not None:
+                raise OutboundError("refused_address", f"{host!r} is {why}: it is not reached from here")
+        return found
+
+
+def parse(url: str) -> URL:
+    """The URL, if it is one that may be asked at all.
+
+    Raises:
+        OutboundError: it is not http(s) with a host, or carries a user name or a password.
+    """
+    try:
+        parsed = URL(url)
+        usable = parsed.scheme in ("http", "https") and bool(parsed.raw_host) and parsed.port is not None
+        if not usable or parsed.raw_user is not None or parsed.raw_password is not None:
+            raise ValueError(url)
+    except (ValueError, TypeError) as exc:
+        raise OutboundError("bad_url", "not an http:// or https:// URL with a host and without a user name") from exc
+    return parsed
+
+
+def refusal(text: str, *, allow_private: bool) -> str | None:
+    """Why this address must not be reached, or None. IPv4 inside of IPv6 is judged as what it is."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return "no IP address"
+    faces = (address, *_embedded(address))
+    if any(_within(face, METADATA) for face in faces):
+        return "a metadata or link-local address"
+    if any(_within(face, _NEVER) for face in faces):
+        return "a multicast, broadcast or reserved address"
+    if allow_private:
+        return None
+    if any(_is_private(face) for face in (faces[1:] if _is_only_a_form(address) else faces)):
+        return "a private, loopback or reserved address"
+    return None
+
+
+def is_metadata(host: str) -> bool:
+    """Whether a host, written as an address, is a metadata service's."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return any(_within(face, METADATA) for face in (address, *_embedded(address)))
+
+
+def _within(address: Address, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    return any(address in network for network in networks)
+
+
+def _is_private(address: Address) -> bool:
+    return _within(address, _NOT_PUBLIC) or not address.is_global or address.is_reserved or address.is_multicast
+
+
+def _is_only_a_form(address: Address) -> bool:
+    """A mapped or NAT64 address is its IPv4 address in other letters; tunnels (6to4, Teredo) are not."""
+    return isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address in _NAT64)
+
+
+def _embedded(address: Address) -> tuple[IPv4Address, ...]:
+    """IPv4 addresses that packets to an IPv6 address may end at."""
+    if isinstance(address, IPv4Address):
+        return ()
+    low, found = int(address) & 0xFFFF_FFFF, [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in _NAT64 or address in _LOCAL_NAT64 or address in _COMPATIBLE:
+        found.append(IPv4Address(low))
+    if (int(address) >> 32) & 0xFDFF_FFFF == 0x5EFE:  # ISATAP
+        found.append(IPv4Address(low))
+    return tuple(inner for inner in found if inner is not None)
+
+
+class _Pinned(AbstractResolver):
+    """Answers every question with the addresses that were checked."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses, for whatever host."""
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def _get(url: URL, addresses: Sequence[str], headers: Mapping[str, str], limit: int) -> Answer:
+    connector = aiohttp.TCPConnector(resolver=_Pinned(addresses), use_dns_cache=False, limit=4, force_close=True)
+    async with (
+        aiohttp.ClientSession(
+            connector=connector,
+            trust_env=False,
+            auto_decompress=False,  # a small answer stays small
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),  # the caller's covers all of it
+        ) as session,
+        session.get(url, headers={**headers, "accept-encoding": "identity"}, allow_redirects=False) as response,
+    ):
+        body = bytearray()
+        async for piece in response.content.iter_any():
+            body += piece
+            if len(body) > limit:
+                raise OutboundError("too_large", f"the answer is larger than {limit} bytes")
+        return Answer(response.status, bytes(body))

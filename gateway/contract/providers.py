@@ -1,0 +1,91 @@
+"""The kinds of provider as data: what a form needs to ask for an endpoint, and what its options may be.
+
+`gateway.providers.registry` has one adapter for each; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from gateway.contract.snapshot import Endpoint, Wire
+
+NOT_IN_FORMS = ("name", "provider", "api_key")
+Delay = Annotated[float, Field(ge=0, le=600)]
+
+
+class NoOptions(Wire):
+    """This kind has no settings of its own."""
+
+
+class DummyOptions(Wire):
+    """What the dummy's answers are like."""
+
+    delay: Delay = 0.0
+    """Seconds before the answer."""
+    chunk_delay: Delay = 0.0
+    """Seconds between the chunks of a stream."""
+    chunks: Annotated[int, Field(ge=0, le=100_000)] = 17
+    """Words of an answer."""
+    fail: Annotated[int, Field(ge=400, le=599)] | Literal[0] = 0
+    """HTTP status to fail with; 0: do not fail."""
+    fail_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of requests that fail; all of them if only `fail` is set."""
+
+
+class ProviderKind(Wire):
+    """One kind of upstream API."""
+
+    kind: str
+    """What an endpoint's `provider` says."""
+    label: str
+    """For people."""
+    base_url: str
+    """Where it is by default; empty: there is no usual place (or none is needed)."""
+    needs_base_url: bool = True
+    """Whether an endpoint must have a base URL."""
+    needs_key: bool = True
+    """Whether it does not work without a credential."""
+    options: type[Wire] = Field(default=NoOptions, exclude=True)
+    """What `Endpoint.options` may hold."""
+
+    def form(self) -> dict[str, Any]:
+        """JSON schema of an endpoint's settings, with this kind's defaults and options."""
+        schema = Endpoint.model_json_schema(by_alias=True)
+        properties = {name: field for name, field in schema["properties"].items() if name not in NOT_IN_FORMS}
+        properties["base_url"] = {**properties["base_url"], "default": self.base_url}
+        properties["options"] = self.options.model_json_schema()
+        return {
+            "type": "object",
+            "title": self.label,
+            "properties": properties,
+            "required": ["base_url"] if self.needs_base_url else [],
+            "additionalProperties": False,
+            "$defs": schema.get("$defs", {}),
+        }
+
+
+KINDS: dict[str, ProviderKind] = {
+    kind.kind: kind
+    for kind in (
+        ProviderKind(kind="openai", label="OpenAI, or compatible with it", base_url="https://api.openai.com/v1"),
+        ProviderKind(kind="deepseek", label="DeepSeek", base_url="https://api.deepseek.com/v1"),
+        ProviderKind(
+            kind="dashscope",
+            label="Alibaba DashScope (Qwen)",
+            base_url="https://dashscope.aliyuncs.com/compatible-mode/v1",
+        ),
+        ProviderKind(kind="zhipu", label="Zhipu (GLM)", base_url="https://open.bigmodel.cn/api/paas/v4"),
+        ProviderKind(kind="vllm", label="vLLM", base_url="", needs_key=False),
+        ProviderKind(
+            kind="dummy",
+            label="Dummy: answers by itself, for trials",
+            base_url="",
+            needs_base_url=False,
+            needs_key=False,
+            options=DummyOptions,
+        ),
+    )
+}
+"""Kind -> what it is."""
