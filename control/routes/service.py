@@ -13,13 +13,13 @@ from control.db import lock
 from control.errors import FieldError, Problem, duplicate, invalid, not_found, stale
 from control.kit.access import granted_to
 from control.kit.audit import note
+from control.kit.membership import teams_of
 from control.kit.permissions import Person
 from control.models import Route, RouteVersion
 from control.models.base import now
 from control.routes import grants
 from control.routes.check import Known, problems
 from control.routes.schemas import Rollback, RouteCheck, RouteCreate, RouteUpdate
-from control.teams.service import teams_of
 
 
 async def visible_to(session: AsyncSession, person: Person) -> ColumnElement[bool]:

@@ -109,6 +109,8 @@ class Stack:
 
     def stop(self) -> int:
         """Ctrl-C, and the exit status."""
+        if "admin" in self.__dict__:
+            self.admin.close()
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(12)
 
