@@ -156,3 +156,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, of_http)
     app.add_exception_handler(DBAPIError, of_database)
     app.add_exception_handler(OSError, of_refused_connection)
+
+    async def of_bug(_: Request, __: Exception) -> JSONResponse:
+        return respond(Problem(500, "bug", "something went wrong here; the log of control says what"))
+
+    app.add_exception_handler(Exception, of_bug)  # Starlette logs the exception and raises it again for the server

@@ -86,7 +86,8 @@ async def report(
         place = tuple(_label(name, row, zone) for name in by)
         sums = folded.setdefault(place, dict.fromkeys(_NAMES, 0))
         for name in _NAMES:
-            sums[name] += row[name] or 0
+            value = row[name] or 0  # a Decimal on PostgreSQL and MariaDB
+            sums[name] += float(value) if name.endswith("_ms") else int(value)
     if len(folded) > MOST_ROWS or len(rows) > MOST_ROWS * 24:
         raise Problem(422, "too_many_rows", f"this report has more than {MOST_ROWS} rows: choose a shorter time")
     lines = [_line(dict(zip(by, place, strict=True)), sums) for place, sums in folded.items()]

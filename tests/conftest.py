@@ -1,4 +1,4 @@
-"""Databases for the tests of the control plane: each test that asks for `database_url` runs on all three."""
+"""Databases for the tests that need one: each test that asks for `database_url` runs on all three."""
 
 from __future__ import annotations
 
