@@ -46,9 +46,14 @@ class Server:
         self.process.wait()
 
     def start_again(self) -> None:
-        """Start the server on the same data."""
-        self.process = subprocess.Popen(self._argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _until_open(self.port, self.process)
+        """Start the server on the same data; PostgreSQL refuses while processes of the killed one are still ending."""
+        for _ in range(50):
+            self.process = subprocess.Popen(self._argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                return _until_open(self.port, self.process)
+            except RuntimeError:
+                time.sleep(0.2)
+        raise RuntimeError(f"{self.kind} does not start again")
 
     @staticmethod
     def _client(*argv: str) -> None:
