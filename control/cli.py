@@ -14,6 +14,11 @@ Tunegate: one OpenAI-compatible endpoint in front of every model.
 
   tunegate up                      run everything on this machine; Ctrl-C stops it
   tunegate gateway --config FILE   serve /v1 (the data plane alone)
+  tunegate control --config FILE   run the control API and the console
+  tunegate migrate                 bring control's database up to date
+  tunegate admin create NAME       make an administrator; prints the password
+  tunegate token new NAME          make a service token for a gateway
+  tunegate secrets new|rotate      make, or replace, the key that seals credentials
   tunegate trainer --config FILE   run the local model engines of the file
   tunegate usage                   what was used and what it cost
   tunegate route explain MODEL     where a request for this model goes, and why
@@ -25,6 +30,12 @@ Tunegate: one OpenAI-compatible endpoint in front of every model.
 """
 
 _COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("control",): ("control.commands", "serve"),
+    ("migrate",): ("control.commands", "migrate"),
+    ("admin", "create"): ("control.commands", "admin-create"),
+    ("token", "new"): ("control.commands", "token-new"),
+    ("secrets", "new"): ("control.commands", "secrets-new"),
+    ("secrets", "rotate"): ("control.commands", "secrets-rotate"),
     ("gateway",): ("gateway", "serve"),
     ("trainer",): ("trainer",),
     ("usage",): ("gateway", "usage"),
@@ -66,8 +77,9 @@ def _default_config(words: tuple[str, ...], arguments: list[str]) -> list[str]:
 
 
 def _replace_process(module: str, arguments: list[str]) -> int:
-    if importlib.util.find_spec("pydantic") is None:
-        print(f"tunegate: this needs more packages: pip install 'tunegate[{module}]'", file=sys.stderr)
+    plane = module.partition(".")[0]
+    if importlib.util.find_spec("fastapi" if plane == "control" else "pydantic") is None:
+        print(f"tunegate: this needs more packages: pip install 'tunegate[{plane}]'", file=sys.stderr)
         return 2
     sys.stdout.flush()
     # -P: a folder named like the module in the working directory is not ours

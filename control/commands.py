@@ -16,22 +16,19 @@ from sqlalchemy import select
 from control import security
 from control.app import build
 from control.auth.service import create_user, generated_password
+from control.bootstrap import SYSTEM, FirstRun, bootstrap
 from control.db import Database
 from control.errors import ConfigError, Problem
 from control.internal.tokens import new_service_token
-from control.kit.audit import Actor
 from control.migrations.run import migrate
 from control.models import Credential
 from control.server import serve
 from control.settings import ConsoleTable, Settings, load, reference
 
-SYSTEM = Actor("system")
-
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; 0 when it worked, 2 when its input or settings are wrong."""
     parser = argparse.ArgumentParser(prog="tunegate", description=__doc__)
-    parser.add_argument("--config", type=Path, default=None, help="config.toml")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="run the control API")
     migrating = commands.add_parser("migrate", help="bring the database up to date")
@@ -40,10 +37,14 @@ def main(argv: Sequence[str]) -> int:
     admin.add_argument("username")
     token = commands.add_parser("token-new", help="make a service token for a gateway; prints it once")
     token.add_argument("name")
+    commands.add_parser("bootstrap", help="fill an empty database with what standard input says (JSON)")
+    commands.add_parser("check", help="say what is wrong with the settings")
     commands.add_parser("openapi", help="print the description of the control API")
     commands.add_parser("secrets-new", help="print a new key-encryption key")
     rotate = commands.add_parser("secrets-rotate", help="wrap every credential anew under the configured key")
     rotate.add_argument("--old", required=True, help="env:NAME or file:PATH of the key until now")
+    for command in commands.choices.values():
+        command.add_argument("--config", type=Path, default=None, help="config.toml")
     options = parser.parse_args(argv)
     try:
         return _run(options, load(options.config))
@@ -56,6 +57,10 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     match options.command:
         case "serve":
             return serve(build(settings), settings)
+        case "bootstrap":
+            asyncio.run(_bootstrap(settings, FirstRun.model_validate_json(sys.stdin.read())))
+        case "check":
+            security.open_vault(settings)
         case "openapi":
             print(json.dumps(describe(), indent=1, ensure_ascii=False, sort_keys=True))
         case "secrets-new":
@@ -83,6 +88,16 @@ async def _migrate(settings: Settings, revision: str) -> None:
     db = Database(settings.database_url)
     try:
         await migrate(db.engine, revision)
+    finally:
+        await db.close()
+
+
+async def _bootstrap(settings: Settings, first: FirstRun) -> None:
+    await _migrate(settings, "head")
+    db = Database(settings.database_url)
+    try:
+        async with db.write() as session:
+            await bootstrap(session, first)
     finally:
         await db.close()
 

@@ -1,54 +1,32 @@
-"""What the first `tunegate up` writes: a configuration that works at once, and the first API key."""
+"""What the first `tunegate up` writes: a configuration that works at once, and the first secrets."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-
-ADAPTERS = ("alpha", "beta")
+from typing import Any
 
 _HEAD = """\
 # Written by the first `tunegate up`; it is yours to edit and is not written again. config.example.toml in the
-# source tree documents every key. Endpoints, routes and keys are live within a second of saving; the other
-# tables are read at start.
+# source tree documents every key. All of this is read at start: endpoints, routes, teams and keys are in the console.
 
 [gateway]
 listen = {listen}
 data_dir = {gateway_dir}
 drain_timeout = 3.0  # `tunegate up` stops everything within 10 seconds
 
-[[endpoint]]
-name = "dummy"
-provider = "dummy"  # answers by itself
-"""
+[control]
+url = {control_url}
+token = {token}
 
-_LOCAL = """
-[[endpoint]]
-name = "local"
-provider = "vllm"
-base_url = "http://127.0.0.1:{port}/v1"
-"""
-
-_ROUTE = """
-[[route]]
-name = {name}
-price = {{ input = {input}, output = {output} }}  # per million tokens
-[[route.target]]
-endpoint = {endpoint}
-model = {name}
-"""
-
-_KEY = """
-[[key]]
-name = "first"
-sha256 = "{digest}"  # of the key in {key_file}
-limits = {{ rpm = 600, tpm = 1000000, concurrency = 64 }}
-budget = [{{ amount = 10, window = "day" }}]
+[console]
+listen = {console}
+data_dir = {control_dir}
+allow_private_upstreams = true  # this machine's own model servers may be tested
 """
 
 _ENGINE = """
@@ -84,6 +62,16 @@ class Files:
     def first_key(self) -> Path:
         """The first API key, readable by its owner only."""
         return self.data / "first-key"
+
+    @property
+    def first_password(self) -> Path:
+        """The admin's first password, likewise."""
+        return self.data / "first-password"
+
+    @property
+    def service_token(self) -> Path:
+        """What the gateway shows to control, likewise."""
+        return self.data / "service-token"
 
     @property
     def model(self) -> Path:
@@ -127,41 +115,61 @@ def port_taken(host: str, port: int) -> bool:
     return False
 
 
-def new_key() -> str:
-    """A new API key: 256 random bits."""
-    return "sk-tg-" + secrets.token_urlsafe(32)
+def make_secrets(files: Files) -> dict[str, str]:
+    """The first password, service token and API key: made, and written, where they are not there yet."""
+    made = {}
+    for name, path, prefix, size in (
+        ("password", files.first_password, "", 15),
+        ("service_token", files.service_token, "st-tg-", 32),
+        ("api_key", files.first_key, "sk-tg-", 32),
+    ):
+        if not path.exists():
+            write_private(path, f"{prefix}{secrets.token_urlsafe(size)}\n")
+        made[name] = path.read_text(encoding="ascii").strip()
+    return made
 
 
-def config_text(files: Files, listen: str, key: str, engine: LocalEngine | None) -> str:
-    """The first configuration; without an engine its models are answered by the dummy provider."""
-    parts = [_HEAD.format(listen=_toml(listen), gateway_dir=_toml(files.data / "gateway"))]
+def served(engine: LocalEngine | None) -> dict[str, list[dict[str, Any]]]:
+    """Endpoints and routes of the first run; without an engine its models are answered by the dummy provider."""
+    endpoints: list[dict[str, Any]] = [{"name": "dummy", "provider": "dummy"}]
     if engine is not None:
-        parts.append(_LOCAL.format(port=engine.port))
-    endpoint = "dummy" if engine is None else "local"
-    for name, input_price, output_price in (("tiny", 0.1, 0.4), ("alpha", 0.2, 0.8), ("beta", 0.2, 0.8)):
-        parts.append(_route(name, endpoint, input_price, output_price))
-    parts.append(_route("dummy", "dummy", 0.0, 0.0))
-    digest = hashlib.sha256(key.encode("ascii")).hexdigest()
-    parts.append(_KEY.format(digest=digest, key_file=files.first_key.name))
-    if engine is not None:
-        parts.append(
-            _ENGINE.format(
-                model=_toml(files.model / "base"),
-                alpha=_toml(files.model / "alpha"),
-                beta=_toml(files.model / "beta"),
-                port=engine.port,
-                python=_toml(engine.python),
-                logs=_toml(files.data / "logs"),
-            )
+        endpoints.append({"name": "local", "provider": "vllm", "base_url": f"http://127.0.0.1:{engine.port}/v1"})
+    routes = [
+        {
+            "name": name,
+            "target": [{"endpoint": "dummy" if engine is None or name == "dummy" else "local", "model": name}],
+            "price": {"input": input_price, "output": output_price},
+        }
+        for name, input_price, output_price in (
+            ("tiny", "0.1", "0.4"),
+            ("alpha", "0.2", "0.8"),
+            ("beta", "0.2", "0.8"),
+            ("dummy", "0", "0"),
         )
-    return "".join(parts)
+    ]
+    return {"endpoints": endpoints, "routes": routes}
 
 
-def write(files: Files, listen: str, engine: LocalEngine | None) -> None:
-    """Write the key and then the configuration: when the configuration is there, everything is."""
-    key = new_key()
-    write_private(files.first_key, key + "\n")
-    write_private(files.config, config_text(files, listen, key, engine))
+def config_text(files: Files, listen: str, console: str, engine: LocalEngine | None) -> str:
+    """The first configuration."""
+    text = _HEAD.format(
+        listen=_toml(listen),
+        gateway_dir=_toml(files.data / "gateway"),
+        control_url=_toml(f"http://{console}"),
+        token=_toml(f"file:{files.service_token}"),
+        console=_toml(console),
+        control_dir=_toml(files.data / "control"),
+    )
+    if engine is None:
+        return text
+    return text + _ENGINE.format(
+        model=_toml(files.model / "base"),
+        alpha=_toml(files.model / "alpha"),
+        beta=_toml(files.model / "beta"),
+        port=engine.port,
+        python=_toml(engine.python),
+        logs=_toml(files.data / "logs"),
+    )
 
 
 def write_private(path: Path, text: str) -> None:
@@ -173,10 +181,6 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-
-
-def _route(name: str, endpoint: str, input_price: float, output_price: float) -> str:
-    return _ROUTE.format(name=_toml(name), endpoint=_toml(endpoint), input=input_price, output=output_price)
 
 
 def _toml(value: object) -> str:

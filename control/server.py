@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 
 import uvicorn
@@ -11,6 +12,7 @@ from fastapi import FastAPI
 from control.db import Database
 from control.migrations.run import migrate
 from control.settings import Settings
+from control.snapshots.publisher import Publisher
 
 
 def serve(app: FastAPI, settings: Settings) -> int:
@@ -23,15 +25,28 @@ def serve(app: FastAPI, settings: Settings) -> int:
         port=settings.console.port,
         loop="auto" if sys.platform != "win32" else "asyncio",
         access_log=False,
-        log_level="info",
+        log_level="warning",
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=65_536,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app)
     server.run()
     return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    """Lets gateways that wait for a change go when it is told to stop, instead of waiting for them."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._publisher: Publisher = app.state.control.publisher
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin the end."""
+        await self._publisher.release()
+        await super().shutdown(sockets)
 
 
 async def _prepare(settings: Settings) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -25,6 +25,8 @@ class Child:
     grace: float = 4.0
     """Seconds from the request to stop to the kill."""
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    answers: Callable[[], Awaitable[object]] | None = None
+    """Awaited once after the first start: the next child, which needs this one, starts then."""
 
 
 class Supervisor:
@@ -52,6 +54,8 @@ class Supervisor:
         for child in self._children:
             process = await self._spawn(child)
             self._keepers[child.name] = asyncio.create_task(self._keep(child, process))
+            if child.answers is not None:
+                await child.answers()
 
     async def stop(self) -> None:
         """Stop every child, the last one first: nothing stops while something that needs it runs."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import http.client
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +26,7 @@ from control.welcome import welcome
 
 _PYTHON = (sys.executable, "-P", "-m")  # -P: a folder `gateway` in the working directory is not ours
 _ENGINE_PORT = 8101
+_CONTROL_PATIENCE = 10.0  # seconds until the gateway starts all the same, on the configuration that it has kept
 _PATIENCE = 120.0  # seconds that the welcome waits for slow engines
 
 
@@ -36,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tunegate up", description="Run everything on this machine.")
     parser.add_argument("--data", type=Path, default=Path("var"), metavar="DIR", help="data directory (%(default)s)")
     parser.add_argument("--listen", metavar="ADDRESS:PORT", help="where the gateway listens (127.0.0.1:8000)")
+    parser.add_argument("--console", metavar="ADDRESS:PORT", help="where control listens (127.0.0.1:8080)")
     parser.add_argument(
         "--vllm-python",
         type=Path,
@@ -48,20 +52,19 @@ def main(argv: Sequence[str]) -> int:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with DataLock(data):
-            asyncio.run(_run(Files(data), options.listen, options.vllm_python.absolute()))
+            asyncio.run(_run(_Up(Files(data), options.listen, options.console, options.vllm_python.absolute())))
     except (Locked, UpError) as exc:
         _say(f"tunegate up: {exc}")
         return 1
     return 0
 
 
-async def _run(files: Files, listen: str | None, vllm_python: Path) -> None:
+async def _run(up: _Up) -> None:
     """From preparation to the last child's end; the first signal, whenever it comes, starts the end."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    up = _Up(files, listen, vllm_python)
     work = asyncio.create_task(up.bring_up())
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -81,9 +84,10 @@ async def _run(files: Files, listen: str | None, vllm_python: Path) -> None:
 class _Up:
     """One run of `tunegate up`."""
 
-    def __init__(self, files: Files, listen: str | None, vllm_python: Path) -> None:
+    def __init__(self, files: Files, listen: str | None, console: str | None, vllm_python: Path) -> None:
         self._files = files
         self._asked_listen = listen or os.environ.get("TUNEGATE_GATEWAY_LISTEN")
+        self._asked_console = console or os.environ.get("TUNEGATE_CONSOLE_LISTEN")
         self._vllm_python = vllm_python
         self._supervisor: Supervisor | None = None
 
@@ -91,32 +95,54 @@ class _Up:
         """Prepare, start, wait until everything answers, and say so."""
         files = self._files
         first = not files.config.exists()
-        listen = self._asked_listen or ("127.0.0.1:8000" if first else _listen(_read(files.config)))
-        host, port = _split(listen)
-        if firstrun.port_taken(host, port):
-            raise UpError(
-                f"{listen} is used by another program. Stop that, or choose another port: "
-                f"tunegate up --listen {host}:{port + 1}   (make run ARGS='--listen {host}:{port + 1}')"
-            )
-        if first:
-            firstrun.write(files, listen, self._local_engine())
-            _say(f"wrote {files.config} and {files.first_key}")
-        config = _read(files.config)
+        config = {} if first else _read(files.config)
+        listen = self._free(self._asked_listen or _listen(config, "gateway", "127.0.0.1:8000"), "--listen")
+        console = None
+        if first or config.get("control", {}).get("url"):
+            console = self._free(self._asked_console or _listen(config, "console", "127.0.0.1:8080"), "--console")
+        if first and console is not None:
+            await self._first_run(listen, console)
+            config = _read(files.config)
         await self._build_model(config)
-        _check(files.config, with_engines=bool(config.get("engine")))
-        self._supervisor = Supervisor(_children(files.config, config, listen), _say)
+        environment = _environment(listen, console)
+        _check(files.config, config, environment)
+        self._supervisor = Supervisor(_children(files.config, config, environment, console), _say)
         await self._supervisor.start()
         if config.get("engine"):
             _say("starting the gateway and vLLM, which takes half a minute …")
-        await _until_answered(host, port, "/readyz", deadline=None)
+        await _until_answered(*_split(listen), "/readyz", deadline=None)
         waiting = await _engines_without_answer(config)
-        key = files.first_key.read_text(encoding="ascii").strip() if first else None
-        _say(welcome(config, f"http://{listen}", files.first_key, key, waiting))
+        _say(welcome(f"http://{listen}", console and f"http://{console}", files, waiting, first=first))
 
     async def shut_down(self) -> None:
         """Stop what runs."""
         if self._supervisor is not None:
             await self._supervisor.stop()
+
+    def _free(self, listen: str, option: str) -> str:
+        """The address, if nobody uses it."""
+        host, port = _split(listen)
+        if firstrun.port_taken(host, port):
+            raise UpError(
+                f"{listen} is used by another program. Stop that, or choose another port: "
+                f"tunegate up {option} {host}:{port + 1}   (make run ARGS='{option} {host}:{port + 1}')"
+            )
+        return listen
+
+    async def _first_run(self, listen: str, console: str) -> None:
+        """Secrets, then the database, then the configuration: when that is there, everything is."""
+        files, engine = self._files, self._local_engine()
+        wanted = firstrun.make_secrets(files) | firstrun.served(engine)
+        partial = files.config.with_name("config.toml.first")
+        firstrun.write_private(partial, firstrun.config_text(files, listen, console, engine))
+        argv = [*_PYTHON, "control.commands", "bootstrap", "--config", str(partial)]
+        done = await asyncio.to_thread(
+            subprocess.run, argv, input=json.dumps(wanted), check=False, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise UpError(f"the database could not be filled:\n{done.stdout}{done.stderr}".rstrip())
+        partial.replace(files.config)
+        _say(f"wrote {files.config}, {files.first_password} and {files.first_key}")
 
     def _local_engine(self) -> LocalEngine | None:
         if not firstrun.has_vllm(self._vllm_python):
@@ -149,26 +175,40 @@ class _Up:
             raise UpError(f"the tiny model could not be built (see above): {' '.join(argv)}")
 
 
-def _children(config_file: Path, config: dict[str, Any], listen: str) -> list[Child]:
-    """Engines first: the gateway is stopped before what it sends requests to."""
+def _environment(listen: str, console: str | None) -> dict[str, str]:
+    """What the options of this start say instead of the file."""
     environment = {**os.environ, "TUNEGATE_GATEWAY_LISTEN": listen}
+    if console is not None:
+        environment |= {"TUNEGATE_CONSOLE_LISTEN": console, "TUNEGATE_CONTROL_URL": f"http://{console}"}
+    return environment
+
+
+def _children(
+    config_file: Path, config: dict[str, Any], environment: dict[str, str], console: str | None
+) -> list[Child]:
+    """In order of start; stopped in reverse: the gateway before what it sends requests and usage to."""
     arguments = ("--config", str(config_file))
     children = []
     if config.get("engine"):
-        trainer = (*_PYTHON, "trainer", *arguments)
-        children.append(Child("trainer", trainer, grace=5.0, env=environment))
+        children.append(Child("trainer", (*_PYTHON, "trainer", *arguments), grace=4.0, env=environment))
+    if console is not None:
+        control = (*_PYTHON, "control.commands", "serve", *arguments)
+        answers = functools.partial(_until_answered, *_split(console), "/healthz", time.monotonic() + _CONTROL_PATIENCE)
+        children.append(Child("control", control, grace=2.0, env=environment, answers=answers))
     gateway = (*_PYTHON, "gateway", "serve", *arguments)
     children.append(Child("gateway", gateway, grace=4.0, env=environment))
     return children
 
 
-def _check(config_file: Path, *, with_engines: bool) -> None:
+def _check(config_file: Path, config: dict[str, Any], environment: dict[str, str]) -> None:
     """Refuse a configuration with mistakes now, instead of restarting processes that refuse it again."""
-    commands = [("gateway", "config", "check", str(config_file))]
-    if with_engines:
+    commands: list[tuple[str, ...]] = [("gateway", "config", "check", str(config_file))]
+    if config.get("control", {}).get("url"):
+        commands.append(("control.commands", "check", "--config", str(config_file)))
+    if config.get("engine"):
         commands.append(("trainer", "--config", str(config_file), "--check"))
     for command in commands:
-        result = subprocess.run((*_PYTHON, *command), check=False, capture_output=True, text=True)
+        result = subprocess.run((*_PYTHON, *command), check=False, capture_output=True, text=True, env=environment)
         if result.returncode != 0:
             raise UpError(f"{config_file} has mistakes:\n{result.stdout}{result.stderr}".rstrip())
 
@@ -209,8 +249,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise UpError(f"{path}: {exc}") from exc
 
 
-def _listen(config: dict[str, Any]) -> str:
-    return str(config.get("gateway", {}).get("listen", "127.0.0.1:8000"))
+def _listen(config: dict[str, Any], table: str, default: str) -> str:
+    return str(config.get(table, {}).get("listen", default))
 
 
 def _split(listen: str) -> tuple[str, int]:

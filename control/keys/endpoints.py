@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.deps import Db, allow
 from control.keys import service
 from control.keys.schemas import BulkRevoke, Key, KeyCreate, KeyRotate, KeyUpdate, KeyWithSecret
+from control.kit.membership import teams_of
 from control.kit.pages import Page, Paging, Search, contains, paginate
 from control.kit.permissions import Person
 from control.models import ApiKey, KeyUse
-from control.teams.service import teams_of
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 User = Annotated[Person, Depends(allow("keys:own"))]

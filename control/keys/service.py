@@ -13,11 +13,12 @@ from control.db import lock
 from control.errors import Problem, duplicate, not_found, stale
 from control.keys.schemas import KeyCreate, KeyRotate, KeyUpdate
 from control.kit.audit import note
+from control.kit.changes import stored
+from control.kit.membership import teams_of
 from control.kit.permissions import Person
 from control.models import ApiKey, Team, User
 from control.models.base import new_id, now
 from control.security import new_token, sha256
-from control.teams.service import stored, teams_of
 from control.usage import spend
 
 PREFIX = "sk-tg-"

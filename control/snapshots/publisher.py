@@ -31,6 +31,7 @@ class Publisher:
         self._changed = asyncio.Condition()
         self._current: Rendered | None = None
         self._failed = False
+        self._released = False
         db.on_change = self._wake.set
 
     async def run(self) -> None:
@@ -63,9 +64,17 @@ class Publisher:
         """The snapshot, as soon as its ETag is not `etag`; None when that has not happened after `wait` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait), self._changed:
-                await self._changed.wait_for(lambda: self._current is not None and self._current.etag != etag)
+                await self._changed.wait_for(
+                    lambda: self._released or (self._current is not None and self._current.etag != etag)
+                )
         current = self._current
         return current if current is not None and current.etag != etag else None
+
+    async def release(self) -> None:
+        """Let everybody go who waits: the process is going to end."""
+        self._released = True
+        async with self._changed:
+            self._changed.notify_all()
 
     def page(self, digest: str) -> bytes | None:
         """Bytes of a key page of the current snapshot."""

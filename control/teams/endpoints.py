@@ -10,6 +10,7 @@ from sqlalchemy import select
 from control import models
 from control.deps import Db, allow
 from control.errors import not_found
+from control.kit.membership import teams_of
 from control.kit.pages import Page, Paging, Search, contains, paginate
 from control.kit.permissions import Person
 from control.teams import service
@@ -25,7 +26,7 @@ async def list_teams(session: Db, person: Reader, paging: Paging, search: Search
     """Teams by name: all with `teams:read`, one's own without."""
     query = select(models.Team).order_by(models.Team.name)
     if not person.may("teams:read"):
-        query = query.where(models.Team.name.in_(await service.teams_of(session, person.id)))
+        query = query.where(models.Team.name.in_(await teams_of(session, person.id)))
     if search:
         query = query.where(contains(search, [models.Team.name, models.Team.description]))
     return await paginate(session, query, paging, _shown)
@@ -40,7 +41,7 @@ async def create_team(body: TeamCreate, session: Db, person: Writer) -> Team:
 @router.get("/{name}")
 async def get_team(name: str, session: Db, person: Reader) -> TeamDetail:
     """One team and its members."""
-    if not person.may("teams:read") and name not in await service.teams_of(session, person.id):
+    if not person.may("teams:read") and name not in await teams_of(session, person.id):
         raise not_found("team", name)
     team = await service.find(session, name)
     return TeamDetail(**_shown(team).model_dump(), members=await service.members(session, team))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -11,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.db import lock, publish
 from control.errors import Problem, duplicate, not_found, stale
 from control.kit.audit import note
+from control.kit.changes import stored
 from control.kit.permissions import Person
 from control.models import Membership, Team, User
 from control.teams.schemas import Member, TeamCreate, TeamUpdate
@@ -86,31 +86,6 @@ async def members(session: AsyncSession, team: Team) -> list[Member]:
     query = select(User.username, Membership.manager).join(Membership, Membership.user_id == User.id)
     rows = await session.execute(query.where(Membership.team_id == team.id).order_by(User.username))
     return [Member(username=username, manager=manager) for username, manager in rows]
-
-
-async def teams_of(session: AsyncSession, user_id: str, *, managed: bool = False) -> Sequence[str]:
-    """Names of the teams that a person is in (or manages)."""
-    query = select(Team.name).join(Membership, Membership.team_id == Team.id).where(Membership.user_id == user_id)
-    if managed:
-        query = query.where(Membership.manager)
-    return (await session.scalars(query)).all()
-
-
-def stored(body: Any) -> dict[str, Any]:
-    """The fields of a body that were sent and are kept, limits and budgets as JSON."""
-    kept = {"description", "note", "limits", "budgets", "enabled", "models", "cidrs", "expires_at"}
-    sent: dict[str, Any] = {}
-    for field in kept & (body.model_fields_set | {f for f in ("limits", "budgets") if getattr(body, f, None)}):
-        value = getattr(body, field)
-        if field == "limits" and value is not None:
-            value = value.model_dump(mode="json", exclude_none=True)
-        elif field == "budgets" and value is not None:
-            value = [budget.model_dump(mode="json") for budget in value]
-        elif isinstance(value, tuple):
-            value = list(value)
-        if value is not None or field == "expires_at":
-            sent[field] = value
-    return sent
 
 
 def facts(team: Team) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.deps import Db, allow
 from control.errors import Problem
+from control.kit.membership import teams_of
 from control.kit.permissions import Person
 from control.models import UsageHour, UsageRow
 from control.models.base import now
-from control.teams.service import teams_of
 from control.usage import reports
 from control.usage.reports import Dimension, Filters, UsageSums
 

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODULES = sorted(path for plane in ("gateway", "control", "trainer", "tests") for path in (ROOT / plane).rglob("*.py"))
+MODULES = sorted(
+    path
+    for plane in ("gateway", "control", "trainer", "tests")
+    for path in (ROOT / plane).rglob("*.py")
+    if path.parent.name != "versions"  # a migration is a list of statements, written once
+)
 FILE_LINES, FUNCTION_LINES = 400, 60
 
 

@@ -1,8 +1,7 @@
-"""The first run writes a configuration that the gateway and the trainer accept, and a key that nobody else can read."""
+"""The first run writes a configuration that every plane accepts, and secrets that nobody else can read."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shlex
@@ -10,13 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from control import firstrun, welcome
+from control.bootstrap import FirstRun
 from control.firstrun import Files, LocalEngine
+from control.settings import load as load_control
 from gateway.snapshot.file import load as load_gateway
 from tests.processes import eventually, free_port, processes_with
 from trainer.settings import load as load_trainer
@@ -26,42 +26,45 @@ ENGINE = LocalEngine(Path("/opt/v l'lm/bin/python"), 8101)
 
 def written(tmp_path: Path, engine: LocalEngine | None) -> Files:
     files = Files(tmp_path)
-    firstrun.write(files, "127.0.0.1:8000", engine)
+    firstrun.make_secrets(files)
+    firstrun.write_private(files.config, firstrun.config_text(files, "127.0.0.1:8000", "127.0.0.1:8080", engine))
     return files
 
 
-def test_key_and_configuration_can_be_read_by_their_owner_only(tmp_path: Path) -> None:
+def test_secrets_and_configuration_can_be_read_by_their_owner_only(tmp_path: Path) -> None:
     files = written(tmp_path, ENGINE)
-    for path in (files.config, files.first_key):
+    for path in (files.config, files.first_key, files.first_password, files.service_token):
         assert path.stat().st_mode & 0o777 == 0o600
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.toml", "first-key"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.toml", "first-key", "first-password", "service-token"]
 
 
-def test_the_key_is_random_and_the_configuration_holds_only_its_digest(tmp_path: Path) -> None:
+def test_secrets_are_random_made_once_and_not_in_the_configuration(tmp_path: Path) -> None:
     files = written(tmp_path, ENGINE)
-    key = files.first_key.read_text().strip()
-    assert re.fullmatch(r"sk-tg-[A-Za-z0-9_-]{43}", key)
-    assert key not in files.config.read_text()
-    assert hashlib.sha256(key.encode()).hexdigest() in files.config.read_text()
-    assert firstrun.new_key() != firstrun.new_key()
+    made = firstrun.make_secrets(files)
+    assert re.fullmatch(r"sk-tg-[A-Za-z0-9_-]{43}", made["api_key"])
+    assert made["api_key"] == files.first_key.read_text().strip()
+    assert not any(secret in files.config.read_text() for secret in made.values())
+    (tmp_path / "other").mkdir()
+    assert not set(firstrun.make_secrets(Files(tmp_path / "other")).values()) & set(made.values())
 
 
-def test_the_gateway_accepts_it_and_the_key_has_limits_and_a_budget(tmp_path: Path) -> None:
-    settings, snapshot = load_gateway(written(tmp_path, ENGINE).config)
-    assert settings.gateway.listen == "127.0.0.1:8000"
-    assert settings.gateway.data_dir == tmp_path / "gateway"
-    assert {route.name: route.targets[0].endpoint for route in snapshot.routes} == {
-        "tiny": "local",
-        "alpha": "local",
-        "beta": "local",
-        "dummy": "dummy",
-    }
-    assert all(route.price.output > 0 for route in snapshot.routes if route.name != "dummy")
-    (key,) = snapshot.keys
-    assert key.limits.rpm
-    assert key.limits.tpm
-    assert key.limits.concurrency
-    assert key.budgets[0].window == "day"
+def test_the_gateway_and_control_accept_it(tmp_path: Path) -> None:
+    files = written(tmp_path, ENGINE)
+    settings, snapshot = load_gateway(files.config)
+    assert (settings.gateway.listen, settings.gateway.data_dir) == ("127.0.0.1:8000", tmp_path / "gateway")
+    assert settings.control.url == "http://127.0.0.1:8080"
+    assert snapshot.routes == ()
+    control = load_control(files.config)
+    assert (control.console.listen, control.console.data_dir) == ("127.0.0.1:8080", tmp_path / "control")
+
+
+def test_the_first_models_have_prices_and_an_engine_if_there_is_one(tmp_path: Path) -> None:
+    first = FirstRun.model_validate(firstrun.make_secrets(Files(tmp_path)) | firstrun.served(ENGINE))
+    targets = {route.name: route.targets[0].endpoint for route in first.routes}
+    assert targets == {"tiny": "local", "alpha": "local", "beta": "local", "dummy": "dummy"}
+    assert all(route.price.output > 0 for route in first.routes if route.name != "dummy")
+    without = FirstRun.model_validate(firstrun.make_secrets(Files(tmp_path)) | firstrun.served(None))
+    assert [route.targets[0].endpoint for route in without.routes] == ["dummy"] * 4
 
 
 def test_the_trainer_accepts_it_whatever_characters_the_paths_have(tmp_path: Path) -> None:
@@ -73,11 +76,8 @@ def test_the_trainer_accepts_it_whatever_characters_the_paths_have(tmp_path: Pat
     assert set(engine.adapters) == {"alpha", "beta"}
 
 
-def test_without_vllm_the_same_models_are_answered_by_the_dummy_provider(tmp_path: Path) -> None:
-    files = written(tmp_path, None)
-    assert load_trainer(files.config).engines == ()
-    _, snapshot = load_gateway(files.config)
-    assert [route.targets[0].endpoint for route in snapshot.routes] == ["dummy"] * 4
+def test_without_vllm_there_is_no_engine(tmp_path: Path) -> None:
+    assert load_trainer(written(tmp_path, None).config).engines == ()
 
 
 def test_an_environment_counts_only_when_vllm_is_in_it(tmp_path: Path) -> None:
@@ -92,25 +92,28 @@ def test_an_environment_counts_only_when_vllm_is_in_it(tmp_path: Path) -> None:
     assert firstrun.has_vllm(python)
 
 
-def test_the_key_is_shown_on_the_first_run_only_and_the_lines_to_paste_never_hold_it(tmp_path: Path) -> None:
+def test_secrets_are_shown_on_the_first_run_only_and_the_lines_to_paste_never_hold_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = written(tmp_path, ENGINE)
-    config = tomllib.loads(files.config.read_text())
-    key = files.first_key.read_text().strip()
-    first = welcome.welcome(config, "http://127.0.0.1:8000", files.first_key, key, [])
-    later = welcome.welcome(config, "http://127.0.0.1:8000", files.first_key, None, [])
-    assert first.count(key) == 1
-    assert key not in later
+    monkeypatch.setattr(welcome, "models", lambda url, key: ["alpha", "dummy", "tiny"])
+    first = welcome.welcome("http://127.0.0.1:8000", "http://127.0.0.1:8080", files, [], first=True)
+    later = welcome.welcome("http://127.0.0.1:8000", "http://127.0.0.1:8080", files, [], first=False)
+    for path in (files.first_key, files.first_password):
+        secret = path.read_text().strip()
+        assert first.count(secret) == 1
+        assert secret not in later
     assert '"model": "alpha"' in later
     assert f"cat {shlex.quote(str(files.first_key))}" in later
-    assert re.search(r"tiny +vllm \(local\) +0\.1 / 0\.4", later)
-    waiting = welcome.welcome(config, "http://127.0.0.1:8000", files.first_key, None, ["tiny"])
+    waiting = welcome.welcome("http://127.0.0.1:8000", None, files, ["tiny"], first=False)
     assert "`tiny` does not answer yet" in waiting
     assert '"model": "dummy"' in waiting
 
 
 def up(data: Path, *options: str) -> list[str]:
     no_vllm = ["--vllm-python", str(data / "nothing/bin/python")]
-    return [sys.executable, "-m", "control", "up", "--data", str(data), *no_vllm, *options]
+    console = ["--console", f"127.0.0.1:{free_port()}"]
+    return [sys.executable, "-m", "control", "up", "--data", str(data), *no_vllm, *console, *options]
 
 
 def test_a_taken_port_is_named_with_the_way_to_choose_another(tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_up_without_vllm_serves_the_dummy_and_stops_without_a_trace(tmp_path: Pa
     with log.open("w") as out:
         process = subprocess.Popen(up(tmp_path, "--listen", address), stdout=out, stderr=out)
     try:
-        eventually(lambda: "Ctrl-C stops everything" in log.read_text(), 20)
+        eventually(lambda: "Ctrl-C stops everything" in log.read_text(), 40)
         assert "vLLM is not installed" in log.read_text()
         second = subprocess.run(up(tmp_path), check=False, capture_output=True, text=True, timeout=20)
         assert f"(process {process.pid})" in second.stdout
