@@ -49,8 +49,8 @@ class Line:
         self.failures = 0
         """Since the start."""
         self.in_a_row = 0
-        self.answered = False
-        """The last call was answered well."""
+        self.answered: bool | None = None
+        """The last call was answered well; None before the first one."""
         self._kind = ""
 
     def failed(self, error: ControlError) -> None:

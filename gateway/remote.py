@@ -70,6 +70,8 @@ class Remote:
         lines = (self.follower.line, self.spend.line, self.sink.line)
         return {
             "tunegate_control_failures": lambda: [((line.name,), float(line.failures)) for line in lines],
-            "tunegate_control_answers": lambda: [((line.name,), float(line.answered)) for line in lines],
+            "tunegate_control_answers": lambda: [
+                ((line.name,), float(line.answered)) for line in lines if line.answered is not None
+            ],
             "tunegate_usage_quarantined": lambda: [((), float(self.sink.quarantined))],
         }

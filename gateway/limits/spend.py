@@ -18,6 +18,8 @@ from gateway.limits.memory import MemoryLimiter
 
 INTERVAL = 1.0
 MAX_BYTES = 67_108_864
+EVERYTHING = 60.0
+"""Seconds after which all figures are asked for again: the cursor of a ledger restored from a backup is a lower one."""
 AT_ONCE = 500
 """Figures that are decoded without giving the event loop a turn."""
 _FIGURES = TypeAdapter(list[Spent])
@@ -31,6 +33,8 @@ class SpendPoll:
         self._limiter = limiter
         self._cursor = 0
         self._begun = 0
+        self._asked_all = 0.0
+        """Monotonic time."""
         self._wake = asyncio.Event()
         self.line = Line("spend")
 
@@ -55,7 +59,10 @@ class SpendPoll:
     async def ask(self) -> None:
         """Ask once; a failure is counted and changes nothing."""
         self._wake.clear()
-        asked = self._cursor
+        now = time.monotonic()
+        asked = self._cursor if now < self._asked_all + EVERYTHING else 0
+        if not asked:
+            self._asked_all = now
         try:
             answer = await self._control.call("GET", f"/spend?after={asked}", most=MAX_BYTES, silent=3.0, total=10.0)
             cursor, complete = await self._learn(answer.body)

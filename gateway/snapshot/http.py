@@ -177,7 +177,7 @@ class Follower:
     async def _swap(self, head: SnapshotHead, fresh: dict[str, bytes], source: str) -> None:
         """Decode, compile and swap; ConfigError if it is refused. Gives the loop a turn after each piece of work."""
         with collector_at_rest():
-            table = KeyTable(head.teams)
+            table = KeyTable(head.teams, rotating=True)
             teams = {team.name: team for team in head.teams}
             pages: dict[str, Page] = {}
             for digest in head.key_pages:

@@ -35,11 +35,16 @@ def collector_at_rest() -> Iterator[None]:
 class KeyTable:
     """The keys of one configuration. `problems` collects every mistake."""
 
-    def __init__(self, teams: Sequence[wire.Team]) -> None:
+    def __init__(self, teams: Sequence[wire.Team], *, rotating: bool = False) -> None:
+        """With `rotating`, a key may be there again with another secret and expiry: the one that it is rotated from.
+
+        A file may not do that: there, a name that comes twice is a slip.
+        """
+        self._rotating = rotating
         self.problems: Problems = []
         self.records: dict[bytes, KeyRecord] = {}
         """SHA-256 digest of the key -> record."""
-        self._names: set[str] = set()
+        self._by_name: dict[str, KeyRecord] = {}
         self._seen = 0
         duplicates((t.name for t in teams), "team", self.problems)
         self._teams = {t.name: scope_of("team", t.name, t.limits, t.budgets) for t in teams}
@@ -47,6 +52,8 @@ class KeyTable:
     def add(self, keys: Sequence[wire.Key]) -> dict[bytes, KeyRecord]:
         """Compile some keys; the result may be given to `merge` of another table while their teams are the same."""
         built: dict[bytes, KeyRecord] = {}
+        if not self._rotating:
+            duplicates((spec.name for spec in keys), "key", self.problems, self._seen)
         for i, spec in enumerate(keys, self._seen):
             if spec.team is not None and spec.team not in self._teams:
                 self.problems.append((("key", i, "team"), f"no [[team]] is named {spec.team!r}"))
@@ -59,7 +66,6 @@ class KeyTable:
             if digest in built:
                 self.problems.append((("key", i), f"the same secret as the key {built[digest].name!r}"))
             built[digest] = self._record(spec)
-        duplicates((spec.name for spec in keys), "key", self.problems, self._seen)
         self._seen += len(keys)
         self.merge(built)
         return built
@@ -69,10 +75,10 @@ class KeyTable:
         for digest in self.records.keys() & records.keys():
             text = f"{records[digest].name!r} has the same secret as the key {self.records[digest].name!r}"
             self.problems.append((("key",), text))
-        names = {record.name for record in records.values()}
-        for name in self._names & names:
-            self.problems.append((("key",), f"there is another key named {name!r}; names must differ"))
-        self._names |= names
+        for record in records.values() if self._rotating else ():
+            first = self._by_name.setdefault(record.name, record)
+            if first is not record and not _alike(first, record):
+                self.problems.append((("key",), f"there is another key named {record.name!r}; names must differ"))
         self.records.update(records)
 
     def _record(self, spec: wire.Key) -> KeyRecord:
@@ -91,6 +97,14 @@ class KeyTable:
             unconditional=spec.enabled and spec.expires_at is None and not spec.cidrs,
             facts=b'"key":' + orjson.dumps(spec.name) + b',"team":' + orjson.dumps(spec.team),
         )
+
+
+def _alike(one: KeyRecord, other: KeyRecord) -> bool:
+    """Whether two records differ in their secret and expiry only."""
+    return all(getattr(one, name) == getattr(other, name) for name in _IDENTITY)
+
+
+_IDENTITY = ("team", "enabled", "models", "model_prefixes", "networks", "scopes")
 
 
 def duplicates(names: Iterable[str], table: str, problems: Problems, first: int = 0) -> None:

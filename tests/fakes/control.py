@@ -10,6 +10,7 @@ import asyncio
 import copy
 import hashlib
 import json
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -37,7 +38,8 @@ def reply(status: int, body: bytes = b"", **headers: str) -> bytes:
 class Control:
     """The server. All public state may be read from the test's thread."""
 
-    def __init__(self, token: str = TOKEN) -> None:
+    def __init__(self, token: str = TOKEN, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.token = token
         self.sealed_for = token
         self.port = 0
@@ -72,13 +74,13 @@ class Control:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://localhost:{self.port}" if self._tls else f"http://127.0.0.1:{self.port}"
 
     def start(self) -> Self:
         """Listen; after `stop` on the same port again."""
 
         async def run() -> None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
             self.port = self._server.sockets[0].getsockname()[1]
 
         asyncio.run_coroutine_threadsafe(run(), self._loop).result(5)

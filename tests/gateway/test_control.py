@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
+import trustme
 
 from tests.fakes import control as fake
 from tests.fakes.control import ENV, Control, changed, settings
 from tests.fakes.gateway import Gateway, digest, endpoint, eventually, key, new_id, route
+from tests.fakes.tls import server_context
 
 SECOND = "sk-tg-second-key-0123456789"
 PRICE = {"input": 1_000.0, "output": 1_000.0}
@@ -242,6 +244,22 @@ def test_control_that_drips_or_hangs_does_not_hold_up_the_start_nor_requests(con
         control.manners.clear()
         gateway.start()
         eventually(lambda: len(control.ledger) == 6, 3, "the rest was kept for the next start")
+
+
+def test_control_behind_tls_is_verified(base, tmp_path):
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    (tmp_path / "no").mkdir()
+    (tmp_path / "yes").mkdir()
+    with Control(tls=server_context(ca)) as control:
+        control.publish(base)
+        with Gateway(settings(control), tmp_path / "no", env=ENV) as gateway:
+            assert gateway.events("control.failing")[0]["kind"] == "unreachable"
+            assert gateway.call("GET", "/readyz", secret=None).status == 503
+        config = settings(control)
+        config["control"]["ca_file"] = str(tmp_path / "ca.pem")
+        with Gateway(config, tmp_path / "yes", env=ENV) as gateway:
+            assert gateway.chat("gpt").status == 200
 
 
 def test_unchanged_since_never_is_no_answer(control, base, tmp_path):

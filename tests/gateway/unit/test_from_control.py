@@ -84,10 +84,34 @@ def test_keys_in_pieces_are_the_keys_at_once():
     assert [*whole.problems, *parts.problems, *again.problems] == []
 
 
+def test_a_key_may_have_the_secret_that_it_is_rotated_from():
+    """As control sends it: the same record, with the old secret and the end of its grace."""
+    (new,) = keys("a", limits={"rpm": 2})
+    old = new.model_copy(update={"sha256": DIGEST, "expires_at": datetime(2100, 1, 1, tzinfo=UTC)})
+    table = KeyTable([], rotating=True)
+    table.add([new])
+    table.add([old])
+    assert table.problems == []
+    runtime = assemble(compiled_route(), table)
+    made, model = MemoryLimiter(), runtime.routes["m"]
+    made.apply(runtime)
+    for record in runtime.keys.values():
+        made.reserve(record, model, 0, 0, 0)
+    with pytest.raises(GatewayError, match="2 requests per minute"):
+        made.reserve(record, model, 0, 0, 0)
+    strict = KeyTable([])
+    strict.add([new, old])
+    assert "names must differ" in str(strict.problems)
+
+
+def compiled_route() -> wire.Snapshot:
+    return wire.Snapshot.model_validate({"endpoint": [{"name": "a", "provider": "dummy"}], "route": [route("m")]})
+
+
 def test_a_name_or_secret_in_two_pages_is_a_mistake():
-    table = KeyTable([])
+    table = KeyTable([], rotating=True)
     table.add(keys("a"))
-    table.add([keys("a")[0].model_copy(update={"sha256": DIGEST})])
+    table.add([keys("a", models=["m"])[0].model_copy(update={"sha256": DIGEST})])
     table.add([keys("a")[0].model_copy(update={"name": "b"})])
     assert [("another key named" in text, "same secret" in text) for _, text in table.problems] == [
         (True, False),
