@@ -21,6 +21,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from control import security
 from control.app import build
 from control.auth.service import create_user
 from control.db import Database
@@ -29,7 +30,6 @@ from control.internal.tokens import new_service_token
 from control.kit.audit import Actor
 from control.kit.permissions import Role
 from control.migrations.run import migrate
-from control.security import hash_password
 from control.settings import ConsoleTable, Settings
 
 PASSWORD = "correct horse battery"
@@ -125,7 +125,10 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     async def fill() -> str:
         db = Database(Settings(console=ConsoleTable(data_dir=folder)).database_url)
         await migrate(db.engine)
-        hashed, system = await hash_password(PASSWORD), Actor("system")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(security, "BCRYPT_COST", 4)  # everybody signs in all the time
+            hashed = await security.hash_password(PASSWORD)
+        system = Actor("system")
         async with db.write() as session:
             for role in get_args(Role):
                 await create_user(session, system, role, role, hashed)
