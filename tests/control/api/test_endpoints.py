@@ -101,6 +101,31 @@ def test_bodies_that_are_refused(control: Running, body: Any) -> None:
     assert control.admin.post(ENDPOINTS, json=body).status_code == 422
 
 
+@pytest.mark.parametrize("path", [ENDPOINTS, "/api/v1/routes", "/api/v1/routes/validate"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"name":"x","provider":"dummy","spec":{"\\ud800":1}}',
+        b'{"name":"\\ud800","provider":"dummy","spec":{}}',
+        b'{"name":"x","provider":"dummy","spec":{"timeouts":{"connect":NaN}}}',
+        b'{"name":"x","provider":"dummy","spec":{"options":{"delay":Infinity}}}',
+        b'{"name":"x","provider":"dummy","spec":{"ca_file":"/a\\u0000b"}}',
+        b'{"name":"x","provider":"dummy","spec":{"base_url":"http://[::1"}}',
+        b'{"name":"x","provider":"dummy","spec":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'{"name":"x","provider":"dummy","spec":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001,
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_bytes_that_no_parser_likes(control: Running, path: str, body: bytes) -> None:
+    answer = control.admin.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 422), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert control.sql("SELECT count(*) FROM endpoint") == control.sql("SELECT count(*) FROM route") == [(0,)]
+
+
 def test_a_taken_name_and_search_for_signs(control: Running) -> None:
     make(control, "a_b")
     make(control, "axb", "dummy")
