@@ -20,8 +20,8 @@ from yarl import URL
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-SECONDS = 10.0
 LIMIT = 1_048_576
+"""Most bytes of an answer."""
 
 
 def _networks(*texts: str) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -70,26 +70,25 @@ async def system_resolve(host: str, port: int) -> Sequence[str]:
 class Outbound:
     """The one way out to addresses that people typed in."""
 
-    def __init__(self, allow_private: bool, resolve: Resolve = system_resolve) -> None:
+    def __init__(self, allow_private: bool, resolve: Resolve = system_resolve, seconds: float = 10.0) -> None:
         self.allow_private = allow_private
         self.resolve = resolve
-        """To be replaced in tests."""
+        self.seconds = seconds
+        """Most that a call takes, DNS included."""
 
-    async def get(
-        self, url: str, headers: Mapping[str, str], *, seconds: float = SECONDS, limit: int = LIMIT
-    ) -> Answer:
-        """GET a URL; the whole call, DNS included, ends after `seconds`.
+    async def get(self, url: str, headers: Mapping[str, str], limit: int = LIMIT) -> Answer:
+        """GET a URL.
 
         Raises:
             OutboundError: the address is refused, or there was no (whole, small enough) answer.
         """
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self.seconds):
                 target = parse(url)
                 addresses = await self.addresses(target)
                 return await _get(target, addresses, headers, limit)
         except TimeoutError as exc:
-            raise OutboundError("timeout", f"no whole answer within {seconds:g} s") from exc
+            raise OutboundError("timeout", f"no whole answer within {self.seconds:g} s") from exc
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError) as exc:
             raise OutboundError("tls", "the TLS connection failed, or its certificate is not trusted here") from exc
         except aiohttp.ClientConnectorError as exc:

@@ -21,6 +21,7 @@ AT = "body.spec"
 MOST = 50
 _TOKEN = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")
 _VALUE = re.compile(r"^[\t -~]{0,4000}$")
+_PATH = re.compile(r"^/[^\0-\x1f]{1,1000}$")
 _SECRET = re.compile(r"authorization|api[-_]?key|secret|password|cookie|credential|access[-_]?key", re.IGNORECASE)
 _TOKENS = re.compile(r"(^|[-_])token$", re.IGNORECASE)
 _FRAMING = frozenset({
@@ -65,7 +66,7 @@ def _urls(kind: ProviderKind, endpoint: wire.Endpoint) -> Iterable[tuple[str, st
             yield name, "is the address of a cloud's metadata service"
     if endpoint.proxy and urlsplit(endpoint.proxy).scheme != "http":
         yield "proxy", "must be http://host:port"
-    if endpoint.ca_file is not None and (not endpoint.ca_file.startswith("/") or len(endpoint.ca_file) > 1000):
+    if endpoint.ca_file is not None and not _PATH.fullmatch(endpoint.ca_file):
         yield "ca_file", "must be the absolute path of a PEM bundle on the gateways' machines"
 
 

@@ -15,8 +15,8 @@ _PARTS = frozenset({"versions", "grants", "diff", "rollback", "validate"})
 
 
 def _no_part(name: str) -> str:
-    if name.rpartition("/")[2] in _PARTS:
-        raise ValueError("must not end in the name of one of the API's own paths, such as /versions")
+    if not _PARTS.isdisjoint(name.split("/")):
+        raise ValueError(f"no part of a name may be one of the API's own paths: {', '.join(sorted(_PARTS))}")
     return name
 
 

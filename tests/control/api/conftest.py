@@ -21,6 +21,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from control import security
 from control.app import build
 from control.auth.service import create_user
 from control.db import Database
@@ -29,7 +30,6 @@ from control.internal.tokens import new_service_token
 from control.kit.audit import Actor
 from control.kit.permissions import Role
 from control.migrations.run import migrate
-from control.security import hash_password, open_vault
 from control.settings import ConsoleTable, Settings
 
 PASSWORD = "correct horse battery"
@@ -129,12 +129,15 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict
         settings = Settings(console=ConsoleTable(data_dir=folder))
         db = Database(settings.database_url)
         await migrate(db.engine)
-        hashed, system = await hash_password(PASSWORD), Actor("system")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(security, "BCRYPT_COST", 4)  # everybody signs in all the time
+            hashed = await security.hash_password(PASSWORD)
+        system = Actor("system")
         async with db.write() as session:
             people = [await create_user(session, system, role, role, hashed) for role in get_args(Role)]
             token = await new_service_token(session, system, "test-gateway")
         await db.close()
-        vault = open_vault(settings)
+        vault = security.open_vault(settings)
         return token, {person.username: vault.access_token(person.id, 0, 3600) for person in people}
 
     return folder, *asyncio.run(fill())
