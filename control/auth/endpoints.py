@@ -18,7 +18,7 @@ router = APIRouter(prefix="/auth", tags=["auth"])
 COOKIE = "tunegate_refresh"
 _PATH = "/api/v1/auth"
 Myself = Annotated[Person, Depends(allow("self"))]
-RefreshCookie = Annotated[str | None, Cookie(alias=COOKIE, max_length=200)]
+RefreshCookie = Annotated[str | None, Cookie(alias=COOKIE)]
 
 
 @router.post("/login")

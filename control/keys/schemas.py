@@ -6,9 +6,9 @@ from datetime import datetime
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from control.kit.schemas import Body, Budgets, Note, RowVersion, Slug
+from control.kit.schemas import Body, Budgets, Flag, Moment, Note, RowVersion, Slug
 from gateway.contract.snapshot import Budget, Limits
 
 
@@ -36,7 +36,7 @@ class KeyCreate(Body):
     """Routes it may use, of those that its owner is granted; a trailing `*` matches a prefix."""
     cidrs: Cidrs = ()
     """Networks that callers must come from. Empty: any."""
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
     """From then on it is answered 401."""
     limits: Limits = Limits()
     """Requests and tokens per minute, concurrency."""
@@ -55,13 +55,13 @@ class KeyUpdate(Body):
     """Routes it may use."""
     cidrs: Cidrs | None = None
     """Networks that callers must come from."""
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
     """From then on it is answered 401; null: never."""
     limits: Limits | None = None
     """Replaces the limits as a whole."""
     budgets: Budgets | None = None
     """Replaces the budgets as a whole."""
-    enabled: bool | None = None
+    enabled: Flag | None = None
     """A disabled key is answered 401."""
     note: Note | None = None
     """What it is for."""
@@ -70,7 +70,7 @@ class KeyUpdate(Body):
 class KeyRotate(Body):
     """A new secret for a key."""
 
-    grace_seconds: Annotated[int, Field(ge=0, le=2_592_000)] = 0
+    grace_seconds: Annotated[int, Field(strict=True, ge=0, le=2_592_000)] = 0
     """How long the old secret goes on to work."""
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    create_model,
+)
 
 from gateway.contract.snapshot import Budget, Endpoint, Route, Wire
 
@@ -14,7 +23,21 @@ Slug = Annotated[
     Field(examples=["support"]),
 ]
 """A name that never changes: letters, digits, `_`, `.`, `-`."""
-RowVersion = Annotated[int, Field(ge=1, le=2_147_483_647, description="The version that this edit has seen.")]
+Flag = StrictBool
+"""true or false, and not 0, 1 or "yes"."""
+RowVersion = Annotated[
+    int, Field(strict=True, ge=1, le=2_147_483_647, description="The version that this edit has seen.")
+]
+
+
+def _written_out(value: object) -> object:
+    if not isinstance(value, str) or not value[:5].removesuffix("-").isdigit() or value[4:5] != "-":
+        raise ValueError("write a moment as 2027-01-31T00:00:00Z")  # pydantic would take 0.5 for one, too
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+"""A moment with its time zone, in ISO 8601."""
 Note = Annotated[str, StringConstraints(max_length=1000)]
 Budgets = Annotated[tuple[Budget, ...], Field(max_length=8)]
 

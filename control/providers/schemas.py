@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from control.kit.schemas import Body, EndpointSpec, RowVersion, Slug
+from control.kit.schemas import Body, EndpointSpec, Flag, RowVersion, Slug
 from gateway.contract.snapshot import Price
 
 Secret = Annotated[
@@ -48,7 +48,7 @@ class CredentialCreate(Body):
 class CredentialUpdate(Body):
     """Whether a credential is used."""
 
-    enabled: bool
+    enabled: Flag
     """Targets are spread over the enabled credentials of their endpoint."""
 
 
@@ -77,7 +77,7 @@ class EndpointCreate(Body):
     """Kind of upstream API, as `GET /api/v1/providers` lists them. Never changes."""
     spec: EndpointSpec
     """Its settings."""
-    enabled: bool = True
+    enabled: Flag = True
     """Targets of a disabled endpoint are left out of the rotation."""
 
 
@@ -88,9 +88,9 @@ class EndpointUpdate(Body):
     """From the last read."""
     spec: EndpointSpec | None = None
     """Replaces the settings as a whole."""
-    enabled: bool | None = None
+    enabled: Flag | None = None
     """Targets of a disabled endpoint are left out of the rotation."""
-    drop_credentials: bool = False
+    drop_credentials: Flag = False
     """Delete every credential: needed when the endpoint moves to another host."""
 
 

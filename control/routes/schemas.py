@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from control.errors import FieldError
-from control.kit.schemas import Body, Note, RouteSpec, RowVersion
+from control.kit.schemas import Body, Flag, Note, RouteSpec, RowVersion
 from gateway.contract.snapshot import Price
 
 _PARTS = frozenset({"versions", "grants", "diff", "rollback", "validate"})
@@ -29,7 +29,7 @@ RouteName = Annotated[
     Field(examples=["openai/gpt-4o"]),
 ]
 """A model name as callers write it, so `/`, `:` and `@` are allowed; a `*` at the end matches every longer name."""
-Number = Annotated[int, Field(ge=1, le=2_147_483_647)]
+Number = Annotated[int, Field(strict=True, ge=1, le=2_147_483_647)]
 
 
 class Grant(Body):
@@ -51,7 +51,7 @@ class RouteCreate(Body):
     """Never changes."""
     spec: RouteSpec
     """What happens to its requests."""
-    enabled: bool = True
+    enabled: Flag = True
     """A disabled route is answered as if it were not there."""
     note: Note = ""
     """Why; kept with version 1."""
@@ -66,7 +66,7 @@ class RouteUpdate(Body):
     """From the last read."""
     spec: RouteSpec | None = None
     """Replaces the settings as a whole; makes a new version if it differs."""
-    enabled: bool | None = None
+    enabled: Flag | None = None
     """A disabled route is answered as if it were not there."""
     note: Note = ""
     """Why; kept with the new version."""
@@ -90,7 +90,7 @@ class RouteCheck(Body):
     """Of the new or existing route."""
     spec: dict[str, Any]
     """Its settings, right or wrong."""
-    new: bool = True
+    new: Flag = True
     """Whether it is going to be created: then the name must be free."""
 
 

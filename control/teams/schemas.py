@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from control.kit.schemas import Body, Budgets, Note, RowVersion, Slug
+from control.kit.schemas import Body, Budgets, Flag, Note, RowVersion, Slug
 from gateway.contract.snapshot import Budget, Limits
 
 
@@ -34,7 +34,7 @@ class TeamUpdate(Body):
     """Replaces the limits as a whole."""
     budgets: Budgets | None = None
     """Replaces the budgets as a whole."""
-    enabled: bool | None = None
+    enabled: Flag | None = None
     """Keys of a disabled team are answered 401."""
 
 
@@ -43,7 +43,7 @@ class Member(Body):
 
     username: Slug
     """Who."""
-    manager: bool = False
+    manager: Flag = False
     """May make and revoke the team's keys."""
 
 

@@ -22,7 +22,7 @@ async def create(session: AsyncSession, person: Person, body: TeamCreate) -> Tea
     taken = await session.scalar(select(Team.id).where(Team.name == body.name))
     if taken or await session.scalar(select(User.id).where(User.username == body.name)):
         raise duplicate("user or team", body.name)
-    team = Team(name=body.name, description=body.description, **stored(body))
+    team = Team(**{"name": body.name, "description": body.description} | stored(body))
     session.add(team)
     await session.flush()
     await _begin_spend(session, team)

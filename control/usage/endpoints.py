@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,6 +15,7 @@ from control.deps import Db, allow
 from control.errors import Problem
 from control.kit.membership import teams_of
 from control.kit.permissions import Person
+from control.kit.schemas import Moment
 from control.models import UsageHour, UsageRow
 from control.models.base import now
 from control.usage import reports
@@ -82,8 +83,8 @@ class Asked(BaseModel):
 
 
 def _asked(
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     by: Annotated[list[Dimension] | None, Query(max_length=3)] = None,
     timezone: Annotated[str, Query(max_length=64)] = "UTC",
     key: Text = None,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, StringConstraints
 
 from control.auth.schemas import Password
 from control.kit.permissions import Role
-from control.kit.schemas import Body, RowVersion, Slug
+from control.kit.schemas import Body, Flag, RowVersion, Slug
 
 Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^$|^[^@\s]+@[^@\s]+$")]
 DisplayName = Annotated[str, StringConstraints(max_length=120)]
@@ -37,7 +37,7 @@ class UserUpdate(Body):
     """From the last read."""
     role: Role | None = None
     """Ends every login of the person when it changes."""
-    enabled: bool | None = None
+    enabled: Flag | None = None
     """A disabled person cannot sign in, and their personal keys are answered 401."""
     display_name: DisplayName | None = None
     """For people to read."""

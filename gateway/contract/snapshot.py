@@ -20,7 +20,7 @@ from gateway.contract.version import SCHEMA_VERSION
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_\-./:@+*\u4e00-\u9fff]+$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, max_digits=18, decimal_places=9)]
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 
 
 class Wire(BaseModel):
@@ -65,7 +65,7 @@ class Endpoint(Wire):
     """Seconds for each phase of an attempt."""
     max_connections: Count = 512
     """Connections to this endpoint, per worker."""
-    max_queue: Annotated[int, Field(ge=0, le=1_000_000)] = 1024
+    max_queue: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 1024
     """Requests that may wait for a free connection; one more is refused with 503."""
     queue_timeout: Seconds = 10.0
     """Seconds that a request waits for a free connection."""
@@ -122,9 +122,9 @@ class Target(Wire):
     """Name of an [[endpoint]]."""
     model: str = ""
     """The upstream's name of the model. Empty: the name the client asked for (wildcard routes)."""
-    weight: Annotated[int, Field(ge=0, le=1_000_000)] = 1
+    weight: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 1
     """Share of the load inside its tier; 0 takes the target out."""
-    priority: Annotated[int, Field(ge=0, le=1000)] = 0
+    priority: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
     """Tier: the lowest number is tried first; weights share the load inside a tier."""
     price: Price | None = None
     """Overrides the route's price."""
@@ -133,7 +133,7 @@ class Target(Wire):
 class Retry(Wire):
     """How often, and how patiently, a request is tried again before its first content."""
 
-    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    max_attempts: Annotated[int, Field(strict=True, ge=1, le=20)] = 3
     """Attempts on this route, the first one included; a fallback route has its own."""
     backoff: Seconds = 0.2
     """First pause in seconds; it doubles with each attempt, with full jitter."""
@@ -146,7 +146,7 @@ class Retry(Wire):
 class Breaker(Wire):
     """When a target is taken out of the rotation, and for how long."""
 
-    failures: Annotated[int, Field(ge=1, le=1000)] = 5
+    failures: Annotated[int, Field(strict=True, ge=1, le=1000)] = 5
     """Consecutive failures that open the breaker."""
     cooldown: Seconds = 10.0
     """Seconds until one probe is let through; doubles with each failed probe, up to `max_cooldown`."""

@@ -17,7 +17,6 @@ CHECKS = ",".join(
         "content_type_conformance",
         "response_schema_conformance",
         "negative_data_rejection",
-        "unsupported_method",
     )
 )
 SEED = "20261124"
