@@ -146,6 +146,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(exc, DBAPIError)
         if exc.connection_invalidated or type(exc).__name__ in ("OperationalError", "InterfaceError"):
             return respond(Problem(503, "database_down", "the database does not answer: try again", retry_after=2))
+        if str(getattr(exc.orig, "sqlstate", None)).startswith("22"):  # of PostgreSQL, such as a NUL in a text
+            return respond(Problem(422, "invalid", "the request has a value that the database cannot hold"))
         raise exc
 
     async def of_refused_connection(_: Request, __: Exception) -> JSONResponse:
