@@ -40,11 +40,12 @@ check: $(VENV)/.installed ## lint, format, types, architecture
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/pytest -q tests/architecture
 
-fix: $(VENV)/.installed ## let ruff repair and format the code; make docs/{metrics,settings}.md and docs/openapi.json again
+fix: $(VENV)/.installed ## let ruff repair and format the code; make the pages that come from code again
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/python -m gateway docs metrics > docs/metrics.md
 	@$(VENV)/bin/python -m gateway docs settings > docs/settings.md
+	@$(VENV)/bin/python -m control.commands settings > docs/settings-control.md
 	@$(VENV)/bin/python -m control.commands openapi > docs/openapi.json
 
 bench: install ## measure the gateway against its budgets

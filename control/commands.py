@@ -24,6 +24,7 @@ from control.migrations.run import migrate
 from control.models import Credential
 from control.server import serve
 from control.settings import ConsoleTable, Settings, load, reference
+from control.settings_page import settings_page
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     token.add_argument("name")
     commands.add_parser("bootstrap", help="fill an empty database with what standard input says (JSON)")
     commands.add_parser("check", help="say what is wrong with the settings")
+    commands.add_parser("settings", help="print the page of settings")
     commands.add_parser("openapi", help="print the description of the control API")
     commands.add_parser("secrets-new", help="print a new key-encryption key")
     rotate = commands.add_parser("secrets-rotate", help="wrap every credential anew under the configured key")
@@ -61,6 +63,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             asyncio.run(_bootstrap(settings, FirstRun.model_validate_json(sys.stdin.read())))
         case "check":
             security.open_vault(settings)
+        case "settings":
+            print(settings_page(), end="")
         case "openapi":
             print(json.dumps(describe(), indent=1, ensure_ascii=False, sort_keys=True))
         case "secrets-new":
