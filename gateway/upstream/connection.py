@@ -68,6 +68,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = self._received = 0
         call.channel = self
         call.sent_at = call.last_data = self._now()
+        self.pool.soon(self._write, call)
+
+    def _write(self, call: UpstreamCall) -> None:
+        """In the next turn of the loop, so that requests and answers leave in one batch: an upstream on this machine is
+        then woken up far less often, and every time costs us several microseconds.
+        """
+        if self.call is not call:
+            return  # aborted, or the connection was lost, in between
         if call.size < 65_536:  # joined: a copy that small is cheaper than a vectored write
             self.transport.write(b"".join([call.head, *call.body]))
         else:
