@@ -44,7 +44,7 @@ def learn(data: bytes, headers: dict[bytes, bytes]) -> SameHead | None:
     border = data.find(b"\r\n\r\n") + 4
     if length is None or length != b"%d" % (len(data) - border):
         return None
-    after_name = data.lower().find(_LENGTH, 0, border) + len(_LENGTH)
+    after_name = data[:border].lower().find(_LENGTH) + len(_LENGTH)
     start = data.find(length, after_name, border)
     end = start + len(length)
     if start < after_name or data[after_name:start].strip(b" \t") or not data.startswith(b"\r\n", end):
