@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-PYTHON ?= python3
+PYTHON ?= $(shell sh requirements/find-python.sh)
 VENV := .venv
 VENV_VLLM := .venv-vllm
 UV := $(VENV)/bin/uv

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.context import Operation, new_id
 from gateway.errors import GatewayError
+from gateway.same_head import SameHead, learn
 from gateway.server.exchange import STATUS_LINES, Exchange
 from gateway.server.running import Running
 
@@ -66,6 +67,9 @@ class InferenceProtocol(HttpToolsProtocol):
         self._body: list[bytes] = []
         self._whole: Exchange | None = None
         """A request that has arrived completely and waits to be started."""
+        self._known: SameHead | None = None
+        """The head of the last request, if the next one may be recognised by it."""
+        self._known_operation: Operation
         self._refusal: GatewayError | None = None
         self._ignore = False
         """Nothing more is read from this client: a refused or pipelined request."""
@@ -96,6 +100,12 @@ class InferenceProtocol(HttpToolsProtocol):
         if self.exchange is not None and self._reading is None:
             self._give_up_keep_alive()
             return
+        fresh = self._between
+        if fresh and self._known is not None:
+            body = self._known.body(data)
+            if body is not None and len(body) <= self.front.max_body_bytes:
+                self._again(self._known, body)
+                return
         self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -106,6 +116,8 @@ class InferenceProtocol(HttpToolsProtocol):
         exchange = self._whole
         if exchange is not None:  # not in `on_message_complete`: the parser is not done with `data` there
             self._whole = None
+            if fresh and exchange.keep_alive and b"expect" not in exchange.headers:
+                self._known, self._known_operation = learn(data, exchange.headers), exchange.operation
             Running(self.front.handle(exchange), self.tasks).step()
             return
         if self._reading is not None and not self._headers_done and self._head_bytes > self.front.max_header_bytes:
@@ -168,6 +180,11 @@ class InferenceProtocol(HttpToolsProtocol):
     @property
     def _in_exchange(self) -> bool:
         return self.exchange is not None and self._reading is None
+
+    @property
+    def _between(self) -> bool:
+        """Nothing is arriving and nothing is being answered."""
+        return self._reading is None and self.exchange is None and not self._in_cycle
 
     @property
     def _in_cycle(self) -> bool:
@@ -255,6 +272,15 @@ class InferenceProtocol(HttpToolsProtocol):
             self._refuse(self._too_large())
         elif b"expect" in headers and headers[b"expect"].lower() == b"100-continue":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _again(self, known: SameHead, body: bytes) -> None:
+        """Start on a request whose head is the last one's."""
+        peer = self.client[0] if self.client else ""
+        headers = {**known.headers, b"content-length": b"%d" % len(body)}
+        exchange = Exchange(self, self._known_operation, headers, peer, False, True, self.front.date)
+        exchange.body = body
+        self.exchange = exchange
+        Running(self.front.handle(exchange), self.tasks).step()
 
     def _hand_to_uvicorn(self) -> None:
         url, headers = self.url, self.headers

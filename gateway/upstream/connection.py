@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import httptools
 
 from gateway.errors import UpstreamFailure
+from gateway.same_head import SameHead, learn
 
 if TYPE_CHECKING:
     from gateway.upstream.call import UpstreamCall
@@ -25,8 +26,8 @@ class UpstreamConnection(asyncio.Protocol):
     """See the module. `pool` gets it back when it may be used again, and hears when it is closed."""
 
     __slots__ = (
-        "_body", "_chunked", "_clean", "_complete", "_framed", "_head_bytes", "_headers", "_in_head",
-        "_keep_alive", "_now", "_parser", "_received", "_silent", "call", "closed", "idle_since", "pool", "transport",
+        "_body", "_clean", "_complete", "_framed", "_head_bytes", "_headers", "_in_head", "_keep_alive", "_known",
+        "_now", "_parser", "_received", "_silent", "_status", "call", "closed", "idle_since", "pool", "transport",
         "uses",
     )  # fmt: skip
 
@@ -44,9 +45,12 @@ class UpstreamConnection(asyncio.Protocol):
         """Nothing came that was not asked for."""
         self._headers: dict[bytes, bytes] = {}
         self._in_head = True
+        self._status = 0
         self._framed = False
         """The body's end is announced by its length or by chunks."""
         self._complete = False
+        self._known: SameHead | None = None
+        """The head of the last answer, if the next one may be recognised by it."""
         self._silent = True
         """No byte of the answer has come."""
         self._head_bytes = 0
@@ -64,6 +68,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = self._received = 0
         call.channel = self
         call.sent_at = call.last_data = self._now()
+        self.pool.soon(self._write, call)
+
+    def _write(self, call: UpstreamCall) -> None:
+        """In the next turn of the loop, so that requests and answers leave in one batch: an upstream on this machine is
+        then woken up far less often, and every time costs us several microseconds.
+        """
+        if self.call is not call:
+            return  # aborted, or the connection was lost, in between
         if call.size < 65_536:  # joined: a copy that small is cheaper than a vectored write
             self.transport.write(b"".join([call.head, *call.body]))
         else:
@@ -96,8 +108,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._clean = False
             self.transport.abort()
             return
-        self._silent = False
         call.last_data = self._now()
+        fresh, self._silent = self._silent, False
+        if fresh and self._known is not None and self._again(call, self._known, data):
+            return
         problem = ""
         try:
             self._parser.feed_data(data)
@@ -114,6 +128,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._received > call.response_limit:
             self._break(call, f"The upstream sent more than {call.response_limit} bytes.")
         elif self._complete:
+            if fresh and self._keep_alive and self._clean and self._status == 200:
+                self._known = learn(data, self._headers)
             self._end(call)
         elif problem:
             self._break(call, problem)
@@ -159,6 +175,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete or call is None or status < 200:
             return
         self._in_head = False
+        self._status = status
         headers = self._headers
         self._framed = b"content-length" in headers or b"transfer-encoding" in headers or status in (204, 304)
         call.sink.on_head(status, headers)
@@ -179,6 +196,18 @@ class UpstreamConnection(asyncio.Protocol):
             self._keep_alive = self._parser.should_keep_alive()
 
     # --- details
+
+    def _again(self, call: UpstreamCall, known: SameHead, data: bytes) -> bool:
+        """Take an answer that is whole and has the last one's head, without the parser; False if it is not such."""
+        body = known.body(data)
+        if body is None or not body or len(body) > call.response_limit:
+            return False
+        self._in_head = False
+        self._framed = self._complete = self._keep_alive = True
+        call.sink.on_head(200, {**known.headers, b"content-length": b"%d" % len(body)})
+        call.sink.on_data(body)
+        self._end(call)
+        return True
 
     def _end(self, call: UpstreamCall) -> None:
         self.call = None

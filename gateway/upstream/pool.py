@@ -42,6 +42,7 @@ class Pool:
     def __init__(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> None:
         self.endpoint = endpoint
         self.now = loop.time
+        self.soon = loop.call_soon
         self._loop = loop
         self._tls = tls_context(endpoint)
         self._idle: list[UpstreamConnection] = []

@@ -201,3 +201,42 @@ def test_a_client_that_leaves_in_the_middle_of_its_request_harms_nothing(gateway
             conn.send((POST + b"content-length: 57\r\n\r\n" + GOOD)[:cut])
             conn.abort()
     assert len(upstream.requests) == before
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        (b"content-length: %d\r\n\r\n" % (len(GOOD) - 1) + GOOD, (400,)),
+        (b"content-length: 0%d\r\n\r\n" % len(GOOD) + GOOD, (200, 400)),
+        (b"content-length: -%d\r\n\r\n" % len(GOOD) + GOOD, (400,)),
+        (b"content-length: %d\r\ntransfer-encoding: chunked\r\n\r\n" % len(GOOD) + GOOD, (400,)),
+        (b"content-length: %d\r\ncontent-length: %d\r\n\r\n" % (len(GOOD), len(GOOD)) + GOOD, (400,)),
+    ],
+)
+def test_a_request_whose_head_is_nearly_the_last_ones_is_parsed_as_strictly(gateway, sent, statuses):
+    with Connection(gateway.url) as conn:
+        for _ in range(3):
+            conn.send(POST + b"content-length: %d\r\n\r\n%b" % (len(GOOD), GOOD))
+            assert conn.response().status == 200
+        conn.send(POST + sent)
+        assert conn.response().status in statuses
+
+
+def test_the_known_head_of_a_connection_does_not_outlive_a_change_of_its_headers(gateway):
+    longer = GOOD.replace(b"hi", b"hello" * 50)
+    with Connection(gateway.url) as conn:
+        for body in (GOOD, longer, GOOD):
+            conn.send(POST + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+            assert conn.response().status == 200
+        refused = POST.replace(KEY.encode(), b"sk-tg-nobody")
+        conn.send(refused + b"content-length: %d\r\n\r\n%b" % (len(GOOD), GOOD))
+        assert conn.response().status == 401
+
+
+def test_a_known_head_brings_no_body_above_the_limit(gateway):
+    with Connection(gateway.url) as conn:
+        conn.send(POST + b"content-length: %d\r\n\r\n%b" % (len(GOOD), GOOD))
+        assert conn.response().status == 200
+        body = GOOD.replace(b"hi", b"x" * 200_000)
+        conn.send(POST + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        assert conn.response().status == 413

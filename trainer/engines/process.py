@@ -79,8 +79,8 @@ class EngineProcess:
             with contextlib.suppress(ProcessLookupError):  # it ended this moment
                 self._process.terminate()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace):
-                    await self._process.wait()
+                # not asyncio.timeout: in 3.11.2 (Debian 12) it raises CancelledError if the task was cancelled before
+                await asyncio.wait_for(self._process.wait(), grace)
         self._signal_all(signal.SIGTERM)  # those that it should have stopped, and did not
         if not await self._gone_before(deadline):
             self.note_shared_memory()
