@@ -72,7 +72,7 @@ async def apply(db: Database, vault: Vault, plan: Plan, *, dry_run: bool) -> lis
                 raise _DryRunError
     except _DryRunError:
         pass
-    except (DBAPIError, RuntimeError) as exc:
+    except (DBAPIError, OSError, RuntimeError) as exc:
         hint = "is it there, and brought up to date by `tunegate migrate`?"
         raise ConfigError(f"nothing was written: the database refuses ({type(exc).__name__}); {hint}") from None
     return plan.report

@@ -183,7 +183,7 @@ class _Mapper:
         for entry, weight in zip(entries, _weights(entries), strict=True):
             target = {
                 "endpoint": entry["endpoint"], "model": entry["model"], "weight": weight,
-                "priority": whole(entry.get("order", 0), 0, 1000) or 0,
+                "priority": min(whole(entry.get("order", 0), 0, 10**9) or 0, 1000),
             }  # fmt: skip
             if price := _price(entry):
                 target["price"] = price

@@ -156,12 +156,16 @@ def _models(made: Plan, targets: dict[str, list[Row]], what: str, endpoint: str,
 
 def _token(made: Plan, users: dict[int, Row], token: Row) -> None:
     identity, said = _int(token.get("id")), token.get("name")
-    what, secret = f"token {identity} ({said})", str(token.get("key") or "").strip().removeprefix("sk-")
+    what, secret = f"token {identity} ({said})", token.get("key")
+    secret = secret.strip().removeprefix("sk-") if isinstance(secret, str) else ""
     if token.get("deleted_at") is not None:
         return made.say("not mapped", what, "it was deleted")
     if not _KEY.fullmatch(secret):
         return made.say("not mapped", what, "its key is too short, too long, or not ASCII")
-    expires, user = _int(token.get("expired_time"), -1), users.get(_int(token.get("user_id"), -1), {})
+    expires, user = (
+        _int(token.get("expired_time"), -1),
+        users.get(_int(token.get("user_id"), -1), {"status": 0} if users else {}),
+    )
     try:
         moment = datetime.fromtimestamp(expires, UTC) if expires > 0 else None
         cidrs = _networks([*_list(token.get("subnet")), *_list(token.get("allow_ips"))])

@@ -142,6 +142,18 @@ def test_one_apis_channels_become_endpoints_and_its_tokens_keys_with_the_same_se
         assert line in report(plan)
 
 
+def test_new_apis_numbers_columns_and_missing_users_are_understood() -> None:
+    channel = {"type": 43, "key": SECRET, "status": 1, "models": "m", "auto_ban": 1}
+    channels = [channel | {"id": 1}, channel | {"id": 2, "type": 36}, channel | {"id": 3, "type": 26}]
+    token = {"id": 1, "user_id": 9, "key": TOKEN, "status": 1, "unlimited_quota": 1, "allow_ips": "10.0.0.1\n10.0.0.2"}
+    limited = {"model_limits_enabled": 1, "model_limits": "m", "deleted_at": None}
+    tokens = [token | limited, token | {"id": 2, "user_id": 1, "key": b"\0"}]
+    plan = oneapi.plan({"channels": channels, "tokens": tokens, "users": [{"id": 1, "status": 1}]})
+    assert [endpoint.provider for endpoint in plan.endpoints] == ["deepseek", "zhipu"]
+    (key,) = plan.keys
+    assert (key.enabled, key.models, key.cidrs) == (False, ("m",), ("10.0.0.1/32", "10.0.0.2/32"))  # no such user
+
+
 def test_a_litellm_file_is_imported_once(plane: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setenv("KEY_A", SECRET + "A")
