@@ -19,6 +19,8 @@ Tunegate: one OpenAI-compatible endpoint in front of every model.
   tunegate admin create NAME       make an administrator; prints the password
   tunegate token new NAME          make a service token for a gateway
   tunegate secrets new|rotate      make, or replace, the key that seals credentials
+  tunegate import litellm FILE     take over LiteLLM's config.yaml (--dry-run: only say what would be made)
+  tunegate import one-api FILE     take over one-api's SQLite database: channels and tokens
   tunegate trainer --config FILE   run the local model engines of the file
   tunegate usage                   what was used and what it cost
   tunegate route explain MODEL     where a request for this model goes, and why
@@ -36,6 +38,7 @@ _COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("token", "new"): ("control.commands", "token-new"),
     ("secrets", "new"): ("control.commands", "secrets-new"),
     ("secrets", "rotate"): ("control.commands", "secrets-rotate"),
+    ("import",): ("control.commands", "import"),
     ("gateway",): ("gateway", "serve"),
     ("trainer",): ("trainer",),
     ("usage",): ("gateway", "usage"),

@@ -19,6 +19,8 @@ from control.auth.service import create_user, generated_password
 from control.bootstrap import SYSTEM, FirstRun, bootstrap
 from control.db import Database
 from control.errors import ConfigError, Problem
+from control.imports import apply as imports
+from control.imports.plan import Line, Plan
 from control.internal.tokens import new_service_token
 from control.migrations.run import migrate
 from control.models import Credential
@@ -45,6 +47,10 @@ def main(argv: Sequence[str]) -> int:
     commands.add_parser("secrets-new", help="print a new key-encryption key")
     rotate = commands.add_parser("secrets-rotate", help="wrap every credential anew under the configured key")
     rotate.add_argument("--old", required=True, help="env:NAME or file:PATH of the key until now")
+    importing = commands.add_parser("import", help="take over endpoints, routes and keys of another gateway")
+    importing.add_argument("source", choices=("litellm", "one-api"), help="what the file is of")
+    importing.add_argument("file", type=Path, help="LiteLLM's config.yaml, or one-api's SQLite database")
+    importing.add_argument("--dry-run", action="store_true", help="say what would be made, and write nothing")
     for command in commands.choices.values():
         command.add_argument("--config", type=Path, default=None, help="config.toml")
     options = parser.parse_args(argv)
@@ -75,6 +81,9 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             print(asyncio.run(_admin_create(settings, options.username)))
         case "token-new":
             print(asyncio.run(_token_new(settings, options.name)))
+        case "import":
+            plan = imports.read(options.source, options.file)
+            print(imports.text(asyncio.run(_import(settings, plan, options.dry_run)), dry_run=options.dry_run))
         case "secrets-rotate":
             count = asyncio.run(_rotate(settings, security.Vault(security.parse_kek(reference(options.old)))))
             print(f"{count} credentials are now wrapped by the key {security.open_vault(settings).kek_id}")
@@ -122,6 +131,14 @@ async def _token_new(settings: Settings, name: str) -> str:
     try:
         async with db.write() as session:
             return await new_service_token(session, SYSTEM, name)
+    finally:
+        await db.close()
+
+
+async def _import(settings: Settings, plan: Plan, dry_run: bool) -> list[Line]:
+    vault, db = security.open_vault(settings), Database(settings.database_url)
+    try:
+        return await imports.apply(db, vault, plan, dry_run=dry_run)
     finally:
         await db.close()
 

@@ -26,13 +26,15 @@ SHOWN = 12
 """Characters of a key that stay readable."""
 
 
-async def create(session: AsyncSession, person: Person, body: KeyCreate) -> tuple[ApiKey, str]:
-    """Mint a key; returns its secret, which nothing keeps."""
+async def create(
+    session: AsyncSession, person: Person, body: KeyCreate, secret: str | None = None
+) -> tuple[ApiKey, str]:
+    """Mint a key, or take over one whose secret clients have already; returns its secret, which nothing keeps."""
     kind, owner = await _owner(session, person, body)
     public_name = f"{body.name}@{owner}"
     if await session.scalar(select(ApiKey.seq).where(ApiKey.public_name == public_name)):
         raise duplicate("key", public_name)
-    secret = new_token(PREFIX)
+    secret = secret or new_token(PREFIX)
     moment = now()
     key = ApiKey(
         id=new_id(), public_name=public_name, name=body.name, owner_kind=kind, owner=owner, digest=sha256(secret),

@@ -29,7 +29,7 @@ RouteName = Annotated[
     Field(examples=["openai/gpt-4o"]),
 ]
 """A model name as callers write it, so `/`, `:` and `@` are allowed; a `*` at the end matches every longer name."""
-Number = Annotated[int, Field(strict=True, ge=1, le=2_147_483_647)]
+Number = Annotated[int, Field(ge=1, le=2_147_483_647)]
 
 
 class Grant(Body):
@@ -77,7 +77,7 @@ class Rollback(Body):
 
     row_version: RowVersion
     """From the last read."""
-    number: Number
+    number: Annotated[Number, Field(strict=True)]
     """Version whose settings become a new version."""
     note: Note = ""
     """Why."""
