@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.deps import Db, allow
@@ -144,14 +144,22 @@ async def list_requests(
         if (value := getattr(filters, name)) is not None:
             query = query.where(getattr(UsageRow, name) == value)
     if before is not None:
-        query = query.where(UsageRow.seq < before)
+        query = query.where(await _older_than(session, before))
     if request_id is not None:
         query = query.where(UsageRow.request_id == request_id)
     if end is not None:
         query = query.where(UsageRow.end == "success" if end == "success" else UsageRow.end != "success")
-    rows = (await session.scalars(query.order_by(UsageRow.seq.desc()).limit(per_page + 1))).all()
+    rows = (await session.scalars(query.order_by(UsageRow.ts.desc(), UsageRow.seq.desc()).limit(per_page + 1))).all()
     items = [LedgerRow.model_validate(row, from_attributes=True) for row in rows[:per_page]]
     return LedgerPage(items=items, before=items[-1].seq if len(rows) > per_page else None)
+
+
+async def _older_than(session: AsyncSession, seq: int) -> ColumnElement[bool]:
+    """Rows after this one in the order of the list, which is that of the indexes: by moment, then by number."""
+    moment = await session.scalar(select(UsageRow.ts).where(UsageRow.seq == seq))
+    if moment is None:
+        return UsageRow.seq < seq
+    return and_(UsageRow.ts <= moment, or_(UsageRow.ts < moment, UsageRow.seq < seq))
 
 
 async def _lines(session: AsyncSession, person: Person, asked: Asked) -> list[UsageSums]:
