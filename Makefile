@@ -19,10 +19,10 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
-.PHONY: help install run test check fix bench soak fuzz lock clean
+.PHONY: help install run test check fix bench bench-control soak fuzz lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed $(VENV_VLLM)/.installed ## fill .venv and .venv-vllm from the lock files
 
@@ -50,6 +50,9 @@ fix: $(VENV)/.installed ## let ruff repair and format the code; make the pages t
 
 bench: install ## measure the gateway against its budgets
 	@$(VENV)/bin/python -m tests.load.bench $(ARGS)
+
+bench-control: $(VENV)/.installed ## time the lists and reports of the control API on a database of a million requests
+	@$(VENV)/bin/python -m tests.load.control $(ARGS)
 
 soak: install ## long runs under load
 	@$(VENV)/bin/pytest -m soak tests/load $(ARGS)

@@ -30,13 +30,15 @@ class UsageRow(Base):
 
     __tablename__ = "usage_event"
     __table_args__ = (
-        Index("ix_usage_event_key", "key", "ts"),
-        Index("ix_usage_event_team", "team", "ts"),
+        Index("ix_usage_event_key", "key", "ts", "seq"),
+        Index("ix_usage_event_owner", "owner", "ts", "seq"),
+        Index("ix_usage_event_team", "team", "ts", "seq"),
+        Index("ix_usage_event_ts", "ts", "seq"),
     )
 
     seq: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(String(36), unique=True)
-    ts: Mapped[datetime] = mapped_column(index=True)
+    ts: Mapped[datetime]
     received_at: Mapped[datetime]
     gateway: Mapped[str] = mapped_column(String(200))
     request_id: Mapped[str] = mapped_column(String(255), index=True)
@@ -73,6 +75,9 @@ class UsageHour(Base):
         UniqueConstraint(
             "hour", "key", "route", "endpoint", "upstream_model", "operation", "failed", name="uq_usage_hour"
         ),
+        Index("ix_usage_hour_key", "key", "hour"),
+        Index("ix_usage_hour_owner", "owner", "hour"),
+        Index("ix_usage_hour_team", "team", "hour"),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.deps import Db, allow
@@ -139,19 +139,27 @@ async def list_requests(
     """Rows of the ledger, the newest first."""
     filters = asked.filters
     query = select(UsageRow).where(reports.visible_to(person, await teams_of(session, person.id), UsageRow))
-    query = query.where(UsageRow.ts >= filters.since, UsageRow.ts < filters.until)
+    last = filters.until - timedelta(microseconds=1)  # one upper bound: SQLite looks at no more than one
+    if before is not None:
+        moment = await session.scalar(select(UsageRow.ts).where(UsageRow.seq == before))
+        query = query.where(UsageRow.seq < before if moment is None else _older_than(moment, before))
+        last = min(last, moment or last)
+    query = query.where(UsageRow.ts >= filters.since, UsageRow.ts <= last)
     for name in ("key", "owner", "team", "route", "endpoint"):
         if (value := getattr(filters, name)) is not None:
             query = query.where(getattr(UsageRow, name) == value)
-    if before is not None:
-        query = query.where(UsageRow.seq < before)
     if request_id is not None:
         query = query.where(UsageRow.request_id == request_id)
     if end is not None:
         query = query.where(UsageRow.end == "success" if end == "success" else UsageRow.end != "success")
-    rows = (await session.scalars(query.order_by(UsageRow.seq.desc()).limit(per_page + 1))).all()
+    rows = (await session.scalars(query.order_by(UsageRow.ts.desc(), UsageRow.seq.desc()).limit(per_page + 1))).all()
     items = [LedgerRow.model_validate(row, from_attributes=True) for row in rows[:per_page]]
     return LedgerPage(items=items, before=items[-1].seq if len(rows) > per_page else None)
+
+
+def _older_than(moment: datetime, seq: int) -> ColumnElement[bool]:
+    """Rows after this one in the order of the list, which is that of the indexes: by moment, then by number."""
+    return or_(UsageRow.ts < moment, and_(UsageRow.ts == moment, UsageRow.seq < seq))
 
 
 async def _lines(session: AsyncSession, person: Person, asked: Asked) -> list[UsageSums]:

@@ -217,10 +217,11 @@ def upgrade() -> None:
         **BINARY,
     )
     with op.batch_alter_table("usage_event", schema=None) as batch_op:
-        batch_op.create_index("ix_usage_event_key", ["key", "ts"], unique=False)
+        batch_op.create_index("ix_usage_event_key", ["key", "ts", "seq"], unique=False)
+        batch_op.create_index("ix_usage_event_owner", ["owner", "ts", "seq"], unique=False)
         batch_op.create_index(batch_op.f("ix_usage_event_request_id"), ["request_id"], unique=False)
-        batch_op.create_index("ix_usage_event_team", ["team", "ts"], unique=False)
-        batch_op.create_index(batch_op.f("ix_usage_event_ts"), ["ts"], unique=False)
+        batch_op.create_index("ix_usage_event_team", ["team", "ts", "seq"], unique=False)
+        batch_op.create_index("ix_usage_event_ts", ["ts", "seq"], unique=False)
 
     op.create_table(
         "usage_hour",
@@ -252,6 +253,9 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("usage_hour", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_usage_hour_hour"), ["hour"], unique=False)
+        batch_op.create_index("ix_usage_hour_key", ["key", "hour"], unique=False)
+        batch_op.create_index("ix_usage_hour_owner", ["owner", "hour"], unique=False)
+        batch_op.create_index("ix_usage_hour_team", ["team", "hour"], unique=False)
 
     op.create_table(
         "usage_quarantine",

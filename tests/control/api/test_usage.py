@@ -85,6 +85,20 @@ def test_the_ledger_is_read_page_by_page_without_a_row_twice(control: Running) -
     assert [row["request_id"] for row in found] == ["r7"]
 
 
+def test_a_request_that_was_reported_late_is_listed_where_it_happened(control: Running) -> None:
+    start = datetime.now(UTC).timestamp() - 3600
+    happened = [5, 1, 4, 1, 3, 9, 2, 6, 5]  # in order of arrival; some at the same moment
+    send(control, *(event(request_id=f"late{n}", ts=start + second) for n, second in enumerate(happened)))
+    seen: list[str] = []
+    before: int | None = None
+    while not seen or before is not None:
+        query = {"per_page": 2} | ({"before": before} if before else {})
+        page = control.admin.get("/api/v1/usage/requests", params=query).json()
+        seen += [row["request_id"] for row in page["items"] if row["request_id"].startswith("late")]
+        before = page["before"]
+    assert seen == ["late5", "late7", "late8", "late0", "late2", "late4", "late6", "late3", "late1"]
+
+
 def test_csv_cells_are_no_formulas(control: Running) -> None:
     send(control, event(route="=cmd|' /C calc'!A0", cost_nano=5))
     answer = control.admin.get("/api/v1/usage/export", params={"by": "route"})

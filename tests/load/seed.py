@@ -1,0 +1,185 @@
+"""Fills a control database with people, keys and a month of usage: `python -m tests.load.seed --config F`.
+
+What is written is what ingest would have written: every event in the ledger, the sums of its hour in `usage_hour`,
+the last use of its key. A few keys do most of the work, and a key mostly asks for one model, as in real life.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control import settings
+from control.db import Database, lock, publish
+from control.kit.audit import Actor, note
+from control.migrations.run import migrate
+from control.models import ApiKey, KeyUse, Membership, Team, UsageHour, UsageRow, User
+from control.models.base import new_id, now
+from control.security import sha256
+from control.usage.ingest import SUMS
+
+Row = dict[str, Any]
+PEOPLE, TEAMS, ROUTES = 200, 20, 12
+AUDITED = 2_000
+"""Keys whose creation is in the audit log."""
+BATCH = 10_000
+
+
+def make_keys(count: int, moment: datetime, dice: random.Random) -> list[Row]:
+    """Rows of `api_key`: half belong to people, half to teams; some are disabled or revoked."""
+    rows = []
+    for number in range(count):
+        kind = "team" if number % 2 else "user"
+        owner = f"team-{number // 2 % TEAMS:02}" if number % 2 else f"person-{number // 2 % PEOPLE:03}"
+        secret = sha256(f"seed {number}")
+        rows.append({
+            "id": new_id(), "public_name": f"key-{number:05}@{owner}", "name": f"key-{number:05}", "owner_kind": kind,
+            "owner": owner, "digest": sha256(secret), "prefix": f"sk-tg-{secret[:6]}", "enabled": dice.random() > 0.05,
+            "revoked_at": moment if dice.random() < 0.1 else None, "models": ["*"], "cidrs": [],
+            "limits": {"rpm": 60}, "budgets": [], "note": f"service {number % 97}", "row_version": 1,
+            "created_at": moment, "created_by": "admin", "updated_at": moment,
+        })  # fmt: skip
+    return rows
+
+
+def make_hours(keys: list[Row], rows: int, since: datetime, hours: int, dice: random.Random) -> Iterator[list[Row]]:
+    """Events, one list per hour, in order of time."""
+    for number in range(hours):
+        start = since + timedelta(hours=number)
+        count = rows * (number + 1) // hours - rows * number // hours
+        yield [_event(keys, start + timedelta(seconds=3600 * place / count), dice) for place in range(count)]
+
+
+def _event(keys: list[Row], moment: datetime, dice: random.Random) -> Row:
+    at = int(len(keys) * dice.random() ** 3)
+    key, route = keys[at], (at if dice.random() < 0.9 else at + 1) % ROUTES
+    draw = dice.getrandbits(32)
+    failed = draw % 100 == 0
+    prompt, answer = draw % 4_000, (draw >> 12) % 900
+    return {
+        "id": new_id(), "ts": moment, "received_at": moment, "gateway": "seed", "request_id": f"req-{draw:08x}",
+        "key": key["public_name"], "team": key["owner"] if key["owner_kind"] == "team" else "", "owner": key["owner"],
+        "operation": "chat", "model": f"model-{route:02}", "route": f"model-{route:02}",
+        "endpoint": f"endpoint-{route % 5}", "upstream_model": f"upstream-{route:02}", "snapshot": "seed",
+        "stream": draw % 2 == 0, "end": "upstream_error" if failed else "success", "status": 502 if failed else 200,
+        "error": "upstream_error" if failed else "", "usage_source": "upstream", "input_tokens": prompt,
+        "cache_read_tokens": prompt // 3, "cache_write_tokens": 0, "output_tokens": answer,
+        "reasoning_tokens": answer // 5, "cost_nano": prompt * 2_503 + answer * 10_007,
+        "ttft_ms": None if failed else draw % 1_600 / 4, "duration_ms": draw % 40_000 / 4, "attempts": [],
+    }  # fmt: skip
+
+
+def roll_up(events: list[Row]) -> list[Row]:
+    """Sums of events of one hour, as ingest makes them."""
+    sums: dict[tuple[Any, ...], Row] = {}
+    for event in events:
+        failed = event["end"] != "success"
+        place = (event["key"], event["route"], failed)
+        total = sums.get(place)
+        if total is None:
+            same = ("key", "team", "owner", "route", "endpoint", "upstream_model", "operation")
+            total = sums[place] = {name: event[name] for name in same} | dict.fromkeys(SUMS, 0)
+            hour = event["ts"].replace(minute=0, second=0, microsecond=0)
+            total |= {"hour": hour, "failed": failed, "requests": 0, "ttft_ms": 0.0, "ttft_count": 0}
+        total["requests"] += 1
+        for name in SUMS:
+            total[name] += event[name]
+        if event["ttft_ms"] is not None:
+            total["ttft_ms"] += event["ttft_ms"]
+            total["ttft_count"] += 1
+    return list(sums.values())
+
+
+async def seed(db: Database, rows: int, keys: int, days: int = 30) -> None:
+    """Fill a database, in one transaction.
+
+    Raises:
+        SystemExit: the database holds usage already.
+        AssertionError: ledger and hourly sums do not agree.
+    """
+    await migrate(db.engine)
+    dice = random.Random(20_260_101)
+    since = now().replace(minute=0, second=0, microsecond=0) - timedelta(days=days)
+    async with db.write() as session:
+        counter = await lock(session, "usage")
+        if await session.scalar(select(UsageRow.seq).limit(1)) is not None:
+            raise SystemExit("this database holds usage already: nothing was changed")
+        await _people(session)
+        minted = make_keys(keys, since, dice)
+        await session.execute(insert(ApiKey.__table__), minted)
+        for key in minted[:AUDITED]:
+            note(session, Actor("admin"), "create", "key", key["public_name"], after={"note": key["note"]})
+        await _usage(session, make_hours(minted, rows, since, 24 * days, dice))
+        counter.value += 1
+        publish(session)
+        await check(session, rows)
+
+
+async def _people(session: AsyncSession) -> None:
+    people = [User(id=new_id(), username=f"person-{number:03}", role="member") for number in range(PEOPLE)]
+    teams = [Team(id=new_id(), name=f"team-{number:02}") for number in range(TEAMS)]
+    session.add_all([*people, *teams])
+    await session.flush()
+    for number, person in enumerate(people):
+        session.add(Membership(team_id=teams[number % TEAMS].id, user_id=person.id))
+    await session.flush()
+
+
+async def _usage(session: AsyncSession, hours: Iterator[list[Row]]) -> None:
+    ledger, sums, used = [], [], {}
+    for events in hours:
+        ledger += [{("ended" if name == "end" else name): event[name] for name in event} for event in events]
+        sums += roll_up(events)
+        used |= {event["key"]: event["ts"] for event in events}
+        if len(ledger) >= BATCH:
+            await session.execute(insert(UsageRow.__table__), ledger)
+            await session.execute(insert(UsageHour.__table__), sums)
+            ledger, sums = [], []
+    if ledger:
+        await session.execute(insert(UsageRow.__table__), ledger)
+        await session.execute(insert(UsageHour.__table__), sums)
+    if used:
+        uses = [{"public_name": name, "last_used_at": moment} for name, moment in used.items()]
+        await session.execute(insert(KeyUse.__table__), uses)
+
+
+async def check(session: AsyncSession, rows: int) -> None:
+    """Requests, tokens, money and times of ledger and hourly sums are the same, to the last unit."""
+    ledger = select(func.count(), func.count(UsageRow.ttft_ms), *(func.sum(getattr(UsageRow, name)) for name in SUMS))
+    hours = select(*(func.sum(getattr(UsageHour, name)) for name in ("requests", "ttft_count", *SUMS)))
+    there, summed = (await session.execute(ledger)).one(), (await session.execute(hours)).one()
+    assert tuple(there) == tuple(summed), f"the ledger has {there}, the hourly sums {summed}"
+    assert there[0] == rows, f"{there[0]} rows instead of {rows}"
+
+
+async def main(argv: list[str]) -> None:
+    """Fill the database of a configuration."""
+    parser = argparse.ArgumentParser(prog="python -m tests.load.seed", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--keys", type=int, default=10_000)
+    parser.add_argument("--days", type=int, default=30)
+    asked = parser.parse_args(argv)
+    if min(asked.rows, asked.keys, asked.days) < 1:
+        parser.error("--rows, --keys and --days are 1 or more")
+    db = Database(settings.load(asked.config).database_url)
+    started = time.monotonic()
+    try:
+        await seed(db, asked.rows, asked.keys, asked.days)
+    finally:
+        await db.close()
+    sys.stdout.write(f"{asked.rows} events of {asked.keys} keys in {time.monotonic() - started:.1f} s\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))
