@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from gateway.contract.snapshot import Timeouts
@@ -91,6 +92,10 @@ class FakePool:
         self.waiting = calls
         self.resent: list[UpstreamCall] = []
         self.losses = 0
+
+    def soon(self, work: Callable[..., object], *arguments: object) -> None:
+        """At once: there is no loop, and the answer comes after the request in any case."""
+        work(*arguments)
 
     def now(self) -> float:
         return 1.0
