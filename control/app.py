@@ -15,6 +15,7 @@ from control.db import Database
 from control.deps import Control
 from control.errors import Problem
 from control.kit.outbound import Outbound
+from control.openapi import described
 from control.security import open_vault
 from control.settings import Settings
 from control.snapshots.publisher import Publisher
@@ -47,22 +48,20 @@ def build(settings: Settings) -> FastAPI:
         summary="Users, keys, providers, routes, usage and audit of a Tunegate installation.",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
-        responses=errors.RESPONSES,
         generate_unique_id_function=lambda route: route.name,
+        separate_input_output_schemas=False,
     )
     app.state.control = control
     errors.install(app)
     app.include_router(api.router)
     generate = app.openapi
 
-    def described() -> dict[str, Any]:
-        fresh = app.openapi_schema is None
-        document = generate()
-        if fresh:
-            errors.describe_errors(document)
-        return document
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = described(generate())
+        return app.openapi_schema
 
-    app.openapi = described  # type: ignore[method-assign]  # the way that FastAPI documents
+    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
     assert_guarded(app)
     app.add_middleware(BodyLimit, limit=settings.console.max_body_bytes)
     return app

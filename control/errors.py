@@ -61,23 +61,10 @@ TITLES = {
     503: "Service Unavailable",
 }
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemBody, "description": TITLES[status]}
-    for status in (400, 401, 403, 404, 405, 409, 413, 422, 429, 503)
-}
-"""What every operation may answer beside its success; for OpenAPI."""
 
-
-def describe_errors(document: dict[str, Any]) -> None:
-    """Put the one shape of errors, under its media type, where FastAPI wrote its own into an OpenAPI document."""
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            for status, response in operation["responses"].items():
-                if status >= "400":
-                    response.update(description=TITLES[int(status)], content=problem)
-    for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
+def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route with errors that its kind of call does not have by itself (`control.openapi`)."""
+    return {status: {"model": ProblemBody} for status in statuses}
 
 
 def not_found(kind: str, name: str) -> Problem:

@@ -14,6 +14,7 @@ from control.deps import Db, allow
 from control.kit.audit import GENESIS, digest
 from control.kit.pages import Page, Paging, Search, contains, paginate
 from control.kit.permissions import Person
+from control.kit.schemas import A_MOMENT, example
 from control.models import AuditRow, Counter
 
 router = APIRouter(prefix="/audit", tags=["audit"])
@@ -23,6 +24,11 @@ Text = Annotated[str | None, Query(max_length=250)]
 
 class AuditEntry(BaseModel):
     """One change. `before` and `after` are canonical JSON, empty where there was nothing; secrets are masked."""
+
+    model_config = example(
+        seq=1, ts=A_MOMENT, actor="alice", action="create", resource_kind="team", resource="support", before="",
+        after='{"enabled":true}', address="127.0.0.1", hash="0" * 64,
+    )  # fmt: skip
 
     seq: int
     ts: datetime
@@ -36,7 +42,7 @@ class AuditEntry(BaseModel):
     hash: str
 
 
-class Verdict(BaseModel):
+class AuditVerdict(BaseModel):
     """Whether every row follows from the one before."""
 
     rows: int
@@ -75,20 +81,20 @@ async def list_audit(
 
 
 @router.get("/verify")
-async def verify_audit(session: Db, _: Reader) -> Verdict:
+async def verify_audit(session: Db, _: Reader) -> AuditVerdict:
     """Compute the hash chain again, from the first row to the head."""
     return await verify(session)
 
 
-async def verify(session: AsyncSession) -> Verdict:
+async def verify(session: AsyncSession) -> AuditVerdict:
     """Walk the chain; a changed, missing or added row is where it breaks."""
     previous, count = GENESIS, 0
     rows = await session.stream_scalars(select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=1000))
     async for row in rows:
         count += 1
         if row.seq != count or row.previous_hash != previous or digest(row) != row.hash:
-            return Verdict(rows=count, intact=False, broken_at=count)
+            return AuditVerdict(rows=count, intact=False, broken_at=count)
         previous = row.hash
     head = await session.get_one(Counter, "audit")
     intact = head.value == count and (head.text or GENESIS) == previous
-    return Verdict(rows=count, intact=intact, broken_at=None if intact else count + 1)
+    return AuditVerdict(rows=count, intact=intact, broken_at=None if intact else count + 1)

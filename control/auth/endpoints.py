@@ -10,7 +10,7 @@ from sqlalchemy import select
 from control.auth import service
 from control.auth.schemas import Login, Me, PasswordChange, Tokens
 from control.deps import Control, Db, Parts, address, allow, public
-from control.errors import Problem
+from control.errors import Problem, answers
 from control.kit.permissions import ROLES, Person
 from control.models import Membership, Team
 
@@ -21,7 +21,7 @@ Myself = Annotated[Person, Depends(allow("self"))]
 RefreshCookie = Annotated[str | None, Cookie(alias=COOKIE)]
 
 
-@router.post("/login")
+@router.post("/login", responses=answers(401, 429, 503))
 async def login(
     body: Login, request: Request, response: Response, parts: Parts, _: Annotated[None, Depends(public)]
 ) -> Tokens:
@@ -29,7 +29,7 @@ async def login(
     return _answer(response, request, parts, await service.login(parts, body.username, body.password, address(request)))
 
 
-@router.post("/refresh")
+@router.post("/refresh", responses=answers(401, 503))
 async def refresh(
     request: Request, response: Response, parts: Parts, _: Annotated[None, Depends(public)], token: RefreshCookie = None
 ) -> Tokens:
@@ -43,7 +43,7 @@ async def refresh(
     return _answer(response, request, parts, signed_in)
 
 
-@router.post("/logout", status_code=204)
+@router.post("/logout", status_code=204, responses=answers(503))
 async def logout(
     response: Response, session: Db, _: Annotated[None, Depends(public)], token: RefreshCookie = None
 ) -> None:
@@ -53,7 +53,7 @@ async def logout(
     response.delete_cookie(COOKIE, path=_PATH)
 
 
-@router.post("/password")
+@router.post("/password", responses=answers(429))
 async def change_password(
     body: PasswordChange, request: Request, response: Response, parts: Parts, session: Db, me: Myself
 ) -> Tokens:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, StringConstraints
 
 from control.kit.permissions import Role
-from control.kit.schemas import Body
+from control.kit.schemas import Body, example
 
 Password = Annotated[str, StringConstraints(min_length=10, max_length=1024)]
 """A new password: length is what counts."""
@@ -15,6 +15,8 @@ Password = Annotated[str, StringConstraints(min_length=10, max_length=1024)]
 
 class Login(Body):
     """Name and password."""
+
+    model_config = example(username="alice", password="correct horse battery")
 
     username: Annotated[str, StringConstraints(min_length=1, max_length=120)]
     """Case counts."""
@@ -25,6 +27,8 @@ class Login(Body):
 class PasswordChange(Body):
     """Old and new password."""
 
+    model_config = example(current="correct horse battery", new="nine purple elephants")
+
     current: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
     """The password until now."""
     new: Password
@@ -34,6 +38,8 @@ class PasswordChange(Body):
 class Tokens(BaseModel):
     """An access token; the refresh token travels as an HttpOnly cookie."""
 
+    model_config = example(access_token="eyJhbGciOiJIUzI1NiJ9.…", token_type="bearer", expires_in=900)
+
     access_token: str
     token_type: str = "bearer"
     expires_in: int
@@ -41,6 +47,11 @@ class Tokens(BaseModel):
 
 class Me(BaseModel):
     """Who is signed in, and what the role permits."""
+
+    model_config = example(
+        username="alice", role="member", must_change_password=False, permissions=["keys:own", "self"],
+        teams=["support"],
+    )  # fmt: skip
 
     username: str
     role: Role

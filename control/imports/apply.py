@@ -18,7 +18,7 @@ from control.errors import ConfigError, Problem, fields
 from control.imports import litellm, oneapi
 from control.imports.plan import Line, NewEndpoint, NewKey, NewRoute, Outcome, Plan, free
 from control.keys import service as keys
-from control.keys.schemas import KeyCreate, KeyUpdate
+from control.keys.schemas import ApiKeyCreate, ApiKeyUpdate
 from control.kit.permissions import Person
 from control.models import ApiKey, Endpoint, Route, User
 from control.providers import secrets, service as endpoints
@@ -191,13 +191,13 @@ class _Work:
 
         async def make() -> None:
             budgets = [] if new.budget is None else [{"amount": new.budget, "window": "total"}]
-            body = KeyCreate.model_validate({
+            body = ApiKeyCreate.model_validate({
                 "name": name, "user": ADMIN, "models": new.models, "cidrs": new.cidrs, "note": new.note,
                 "expires_at": new.expires_at and new.expires_at.isoformat(), "budgets": budgets,
             })  # fmt: skip
             row, _ = await keys.create(self.session, _PERSON, body, new.secret)
             if not new.enabled:
-                await keys.update(self.session, _PERSON, row.public_name, KeyUpdate(row_version=1, enabled=False))
+                await keys.update(self.session, _PERSON, row.public_name, ApiKeyUpdate(row_version=1, enabled=False))
 
         await self._try(f"key {name}@{ADMIN}" + ("" if new.enabled else " (disabled, as it was)"), make)
         return None

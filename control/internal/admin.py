@@ -14,7 +14,7 @@ from control.deps import Db, allow
 from control.internal.tokens import new_service_token, revoke_service_token
 from control.kit.pages import Page, Paging, paginate
 from control.kit.permissions import Person
-from control.kit.schemas import Body, Slug
+from control.kit.schemas import A_MOMENT, Body, Slug, example
 
 router = APIRouter(prefix="/service-tokens", tags=["service tokens"])
 Admin = Annotated[Person, Depends(allow("tokens:write"))]
@@ -23,12 +23,18 @@ Admin = Annotated[Person, Depends(allow("tokens:write"))]
 class ServiceTokenCreate(Body):
     """A new service token."""
 
+    model_config = example(name="gateway-1")
+
     name: Slug
     """Which gateway it is for."""
 
 
 class ServiceToken(BaseModel):
     """A service token, without its secret."""
+
+    model_config = example(
+        name="gateway-1", prefix="st-tg-1a2b3c", created_at=A_MOMENT, created_by="alice", revoked_at=None,
+    )  # fmt: skip
 
     name: str
     prefix: str

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from control.kit.schemas import Body, Budgets, Flag, Moment, Note, RowVersion, Slug
+from control.kit.schemas import A_MOMENT, Body, Budgets, Flag, Moment, Note, RowVersion, Slug, example
 from gateway.contract.snapshot import Budget, Limits
 
 
@@ -23,8 +23,13 @@ Cidr = Annotated[str, StringConstraints(max_length=64), AfterValidator(_network)
 Cidrs = Annotated[tuple[Cidr, ...], Field(max_length=100)]
 
 
-class KeyCreate(Body):
+class ApiKeyCreate(Body):
     """A new API key."""
+
+    model_config = example(
+        name="chatbot", team="support", models=["gpt-*"], limits={"rpm": 60},
+        budgets=[{"amount": "50", "window": "month"}],
+    )  # fmt: skip
 
     name: Slug
     """Never changes; usage and logs say `name@owner`."""
@@ -46,8 +51,10 @@ class KeyCreate(Body):
     """What it is for."""
 
 
-class KeyUpdate(Body):
+class ApiKeyUpdate(Body):
     """Changes of a key; what is absent stays."""
+
+    model_config = example(row_version=1, limits={"rpm": 120}, note="the busy season")
 
     row_version: RowVersion
     """From the last read."""
@@ -67,22 +74,34 @@ class KeyUpdate(Body):
     """What it is for."""
 
 
-class KeyRotate(Body):
+class ApiKeyRotate(Body):
     """A new secret for a key."""
+
+    model_config = example(grace_seconds=3600)
 
     grace_seconds: Annotated[int, Field(strict=True, ge=0, le=2_592_000)] = 0
     """How long the old secret goes on to work."""
 
 
-class BulkRevoke(Body):
+class ApiKeysRevoke(Body):
     """Several keys at once."""
+
+    model_config = example(names=["chatbot@support"])
 
     names: Annotated[tuple[Annotated[str, StringConstraints(max_length=250)], ...], Field(min_length=1, max_length=500)]
     """Public names, `name@owner`. One that is unknown or not yours stops the whole request."""
 
 
-class Key(BaseModel):
+class ApiKey(BaseModel):
     """An API key, without its secret."""
+
+    model_config = example(
+        public_name="chatbot@support", name="chatbot", owner_kind="team", owner="support", prefix="sk-tg-1a2b3c",
+        models=["gpt-*"], cidrs=[], limits={"rpm": 60},
+        budgets=[{"amount": "50", "window": "month", "timezone": "UTC"}], enabled=True, expires_at=None,
+        revoked_at=None, old_until=None, last_used_at=A_MOMENT, note="", created_at=A_MOMENT, created_by="alice",
+        row_version=1,
+    )  # fmt: skip
 
     public_name: str
     name: str
@@ -104,7 +123,9 @@ class Key(BaseModel):
     row_version: int
 
 
-class KeyWithSecret(Key):
+class ApiKeyWithSecret(ApiKey):
     """A key and its secret, shown this once."""
+
+    model_config = example(ApiKey, secret="sk-tg-0123456789abcdefghij")
 
     secret: str

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import lock
 from control.errors import Problem, duplicate, not_found, stale
-from control.keys.schemas import KeyCreate, KeyRotate, KeyUpdate
+from control.keys.schemas import ApiKeyCreate, ApiKeyRotate, ApiKeyUpdate
 from control.kit.audit import note
 from control.kit.changes import stored
 from control.kit.membership import teams_of
@@ -27,7 +27,7 @@ SHOWN = 12
 
 
 async def create(
-    session: AsyncSession, person: Person, body: KeyCreate, secret: str | None = None
+    session: AsyncSession, person: Person, body: ApiKeyCreate, secret: str | None = None
 ) -> tuple[ApiKey, str]:
     """Mint a key, or take over one whose secret clients have already; returns its secret, which nothing keeps."""
     kind, owner = await _owner(session, person, body)
@@ -65,7 +65,7 @@ async def find(session: AsyncSession, person: Person, public_name: str) -> ApiKe
     return key
 
 
-async def update(session: AsyncSession, person: Person, public_name: str, body: KeyUpdate) -> ApiKey:
+async def update(session: AsyncSession, person: Person, public_name: str, body: ApiKeyUpdate) -> ApiKey:
     """Change a key."""
     key = await _to_change(session, person, public_name)
     if key.row_version != body.row_version:
@@ -81,7 +81,7 @@ async def update(session: AsyncSession, person: Person, public_name: str, body: 
     return key
 
 
-async def rotate(session: AsyncSession, person: Person, public_name: str, body: KeyRotate) -> tuple[ApiKey, str]:
+async def rotate(session: AsyncSession, person: Person, public_name: str, body: ApiKeyRotate) -> tuple[ApiKey, str]:
     """Give a key a new secret; the old one works for the grace period."""
     key = await _to_change(session, person, public_name)
     secret = new_token(PREFIX)
@@ -116,7 +116,7 @@ def facts(key: ApiKey) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def _owner(session: AsyncSession, person: Person, body: KeyCreate) -> tuple[str, str]:
+async def _owner(session: AsyncSession, person: Person, body: ApiKeyCreate) -> tuple[str, str]:
     if body.team is not None and body.user is not None:
         raise Problem(422, "two_owners", "a key belongs to a team or to a user, not to both")
     if body.team is not None:

@@ -42,6 +42,16 @@ Note = Annotated[str, StringConstraints(max_length=1000)]
 Budgets = Annotated[tuple[Budget, ...], Field(max_length=8)]
 
 
+A_MOMENT = "2026-11-24T09:30:00Z"
+"""In examples."""
+
+
+def example(base: type[BaseModel] | None = None, /, **values: Any) -> ConfigDict:
+    """`model_config` of a body: how one looks, with what the example of `base` says. A test checks that it is valid."""
+    extra: Any = base.model_config["json_schema_extra"] if base is not None else {"examples": [{}]}
+    return ConfigDict(json_schema_extra={"examples": [extra["examples"][0] | values]})
+
+
 class Body(BaseModel):
     """Base of request bodies: strict types, and an unknown field is an error."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from control.kit.schemas import Body, EndpointSpec, Flag, RowVersion, Slug
+from control.kit.schemas import A_MOMENT, Body, EndpointSpec, Flag, RowVersion, Slug, example
 from gateway.contract.snapshot import Price
 
 Secret = Annotated[
@@ -39,6 +39,8 @@ class Providers(BaseModel):
 class CredentialCreate(Body):
     """A secret for an endpoint: written once, never shown again."""
 
+    model_config = example(name="billing-account-2", secret="sk-proj-0123456789abcdefghij")
+
     name: Slug
     """What it is called, such as `billing-account-2`."""
     secret: Secret
@@ -47,6 +49,8 @@ class CredentialCreate(Body):
 
 class CredentialUpdate(Body):
     """Whether a credential is used."""
+
+    model_config = example(enabled=False)
 
     enabled: Flag
     """Targets are spread over the enabled credentials of their endpoint."""
@@ -71,6 +75,8 @@ class Credentials(BaseModel):
 class EndpointCreate(Body):
     """A new endpoint."""
 
+    model_config = example(name="openai-eu", provider="openai", spec={"base_url": "https://api.openai.com/v1"})
+
     name: Slug
     """Never changes."""
     provider: Annotated[str, StringConstraints(min_length=1, max_length=40)]
@@ -84,6 +90,8 @@ class EndpointCreate(Body):
 class EndpointUpdate(Body):
     """Changes of an endpoint; what is absent stays."""
 
+    model_config = example(row_version=1, enabled=False)
+
     row_version: RowVersion
     """From the last read."""
     spec: EndpointSpec | None = None
@@ -96,6 +104,11 @@ class EndpointUpdate(Body):
 
 class Endpoint(BaseModel):
     """One configured account or URL of a provider."""
+
+    model_config = example(
+        name="openai-eu", provider="openai", spec={"base_url": "https://api.openai.com/v1"}, enabled=True,
+        credentials=[], created_at=A_MOMENT, updated_at=A_MOMENT, row_version=1,
+    )  # fmt: skip
 
     name: str
     provider: str

@@ -30,7 +30,7 @@ from control.routes.schemas import (
     RouteGrants,
     RouteUpdate,
     RouteVersion,
-    VersionSummary,
+    RouteVersionSummary,
 )
 from gateway.contract.snapshot import Price
 
@@ -64,13 +64,13 @@ async def validate_route(body: RouteCheck, session: Db, _: Writer) -> Checked:
 
 
 @router.get("/{name:path}/versions")
-async def list_route_versions(name: Name, session: Db, person: Writer, paging: Paging) -> Page[VersionSummary]:
+async def list_route_versions(name: Name, session: Db, person: Writer, paging: Paging) -> Page[RouteVersionSummary]:
     """Versions of a route, the newest first."""
     route = await service.find(session, person, name)
     query = select(models.RouteVersion).where(models.RouteVersion.route_id == route.id)
     ordered = query.order_by(models.RouteVersion.number.desc())
     return await paginate(
-        session, ordered, paging, lambda row: VersionSummary.model_validate(row, from_attributes=True)
+        session, ordered, paging, lambda row: RouteVersionSummary.model_validate(row, from_attributes=True)
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from control.errors import FieldError
-from control.kit.schemas import Body, Flag, Note, RouteSpec, RowVersion
+from control.kit.schemas import A_MOMENT, Body, Flag, Note, RouteSpec, RowVersion, example
 from gateway.contract.snapshot import Price
 
 _PARTS = frozenset({"versions", "grants", "diff", "rollback", "validate"})
@@ -47,6 +47,11 @@ Grants = Annotated[tuple[Grant, ...], Field(max_length=500)]
 class RouteCreate(Body):
     """A new route."""
 
+    model_config = example(
+        name="gpt-4o", spec={"target": [{"endpoint": "openai-eu", "model": "gpt-4o"}]},
+        grants=[{"principal_kind": "everyone"}],
+    )  # fmt: skip
+
     name: RouteName
     """Never changes."""
     spec: RouteSpec
@@ -62,6 +67,8 @@ class RouteCreate(Body):
 class RouteUpdate(Body):
     """Changes of a route; what is absent stays."""
 
+    model_config = example(row_version=1, enabled=False)
+
     row_version: RowVersion
     """From the last read."""
     spec: RouteSpec | None = None
@@ -75,6 +82,8 @@ class RouteUpdate(Body):
 class Rollback(Body):
     """Back to an old version."""
 
+    model_config = example(row_version=3, number=1, note="the new prompt was worse")
+
     row_version: RowVersion
     """From the last read."""
     number: Annotated[Number, Field(strict=True)]
@@ -85,6 +94,8 @@ class Rollback(Body):
 
 class RouteCheck(Body):
     """A route that may be saved later."""
+
+    model_config = example(name="gpt-4o", spec={"target": [{"endpoint": "openai-eu", "model": "gpt-4o"}]})
 
     name: Annotated[str, StringConstraints(max_length=250)]
     """Of the new or existing route."""
@@ -104,6 +115,8 @@ class Checked(BaseModel):
 class GrantsUpdate(Body):
     """Who may use a route, as a whole."""
 
+    model_config = example(row_version=1, grants=[{"principal_kind": "team", "principal": "support"}])
+
     row_version: RowVersion
     """Of the route, from the last read."""
     grants: Grants
@@ -120,6 +133,12 @@ class RouteGrants(BaseModel):
 class Route(BaseModel):
     """A public model name. `spec` is null for people who may use the route but not write routes."""
 
+    model_config = example(
+        name="gpt-4o", aliases=["chat"], price={"input": "2.5", "output": "10"}, enabled=True, version=1,
+        spec={"target": [{"endpoint": "openai-eu", "model": "gpt-4o"}]}, created_at=A_MOMENT, updated_at=A_MOMENT,
+        row_version=1,
+    )  # fmt: skip
+
     name: str
     aliases: list[str]
     price: Price
@@ -131,7 +150,7 @@ class Route(BaseModel):
     row_version: int
 
 
-class VersionSummary(BaseModel):
+class RouteVersionSummary(BaseModel):
     """That a version was made."""
 
     number: int
@@ -140,7 +159,7 @@ class VersionSummary(BaseModel):
     created_by: str
 
 
-class RouteVersion(VersionSummary):
+class RouteVersion(RouteVersionSummary):
     """What a route was. `spec` is as it was saved."""
 
     spec: dict[str, Any]

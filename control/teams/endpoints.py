@@ -14,7 +14,7 @@ from control.kit.membership import teams_of
 from control.kit.pages import Page, Paging, Search, contains, paginate
 from control.kit.permissions import Person
 from control.teams import service
-from control.teams.schemas import Member, Team, TeamCreate, TeamDetail, TeamUpdate
+from control.teams.schemas import Team, TeamCreate, TeamDetail, TeamMember, TeamUpdate
 
 router = APIRouter(prefix="/teams", tags=["teams"])
 Reader = Annotated[Person, Depends(allow("teams:own"))]
@@ -54,7 +54,7 @@ async def update_team(name: str, body: TeamUpdate, session: Db, person: Writer) 
 
 
 @router.put("/{name}/members", status_code=204)
-async def put_team_member(name: str, body: Member, session: Db, person: Writer) -> None:
+async def put_team_member(name: str, body: TeamMember, session: Db, person: Writer) -> None:
     """Put a person into a team."""
     await service.put_member(session, person, name, body)
 

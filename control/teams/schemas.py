@@ -6,12 +6,14 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from control.kit.schemas import Body, Budgets, Flag, Note, RowVersion, Slug
+from control.kit.schemas import A_MOMENT, Body, Budgets, Flag, Note, RowVersion, Slug, example
 from gateway.contract.snapshot import Budget, Limits
 
 
 class TeamCreate(Body):
     """A new team."""
+
+    model_config = example(name="support", description="the help desk", budgets=[{"amount": "500", "window": "month"}])
 
     name: Slug
     """Never changes and is never reused."""
@@ -26,6 +28,8 @@ class TeamCreate(Body):
 class TeamUpdate(Body):
     """Changes of a team; what is absent stays."""
 
+    model_config = example(row_version=1, enabled=False)
+
     row_version: RowVersion
     """From the last read."""
     description: Note | None = None
@@ -38,8 +42,10 @@ class TeamUpdate(Body):
     """Keys of a disabled team are answered 401."""
 
 
-class Member(Body):
+class TeamMember(Body):
     """A person in a team."""
+
+    model_config = example(username="alice", manager=True)
 
     username: Slug
     """Who."""
@@ -49,6 +55,12 @@ class Member(Body):
 
 class Team(BaseModel):
     """A team."""
+
+    model_config = example(
+        name="support", description="the help desk", limits={},
+        budgets=[{"amount": "500", "window": "month", "timezone": "UTC"}], enabled=True, created_at=A_MOMENT,
+        row_version=1,
+    )  # fmt: skip
 
     name: str
     description: str
@@ -62,4 +74,6 @@ class Team(BaseModel):
 class TeamDetail(Team):
     """A team and who is in it."""
 
-    members: list[Member]
+    model_config = example(Team, members=[{"username": "alice", "manager": True}])
+
+    members: list[TeamMember]

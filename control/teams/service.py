@@ -13,7 +13,7 @@ from control.kit.audit import note
 from control.kit.changes import stored
 from control.kit.permissions import Person
 from control.models import Membership, Team, User
-from control.teams.schemas import Member, TeamCreate, TeamUpdate
+from control.teams.schemas import TeamCreate, TeamMember, TeamUpdate
 from control.usage import spend
 
 
@@ -55,7 +55,7 @@ async def update(session: AsyncSession, person: Person, name: str, body: TeamUpd
     return team
 
 
-async def put_member(session: AsyncSession, person: Person, name: str, body: Member) -> None:
+async def put_member(session: AsyncSession, person: Person, name: str, body: TeamMember) -> None:
     """Put a person into a team, or change whether they manage it."""
     team = await find(session, name, to_change=True)
     user_id = await session.scalar(select(User.id).where(User.username == body.username))
@@ -81,11 +81,11 @@ async def remove_member(session: AsyncSession, person: Person, name: str, userna
     note(session, person.actor, "remove_member", "team", name, before={"username": username, "manager": row.manager})
 
 
-async def members(session: AsyncSession, team: Team) -> list[Member]:
+async def members(session: AsyncSession, team: Team) -> list[TeamMember]:
     """Who is in a team."""
     query = select(User.username, Membership.manager).join(Membership, Membership.user_id == User.id)
     rows = await session.execute(query.where(Membership.team_id == team.id).order_by(User.username))
-    return [Member(username=username, manager=manager) for username, manager in rows]
+    return [TeamMember(username=username, manager=manager) for username, manager in rows]
 
 
 def facts(team: Team) -> dict[str, Any]:

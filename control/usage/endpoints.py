@@ -25,6 +25,8 @@ router = APIRouter(prefix="/usage", tags=["usage"])
 Reader = Annotated[Person, Depends(allow("usage:own"))]
 Text = Annotated[str | None, Query(max_length=250)]
 
+CSV = {"text/csv": {"schema": {"type": "string"}}}
+
 
 class UsageReport(BaseModel):
     """Sums of the time asked for."""
@@ -118,7 +120,9 @@ async def get_usage(session: Db, person: Reader, asked: Question) -> UsageReport
     return UsageReport(since=asked.filters.since, until=asked.filters.until, lines=await _lines(session, person, asked))
 
 
-@router.get("/export", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
+@router.get(
+    "/export", response_class=Response, responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+)
 async def export_usage(session: Db, person: Reader, asked: Question) -> Response:
     """The same as CSV."""
     text = reports.as_csv(asked.by, await _lines(session, person, asked))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, StringConstraints
 
 from control.auth.schemas import Password
 from control.kit.permissions import Role
-from control.kit.schemas import Body, Flag, RowVersion, Slug
+from control.kit.schemas import A_MOMENT, Body, Flag, RowVersion, Slug, example
 
 Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^$|^[^@\s]+@[^@\s]+$")]
 DisplayName = Annotated[str, StringConstraints(max_length=120)]
@@ -17,6 +17,8 @@ DisplayName = Annotated[str, StringConstraints(max_length=120)]
 
 class UserCreate(Body):
     """A new person."""
+
+    model_config = example(username="alice", role="member", display_name="Alice", email="alice@example.com")
 
     username: Slug
     """Never changes and is never reused."""
@@ -33,6 +35,8 @@ class UserCreate(Body):
 class UserUpdate(Body):
     """Changes of a person; what is absent stays."""
 
+    model_config = example(row_version=1, role="operator")
+
     row_version: RowVersion
     """From the last read."""
     role: Role | None = None
@@ -48,6 +52,11 @@ class UserUpdate(Body):
 class User(BaseModel):
     """A person."""
 
+    model_config = example(
+        username="alice", role="member", display_name="Alice", email="alice@example.com", enabled=True,
+        must_change_password=False, last_login_at=None, created_at=A_MOMENT, row_version=1,
+    )  # fmt: skip
+
     username: str
     role: Role
     display_name: str
@@ -61,5 +70,7 @@ class User(BaseModel):
 
 class UserCreated(User):
     """A new person, and the password that was made for them: shown this once."""
+
+    model_config = example(User, generated_password="nine purple elephants")
 
     generated_password: str | None

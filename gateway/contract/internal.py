@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from gateway.contract.snapshot import Endpoint, Key, Route, Team, Wire
 from gateway.contract.version import SCHEMA_VERSION
@@ -53,8 +53,20 @@ class KeyPage(Wire):
     """In order of creation; revoked keys are left out."""
 
 
+_AN_EVENT: dict[str, Any] = {
+    "v": 1, "id": "01936f3a-0000-7000-8000-000000000001", "ts": 1_764_000_000.25, "request_id": "req-1",
+    "key": "chatbot@support", "team": "support", "operation": "chat", "model": "gpt-4o", "route": "gpt-4o",
+    "endpoint": "openai-eu", "upstream_model": "gpt-4o", "snapshot": "c1", "stream": True, "end": "success",
+    "status": 200, "error": "", "usage_source": "provider", "cost_nano": 1_250_000, "ttft_ms": 210.5,
+    "duration_ms": 1800.0, "attempts": [],
+    "tokens": {"input": 100, "cache_read": 0, "cache_write": 0, "output": 100, "reasoning": 0},
+}  # fmt: skip
+
+
 class UsageBatch(Wire):
     """Usage events of one gateway, oldest first. They are checked one by one, so one bad event stops no other."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"gateway": "gateway-1/0", "events": [_AN_EVENT]}]})
 
     gateway: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     """Instance that sends them."""
