@@ -257,6 +257,14 @@ class InferenceProtocol(HttpToolsProtocol):
         if exchange is not None and not exchange.keep_alive:
             self.transport.close()
 
+    def on_response_complete(self) -> None:
+        """uvicorn answered an ordinary request. Its keep-alive timer is put off: only uvicorn's own `data_received`
+        would stop it, so it would cut off an inference request that takes longer; `check_time` ends idle connections.
+        """
+        super().on_response_complete()
+        self._unset_keepalive_if_required()
+        self._active = self.loop.time()
+
     # --- details
 
     def _begin(self, operation: Operation) -> None:
