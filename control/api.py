@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -11,10 +12,12 @@ from pydantic import BaseModel
 
 from control.audit.endpoints import router as audit
 from control.auth.endpoints import router as auth
-from control.deps import public
+from control.deps import Parts, allow, public
 from control.internal.admin import router as service_tokens
 from control.internal.endpoints import router as internal
 from control.keys.endpoints import router as keys
+from control.kit.permissions import Person
+from control.kit.schemas import example
 from control.providers.endpoints import credentials, kinds, price_book, router as endpoints
 from control.routes.endpoints import router as routes
 from control.teams.endpoints import router as teams
@@ -40,6 +43,22 @@ class Health(BaseModel):
 async def healthz(_: Annotated[None, Depends(public)]) -> Health:
     """Whether the process answers; says nothing about the database."""
     return Health()
+
+
+class About(BaseModel):
+    """What a client of this API needs to know of the installation."""
+
+    model_config = example(version="0.1.0", gateway_url="https://llm.example.com")
+
+    version: str
+    gateway_url: str
+    """Where programs and browsers reach the gateway; OpenAI's base URL is this with `/v1`."""
+
+
+@router.get("/api/v1/about", tags=["about"])
+async def get_about(parts: Parts, _: Annotated[Person, Depends(allow("self"))]) -> About:
+    """Version of this installation, and where its gateway is."""
+    return About(version=metadata.version("tunegate"), gateway_url=parts.settings.console.gateway_url)
 
 
 @dataclass(frozen=True, slots=True)

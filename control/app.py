@@ -19,6 +19,7 @@ from control.openapi import described
 from control.security import open_vault
 from control.settings import Settings
 from control.snapshots.publisher import Publisher
+from control.static import BUILT, Console
 
 USAGE_BODY_FACTOR = 16
 
@@ -63,6 +64,7 @@ def build(settings: Settings) -> FastAPI:
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
     assert_guarded(app)
+    app.mount("/", Console(settings.console.static_dir or BUILT, settings.console.gateway_url), name="console")
     app.add_middleware(BodyLimit, limit=settings.console.max_body_bytes)
     return app
 

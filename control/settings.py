@@ -10,6 +10,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -37,6 +38,10 @@ class ConsoleTable(_Table):
     """Life of a login without use; each refresh begins it again."""
     allow_private_upstreams: bool = False
     """Whether "test connection" may reach private and loopback addresses, where self-hosted models are."""
+    gateway_url: str = "http://127.0.0.1:8000"
+    """Where browsers reach the gateway: the console's chat calls it, and its examples show it."""
+    static_dir: Path | None = None
+    """The built console; `console/dist` of the source tree unless set."""
 
     @field_validator("listen")
     @classmethod
@@ -45,6 +50,14 @@ class ConsoleTable(_Table):
         if not host or not port.isdigit() or int(port) > 65_535:
             raise ValueError(f"{value!r} is not address:port, such as 127.0.0.1:8080 or [::1]:8080")
         return value
+
+    @field_validator("gateway_url")
+    @classmethod
+    def _is_origin(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or any(c in value for c in " ;,'\"?#"):
+            raise ValueError(f"{value!r} is not a URL such as https://llm.example.com")
+        return value.rstrip("/")
 
     @property
     def host(self) -> str:

@@ -104,7 +104,7 @@ class _Up:
             await self._first_run(listen, console)
             config = _read(files.config)
         await self._build_model(config)
-        environment = _environment(listen, console)
+        environment = _environment(config, listen, console)
         _check(files.config, config, environment)
         self._supervisor = Supervisor(_children(files.config, config, environment, console), _say)
         await self._supervisor.start()
@@ -175,11 +175,13 @@ class _Up:
             raise UpError(f"the tiny model could not be built (see above): {' '.join(argv)}")
 
 
-def _environment(listen: str, console: str | None) -> dict[str, str]:
+def _environment(config: dict[str, Any], listen: str, console: str | None) -> dict[str, str]:
     """What the options of this start say instead of the file."""
     environment = {**os.environ, "TUNEGATE_GATEWAY_LISTEN": listen}
     if console is not None:
         environment |= {"TUNEGATE_CONSOLE_LISTEN": console, "TUNEGATE_CONTROL_URL": f"http://{console}"}
+        if not config.get("console", {}).get("gateway_url"):  # set where browsers come through a proxy
+            environment.setdefault("TUNEGATE_CONSOLE_GATEWAY_URL", f"http://{listen}")
     return environment
 
 

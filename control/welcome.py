@@ -20,7 +20,7 @@ def welcome(url: str, console: str | None, files: Files, waiting: Sequence[str],
     names = models(url, key) if key is not None else []
     lines = ["", f"Tunegate is ready at {url}/v1", ""]
     if console is not None:
-        lines += [f"  Console   {console}/docs", ""]
+        lines += [f"  Console   {console}", ""]
     if first and files.first_password.exists():
         password = files.first_password.read_text(encoding="ascii").strip()
         lines += [

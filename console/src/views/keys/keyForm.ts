@@ -1,0 +1,47 @@
+/** The form of a key, and the bodies that the API takes. */
+import type { ApiKey, Budget, Limits } from '@/api/generated'
+
+export interface KeyFields {
+  name: string
+  /** Name of a team, or empty: one's own. */
+  owner: string
+  enabled: boolean
+  expires: Date | null
+  /** Names of routes; none: all. */
+  models: string[]
+  limits: { rpm?: number; tpm?: number; concurrency?: number }
+  budgets: Budget[]
+  /** Networks, separated by commas or spaces. */
+  cidrs: string
+  note: string
+}
+
+export function fromKey(key?: ApiKey): KeyFields {
+  return {
+    name: key?.name ?? '',
+    owner: '',
+    enabled: key?.enabled ?? true,
+    expires: key?.expires_at ? new Date(key.expires_at) : null,
+    models: key && !key.models.includes('*') ? [...key.models] : [],
+    limits: {
+      rpm: key?.limits.rpm ?? undefined,
+      tpm: key?.limits.tpm ?? undefined,
+      concurrency: key?.limits.concurrency ?? undefined,
+    },
+    budgets: (key?.budgets ?? []).map((budget) => ({ ...budget })),
+    cidrs: key?.cidrs.join(', ') ?? '',
+    note: key?.note ?? '',
+  }
+}
+
+export function toBody(form: KeyFields) {
+  const limits: Limits = Object.fromEntries(Object.entries(form.limits).filter(([, value]) => value !== undefined && value !== null))
+  return {
+    expires_at: form.expires?.toISOString() ?? null,
+    models: form.models.length ? form.models : ['*'],
+    limits,
+    budgets: form.budgets,
+    cidrs: form.cidrs.split(/[\s,]+/).filter(Boolean),
+    note: form.note,
+  }
+}
