@@ -35,6 +35,11 @@ describe('texts', () => {
     expect(foreign.filter((key) => !SAME_IN_BOTH.test(key))).toEqual([])
   })
 
+  it('have Chinese punctuation in Chinese', () => {
+    const wrong = [...zh].filter(([, text]) => /[\u4e00-\u9fff][,;?:!(]/.test(text)).map(([key]) => key)
+    expect(wrong).toEqual([])
+  })
+
   it('that a page asks for by name exist', () => {
     const missing = []
     for (const [path, source] of Object.entries(sources)) {

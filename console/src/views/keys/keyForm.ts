@@ -1,5 +1,6 @@
 /** The form of a key, and the bodies that the API takes. */
-import type { ApiKey, Budget, Limits } from '@/api/generated'
+import type { ApiKey, Budget } from '@/api/generated'
+import { fromLimits, type LimitValues, toLimits } from '@/api/limits'
 
 export interface KeyFields {
   name: string
@@ -9,7 +10,7 @@ export interface KeyFields {
   expires: Date | null
   /** Names of routes; none: all. */
   models: string[]
-  limits: { rpm?: number; tpm?: number; concurrency?: number }
+  limits: LimitValues
   budgets: Budget[]
   /** Networks, separated by commas or spaces. */
   cidrs: string
@@ -23,11 +24,7 @@ export function fromKey(key?: ApiKey): KeyFields {
     enabled: key?.enabled ?? true,
     expires: key?.expires_at ? new Date(key.expires_at) : null,
     models: key && !key.models.includes('*') ? [...key.models] : [],
-    limits: {
-      rpm: key?.limits.rpm ?? undefined,
-      tpm: key?.limits.tpm ?? undefined,
-      concurrency: key?.limits.concurrency ?? undefined,
-    },
+    limits: fromLimits(key?.limits),
     budgets: (key?.budgets ?? []).map((budget) => ({ ...budget })),
     cidrs: key?.cidrs.join(', ') ?? '',
     note: key?.note ?? '',
@@ -35,11 +32,10 @@ export function fromKey(key?: ApiKey): KeyFields {
 }
 
 export function toBody(form: KeyFields) {
-  const limits: Limits = Object.fromEntries(Object.entries(form.limits).filter(([, value]) => value !== undefined && value !== null))
   return {
     expires_at: form.expires?.toISOString() ?? null,
     models: form.models.length ? form.models : ['*'],
-    limits,
+    limits: toLimits(form.limits),
     budgets: form.budgets,
     cidrs: form.cidrs.split(/[\s,]+/).filter(Boolean),
     note: form.note,
