@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.db import Database
 from control.errors import Problem
 from control.kit.outbound import Outbound
-from control.kit.permissions import PUBLIC, SERVICE, Person, Role
+from control.kit.permissions import PUBLIC, SERVICE, Person, known_role
 from control.models import ServiceToken, User
 from control.security import Vault, sha256
 from control.settings import Settings
@@ -62,7 +62,8 @@ def allow(permission: str) -> Permitted:
         if person.must_change_password and permission != "self":
             raise Problem(403, "password_change_required", "change your password first: POST /api/v1/auth/password")
         if not person.may(permission):
-            raise Problem(403, "forbidden", f"your role {person.role!r} does not have the permission {permission!r}")
+            role = person.role or "unknown"
+            raise Problem(403, "forbidden", f"your role {role!r} does not have the permission {permission!r}")
         return person
 
     permitted.permission = permission  # type: ignore[attr-defined]  # read by `permission_of`
@@ -101,7 +102,7 @@ async def _person(request: Request, session: AsyncSession) -> Person:
     user = await session.get(User, claims[0]) if claims is not None else None
     if claims is None or user is None or not user.enabled or user.token_version != claims[1]:
         raise Problem(401, "token_invalid", "this access token has expired or was revoked: refresh it or sign in")
-    return Person(user.id, user.username, cast(Role, user.role), address(request), user.must_change_password)
+    return Person(user.id, user.username, known_role(user.role), address(request), user.must_change_password)
 
 
 def address(request: Request) -> str:

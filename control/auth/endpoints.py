@@ -11,7 +11,7 @@ from control.auth import service
 from control.auth.schemas import Login, Me, PasswordChange, Tokens
 from control.deps import Control, Db, Parts, address, allow, public
 from control.errors import Problem
-from control.kit.permissions import ROLES, Person
+from control.kit.permissions import Person
 from control.models import Membership, Team
 
 router = APIRouter(prefix="/auth", tags=["auth"])
@@ -70,7 +70,7 @@ async def get_me(session: Db, me: Myself) -> Me:
         username=me.username,
         role=me.role,
         must_change_password=me.must_change_password,
-        permissions=sorted(ROLES[me.role]),
+        permissions=sorted(me.permissions),
         teams=sorted(await session.scalars(teams)),
     )
 

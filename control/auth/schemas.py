@@ -43,7 +43,8 @@ class Me(BaseModel):
     """Who is signed in, and what the role permits."""
 
     username: str
-    role: Role
+    role: Role | None
+    """null: one that this version does not know; it permits nothing."""
     must_change_password: bool
     permissions: list[str]
     teams: list[str]

@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, BeforeValidator, StringConstraints
 
 from control.auth.schemas import Password
-from control.kit.permissions import Role
+from control.kit.permissions import Role, known_role
 from control.kit.schemas import Body, Flag, RowVersion, Slug
 
 Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^$|^[^@\s]+@[^@\s]+$")]
 DisplayName = Annotated[str, StringConstraints(max_length=120)]
+
+
+KnownRole = Annotated[Role | None, BeforeValidator(known_role)]
 
 
 class UserCreate(Body):
@@ -49,7 +52,8 @@ class User(BaseModel):
     """A person."""
 
     username: str
-    role: Role
+    role: KnownRole
+    """null: one that this version does not know; it permits nothing."""
     display_name: str
     email: str
     enabled: bool
