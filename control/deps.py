@@ -16,8 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
 from control.errors import Problem
+from control.kit.caller import caller
+from control.kit.oidc import Provider
 from control.kit.outbound import Outbound
 from control.kit.permissions import PUBLIC, SERVICE, Person, known_role
+from control.kit.throttle import Throttle
 from control.models import ServiceToken, User
 from control.security import Vault, sha256
 from control.settings import Settings
@@ -33,6 +36,9 @@ class Control:
     vault: Vault
     publisher: Publisher
     outbound: Outbound
+    throttle: Throttle
+    oidc: Provider | None
+    """None: single sign-on is off."""
 
 
 def control_of(request: Request) -> Control:
@@ -106,5 +112,7 @@ async def _person(request: Request, session: AsyncSession) -> Person:
 
 
 def address(request: Request) -> str:
-    """Address of the peer."""
-    return request.client.host if request.client else ""
+    """Address of the caller."""
+    peer = request.client.host if request.client else ""
+    trusted = control_of(request).settings.console.trusted_proxies
+    return caller(peer, request.headers.getlist("x-forwarded-for"), trusted)

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -92,23 +93,28 @@ class Vault:
 
     def access_token(self, user_id: str, token_version: int, seconds: int) -> str:
         """A signed JWT that says who, until when."""
-        moment = datetime.now(UTC)
-        claims = {
-            "iss": _ISSUER, "aud": "control", "sub": user_id, "ver": token_version,
-            "iat": moment, "exp": moment + timedelta(seconds=seconds),
-        }  # fmt: skip
-        return jwt.encode(claims, self._jwt_key, _ALGORITHM)
+        return self.sign("control", seconds, {"sub": user_id, "ver": token_version})
 
     def read_access_token(self, token: str) -> tuple[str, int] | None:
         """User id and token version of a valid access token, else None."""
+        claims = self.read("control", token)
+        return (str(claims["sub"]), int(claims["ver"])) if claims is not None else None
+
+    def sign(self, audience: str, seconds: int, claims: Mapping[str, Any]) -> str:
+        """A JWT of these claims for one use, `audience`, good for some seconds."""
+        moment = datetime.now(UTC)
+        standard = {"iss": _ISSUER, "aud": audience, "iat": moment, "exp": moment + timedelta(seconds=seconds)}
+        return jwt.encode({**claims, **standard}, self._jwt_key, _ALGORITHM)
+
+    def read(self, audience: str, token: str) -> dict[str, Any] | None:
+        """The claims of a JWT that was signed here for this use and is still good, else None."""
         try:
             claims: dict[str, Any] = jwt.decode(
-                token, self._jwt_key, [_ALGORITHM], audience="control", issuer=_ISSUER,
-                options={"require": ["exp", "sub", "ver"]},
-            )  # fmt: skip
+                token, self._jwt_key, [_ALGORITHM], audience=audience, issuer=_ISSUER, options={"require": ["exp"]}
+            )
         except jwt.InvalidTokenError:
             return None
-        return str(claims["sub"]), int(claims["ver"])
+        return claims
 
     def _unwrap(self, sealed: Sealed, owner: str) -> bytes:
         if sealed.kek_id != self.kek_id:

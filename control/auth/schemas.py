@@ -31,6 +31,21 @@ class PasswordChange(Body):
     """At least 10 characters."""
 
 
+class SingleSignOn(BaseModel):
+    """Signing in at the identity provider: the browser goes to `start`."""
+
+    name: str
+    start: str = "/api/v1/auth/oidc/start"
+
+
+class Methods(BaseModel):
+    """Ways of signing in, for the login page."""
+
+    password: bool
+    """false: the form is for the break-glass account only."""
+    oidc: SingleSignOn | None
+
+
 class Tokens(BaseModel):
     """An access token; the refresh token travels as an HttpOnly cookie."""
 

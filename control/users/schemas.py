@@ -30,7 +30,7 @@ class UserCreate(Body):
     display_name: DisplayName = ""
     """For people to read."""
     email: Email = ""
-    """Also links a single sign-on account."""
+    """For people to read; it links no single sign-on account."""
 
 
 class UserUpdate(Body):
@@ -48,6 +48,15 @@ class UserUpdate(Body):
     """E-mail address."""
 
 
+class SsoLink(Body):
+    """Whom the identity provider means by a subject."""
+
+    row_version: RowVersion
+    """From the last read."""
+    subject: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[ -~]*$")]
+    """The claim `sub`, as the audit log tells it of a refused sign-in."""
+
+
 class User(BaseModel):
     """A person."""
 
@@ -58,6 +67,8 @@ class User(BaseModel):
     email: str
     enabled: bool
     must_change_password: bool
+    sso_subject: str | None
+    """Who the person is at the identity provider; null: they sign in with a password."""
     last_login_at: datetime | None
     created_at: datetime
     row_version: int

@@ -30,7 +30,7 @@ from control.internal.tokens import new_service_token
 from control.kit.audit import Actor
 from control.kit.permissions import Role
 from control.migrations.run import migrate
-from control.settings import ConsoleTable, Settings
+from control.settings import ConsoleTable, OidcTable, Settings
 
 PASSWORD = "correct horse battery"
 """Of everybody."""
@@ -145,14 +145,15 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict
 
 @pytest.fixture
 def start_control(_template: tuple[Path, str, dict[str, str]], tmp_path: Path) -> Iterator[Start]:
-    """Start a control plane with settings of `[console]`: `start_control(allow_private_upstreams=True)`."""
+    """Start a control plane with settings of `[console]`, and of `[oidc]`: `start_control(oidc={…}, public_url=…)`."""
     running: list[Running] = []
 
-    def start(**console: Any) -> Running:
+    def start(*, oidc: dict[str, Any] | None = None, **console: Any) -> Running:
         folder, token, tokens = _template
         data_dir = tmp_path / f"control-{len(running)}"
         shutil.copytree(folder, data_dir)
-        one = Running(Settings(console=ConsoleTable(data_dir=data_dir, **console)), token, tokens)
+        tables = Settings(console=ConsoleTable(data_dir=data_dir, **console), oidc=OidcTable(**oidc or {}))
+        one = Running(tables, token, tokens)
         running.append(one)
         one.start()
         return one
