@@ -117,6 +117,26 @@ class SecretsTable(_Table):
     key: str = ""
     """Key-encryption key, 32 bytes in urlsafe base64, as `env:NAME` or `file:PATH`. Empty: one is made in `data_dir`,
     which is only allowed on a loopback listener."""
+    previous_key: str = ""
+    """The key until now, in the same form. What it sealed still opens, until `tunegate secrets rotate` has run."""
+    unwrap_url: str = ""
+    """Where HashiCorp Vault's transit engine decrypts, such as
+    `https://vault.example.com:8200/v1/transit/decrypt/tunegate`. Then `key` holds what transit wrapped (`vault:v1:…`),
+    which is unwrapped once, at start, and kept in memory only."""
+    unwrap_token: str = ""
+    """Vault's token, as `env:NAME` or `file:PATH` (such as the sink of a Vault agent)."""
+    unwrap_namespace: str = ""
+    """Namespace of Vault Enterprise."""
+    unwrap_ca_file: Path | None = None
+    """PEM bundle of the authority that signed Vault's certificate; the system's bundle if absent."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.unwrap_url and not _SECURE.fullmatch(self.unwrap_url):
+            raise ValueError(f"unwrap_url {self.unwrap_url!r} is not an https:// URL without query or user name")
+        if self.unwrap_url and not self.unwrap_token.startswith(("env:", "file:")):
+            raise ValueError("unwrap_token must be env:NAME or file:PATH")
+        return self
 
 
 class OidcTable(_Table):

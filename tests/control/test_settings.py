@@ -86,5 +86,15 @@ def test_a_sealed_secret_opens_for_its_row_and_key_only() -> None:
     forged = Sealed(sealed.sealed[:-4] + "AAAA", sealed.wrapped_key, sealed.kek_id)
     with pytest.raises(ValueError, match="changed"):
         vault.open(forged, "row-1")
-    moved = vault.rewrap(sealed, "row-1", other)
-    assert (moved.sealed, other.open(moved, "row-1")) == (sealed.sealed, "sk-秘密")
+
+
+def test_a_vault_opens_what_its_previous_key_sealed_and_wraps_it_anew() -> None:
+    old, new = parse_kek(new_kek()), parse_kek(new_kek())
+    sealed = Vault(old).seal("sk-秘密", "row-1")
+    both = Vault(new, old)
+    assert both.open(sealed, "row-1") == "sk-秘密"
+    moved = both.rewrap(sealed, "row-1")
+    assert (moved.sealed, Vault(new).open(moved, "row-1")) == (sealed.sealed, "sk-秘密")
+    with pytest.raises(ValueError, match="another row"):
+        both.rewrap(sealed, "row-2")
+    assert Vault(new).kek_id == both.kek_id == both.seal("x", "row-1").kek_id
