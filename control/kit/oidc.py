@@ -39,7 +39,7 @@ _WORD = re.compile(r"^[a-z_]{1,40}$")
 
 
 class SsoError(Exception):
-    """Why a single sign-on failed: `code` from a closed vocabulary (docs/security.md), `detail` for log and audit."""
+    """Why a single sign-on failed: `code` from a closed vocabulary (docs/operations.md), `detail` for log and audit."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

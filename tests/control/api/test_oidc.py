@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -632,6 +633,16 @@ def test_concurrent_sign_ins_of_many_people(control: Running, idp: IdentityProvi
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(one, range(8)))
     assert sorted(results) == [("/", f"person{n}") for n in range(8)]
+
+
+def test_every_code_is_explained() -> None:
+    root = Path(__file__).parents[3]
+    sources = [path.read_text() for path in (root / "control").rglob("*.py")]
+    codes = {code for source in sources for code in re.findall(r'"(sso_[a-z_]+)"', source)}
+    page = (root / "docs/operations.md").read_text()
+    raised = {code for code in codes if re.search(rf'SsoError\([^)]*"{code}"|code = "{code}"', "".join(sources))}
+    assert len(raised) >= 12
+    assert [code for code in raised if f"| `{code}` |" not in page] == []
 
 
 def test_a_flow_is_never_the_same_twice() -> None:
