@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Cookie, Depends, Query, Request, Response
 from sqlalchemy import select
@@ -89,7 +89,10 @@ async def get_me(session: Db, me: Myself) -> Me:
     )
 
 
-@router.get("/oidc/start", status_code=303, response_class=Response)
+_ELSEWHERE: dict[int | str, dict[str, Any]] = {303: {"description": "Where the browser goes on"}}
+
+
+@router.get("/oidc/start", status_code=303, response_class=Response, responses=_ELSEWHERE)
 async def start_oidc(
     request: Request, parts: Parts, _: Annotated[None, Depends(public)], return_to: ReturnTo = "/"
 ) -> Response:
@@ -107,7 +110,7 @@ async def start_oidc(
     return response
 
 
-@router.get("/oidc/callback", status_code=303, response_class=Response)
+@router.get("/oidc/callback", status_code=303, response_class=Response, responses=_ELSEWHERE)
 async def finish_oidc(
     request: Request,
     parts: Parts,

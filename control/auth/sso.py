@@ -75,14 +75,12 @@ async def sign_in(control: Control, identity: Identity, address: str) -> SignedI
     Raises:
         SsoError: they may not come in.
     """
-    for last in (False, True):
-        try:
-            async with control.db.write() as session:
-                return await _sign_in(session, control, identity, address)
-        except IntegrityError:  # the same person came in by two windows at once: the account is there now
-            if last:
-                raise
-    raise AssertionError("unreachable")
+    try:
+        async with control.db.write() as session:
+            return await _sign_in(session, control, identity, address)
+    except IntegrityError:  # the same person came in by two windows at once: the account is there now
+        async with control.db.write() as session:
+            return await _sign_in(session, control, identity, address)
 
 
 async def refused(control: Control, error: SsoError, address: str) -> None:

@@ -140,8 +140,9 @@ class Provider:
         if (party is not None or several) and party != self.client.client_id:
             raise SsoError("sso_token_invalid", "the ID token was issued to another client (azp)")
         subject = claims["sub"]
-        if not subject or len(subject) > 255:
-            raise SsoError("sso_token_invalid", "the ID token's subject is empty or longer than 255 characters")
+        if not 0 < len(subject) <= 255 or subject != subject.strip() or not subject.isprintable():
+            text = "the ID token's subject is empty, longer than 255 characters, or has blanks around or controls in it"
+            raise SsoError("sso_token_invalid", text)  # MariaDB takes `u` and `u ` for one
         return Identity(self.client.issuer, subject, claims)
 
     async def _discover(self) -> Discovered:

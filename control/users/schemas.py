@@ -53,7 +53,7 @@ class SsoLink(Body):
 
     row_version: RowVersion
     """From the last read."""
-    subject: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[ -~]*$")]
+    subject: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[!-~]([ -~]*[!-~])?$")]
     """The claim `sub`, as the audit log tells it of a refused sign-in."""
 
 

@@ -31,6 +31,7 @@ from control.kit.audit import Actor
 from control.kit.permissions import Role
 from control.migrations.run import migrate
 from control.settings import ConsoleTable, OidcTable, Settings
+from tests.fakes.oidc import IdentityProvider
 
 PASSWORD = "correct horse battery"
 """Of everybody."""
@@ -48,6 +49,7 @@ class Running:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._clients: dict[str, httpx.Client] = {}
+        self._browsers: list[httpx.Client] = []
         config = uvicorn.Config(self.app, access_log=False, log_level="warning", proxy_headers=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
@@ -88,6 +90,11 @@ class Running:
         client.headers["authorization"] = f"Bearer {self.service_token}"
         return client
 
+    def browser(self) -> httpx.Client:
+        """A client with cookies of its own that knows no base URL."""
+        self._browsers.append(httpx.Client(timeout=30, trust_env=False))
+        return self._browsers[-1]
+
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows straight from the SQLite file (or a change of it)."""
         with closing(sqlite3.connect(self.database, timeout=10)) as connection, connection:
@@ -105,7 +112,7 @@ class Running:
 
     def stop(self) -> None:
         """End the server and the clients."""
-        for client in self._clients.values():
+        for client in (*self._clients.values(), *self._browsers):
             client.close()
         self._server.should_exit = True
         self._thread.join(10)
@@ -173,3 +180,12 @@ def control(start_control: Start) -> Running:
 def admin(control: Running) -> httpx.Client:
     """Signed in as `admin` at `control`."""
     return control.admin
+
+
+@pytest.fixture
+def idp(monkeypatch: pytest.MonkeyPatch) -> Iterator[IdentityProvider]:
+    """An OpenID Connect provider on loopback; `idp.settings()` is the `[oidc]` that trusts it."""
+    one = IdentityProvider()
+    monkeypatch.setenv("IDP_SECRET", one.secret)
+    yield one
+    one.close()

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import re
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2 as httpx
-import jwt
 import pytest
 
 from control.app import build
 from control.auth import sso
 from control.deps import Control
-from control.kit import oidc
 from control.kit.oidc import Flow, Identity
 from control.migrations.run import migrate
 from control.models import User
 from control.settings import ConsoleTable, DatabaseTable, OidcTable, Settings
+from tests.control.api.browser import PUBLIC, START, Browser, audited, failed
 from tests.control.api.conftest import PASSWORD, Running, Start
 from tests.fakes.oidc import IdentityProvider, SigningKey
-
-PUBLIC = "http://console.test"
-START = "/api/v1/auth/oidc/start"
-
-
-@pytest.fixture
-def idp(monkeypatch: pytest.MonkeyPatch) -> Iterator[IdentityProvider]:
-    one = IdentityProvider()
-    monkeypatch.setenv("IDP_SECRET", one.secret)
-    yield one
-    one.close()
 
 
 @pytest.fixture
@@ -45,69 +29,9 @@ def control(start_control: Start, idp: IdentityProvider) -> Running:
     return start_control(oidc=idp.settings(), public_url=PUBLIC)
 
 
-@pytest.fixture(autouse=True)
-def _browsers_are_closed() -> Iterator[None]:
-    yield
-    while Browser.opened:
-        Browser.opened.pop().close()
-
-
-class Browser:
-    """Cookies, and redirects followed; the console's public name leads to the control plane, as a proxy would."""
-
-    opened: ClassVar[list[httpx.Client]] = []
-
-    def __init__(self, control: Running) -> None:
-        self.client = httpx.Client(timeout=30, trust_env=False)
-        self.opened.append(self.client)
-        self.control = control
-        self.seen: list[str] = []
-
-    def sign_in(self, start: str = START) -> str:
-        """Follow the redirects from `start` until a page of the console; returns its path."""
-        return self.follow(self.client.get(self.control.url + start))
-
-    def follow(self, answer: httpx.Response) -> str:
-        for _ in range(5):
-            assert answer.status_code in (302, 303), answer.text
-            where = answer.headers["location"].removeprefix(PUBLIC)
-            self.seen.append(where)
-            if where.startswith("/") and not where.startswith("/api/"):
-                return where
-            answer = self.client.get(where if where.startswith("http") else self.control.url + where)
-        raise AssertionError(f"redirects without end: {self.seen}")
-
-    def until_callback(self) -> str:
-        """Go to the provider and come back, but do not show the answer yet: its path."""
-        to_provider = self.client.get(self.control.url + START).headers["location"]
-        where: str = self.client.get(to_provider).headers["location"]
-        return where.removeprefix(PUBLIC)
-
-    def me(self) -> Any:
-        """As the console does: refresh, then ask who is signed in."""
-        answer = self.client.post(f"{self.control.url}/api/v1/auth/refresh")
-        if answer.status_code != 200:
-            return answer.json()["code"]
-        headers = {"authorization": f"Bearer {answer.json()['access_token']}"}
-        return self.client.get(f"{self.control.url}/api/v1/auth/me", headers=headers).json()
-
-
 @pytest.fixture
 def browser(control: Running) -> Browser:
     return Browser(control)
-
-
-def audited(control: Running, action: str) -> list[str]:
-    rows = control.sql("SELECT actor, resource, state_after FROM audit_log WHERE action = ? ORDER BY seq", action)
-    return [" ".join(row) for row in rows]
-
-
-def failed(control: Running, browser: Browser, code: str) -> str:
-    """Nobody is signed in, the login page learns the code, the audit log the reason; returns that."""
-    assert browser.seen[-1] == f"/login?sso_error={code}"
-    assert browser.me() == "not_signed_in"
-    (entry,) = [line for line in audited(control, "login_failed") if f" {code} " in line]
-    return entry
 
 
 # ---- it works ----
@@ -393,194 +317,6 @@ def test_what_else_may_come_back(control: Running, idp: IdentityProvider, browse
     assert "token" not in idp.asked
 
 
-# ---- the ID token ----
-
-ALTERED: dict[str, tuple[str, Any]] = {
-    "another audience": ("sso_token_invalid", lambda c: c.update(aud="someone-else")),
-    "no audience": ("sso_token_invalid", lambda c: c.pop("aud")),
-    "several audiences and no azp": ("sso_token_invalid", lambda c: c.update(aud=["tunegate", "x"])),
-    "another azp": ("sso_token_invalid", lambda c: c.update(azp="x")),
-    "another issuer": ("sso_token_invalid", lambda c: c.update(iss="https://evil.example")),
-    "another nonce": ("sso_token_invalid", lambda c: c.update(nonce="x")),
-    "no nonce": ("sso_token_invalid", lambda c: c.pop("nonce")),
-    "an odd nonce": ("sso_token_invalid", lambda c: c.update(nonce=["é"])),
-    "no subject": ("sso_token_invalid", lambda c: c.pop("sub")),
-    "an empty subject": ("sso_token_invalid", lambda c: c.update(sub="")),
-    "a number as subject": ("sso_token_invalid", lambda c: c.update(sub=7)),
-    "a long subject": ("sso_token_invalid", lambda c: c.update(sub="x" * 256)),
-    "no expiry": ("sso_token_invalid", lambda c: c.pop("exp")),
-    "no time of issue": ("sso_token_invalid", lambda c: c.pop("iat")),
-    "expired": ("sso_token_expired", lambda c: c.update(exp=time.time() - 90, iat=time.time() - 400)),
-    "from the future": ("sso_token_expired", lambda c: c.update(iat=time.time() + 90)),
-    "not yet valid": ("sso_token_expired", lambda c: c.update(nbf=time.time() + 90)),
-}
-
-
-@pytest.mark.parametrize(("code", "alter"), ALTERED.values(), ids=ALTERED.keys())
-def test_an_id_token_that_is_not_for_this_sign_in(
-    control: Running, idp: IdentityProvider, browser: Browser, code: str, alter: Any
-) -> None:
-    idp.alter = alter
-    browser.sign_in()
-    failed(control, browser, code)
-    assert control.admin.get("/api/v1/users/alice").status_code == 404
-
-
-@pytest.mark.parametrize(
-    "alter",
-    [
-        lambda c: c.update(aud=["tunegate", "x"], azp="tunegate"),
-        lambda c: c.update(aud=["tunegate"]),
-        lambda c: c.update(exp=time.time() - 30),
-        lambda c: c.update(iat=time.time() + 30, nbf=time.time() + 30),
-    ],
-)
-def test_an_id_token_that_is_good_if_clocks_differ_a_little(
-    idp: IdentityProvider, browser: Browser, alter: Any
-) -> None:
-    idp.alter = alter
-    assert browser.sign_in() == "/"
-
-
-def unsigned(claims: dict[str, Any]) -> str:
-    parts = ({"alg": "none", "kid": None}, claims)
-    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts) + "."
-
-
-@pytest.mark.parametrize(
-    "how", ["none", "client secret", "public key", "another key", "unknown kid", "garbage", "huge"]
-)
-def test_an_id_token_that_the_provider_did_not_sign(
-    control: Running, idp: IdentityProvider, browser: Browser, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    headers, stranger = {"kid": idp.key.kid}, SigningKey(number=1, kid=idp.key.kid)
-    signers = {
-        "none": unsigned,
-        "client secret": lambda claims: jwt.encode(claims, idp.secret.ljust(32), "HS256", headers=headers),
-        "public key": lambda claims: jwt.encode(claims, idp.jwks[0]["n"], "HS256", headers=headers),
-        "another key": stranger.sign,
-        "unknown kid": SigningKey(number=1).sign,
-        "garbage": lambda _: "a.b.c",
-        "huge": lambda _: "A" * 900_000,
-    }
-    idp.sign = signers[how]
-    browser.sign_in()
-    failed(control, browser, "sso_token_invalid")
-
-
-def test_keys_are_kept_and_fetched_again_for_one_that_is_new_but_not_for_ever(
-    idp: IdentityProvider, browser: Browser
-) -> None:
-    for _ in range(2):
-        assert browser.sign_in() == "/"
-    assert (idp.asked.count("jwks"), idp.asked.count("openid-configuration")) == (1, 1)
-    idp.rotate()
-    assert browser.sign_in() == "/"
-    assert idp.asked.count("jwks") == 2
-    idp.sign = SigningKey().sign  # never published
-    for _ in range(3):
-        assert browser.sign_in() == "/login?sso_error=sso_token_invalid"
-    assert idp.asked.count("jwks") == 2, "within 30 s of the last search"
-
-
-@pytest.mark.parametrize(
-    "jwks",
-    [
-        [],
-        [7, None, {"kty": "RSA"}, {"kty": "oct", "k": "AAAA"}],
-        [{"kty": "RSA", "kid": "the-key", "n": "!", "e": "AQAB"}],
-        [{"kty": "RSA", "kid": "the-key", "n": 7, "e": []}],
-        [{"kty": "RSA", "kid": "the-key", "n": "AQAB", "e": "AQAB"}],
-        [{"kty": "RSA", "kid": "the-key", "use": "enc"}],
-    ],
-)
-def test_keys_that_are_none(control: Running, idp: IdentityProvider, browser: Browser, jwks: list[Any]) -> None:
-    idp.key.kid, idp.jwks = "the-key", jwks
-    browser.sign_in()
-    failed(control, browser, "sso_token_invalid")
-
-
-# ---- the provider is away, or not itself ----
-
-
-@pytest.mark.parametrize("place", ["token", "jwks"])
-@pytest.mark.parametrize(
-    ("fault", "code"),
-    [
-        ("down", "sso_provider_down"),
-        ("slow", "sso_provider_down"),
-        ("garbage", "sso_provider_bad_reply"),
-        ("html", "sso_provider_bad_reply"),
-        ("huge", "sso_provider_bad_reply"),
-        ("redirect", "sso_provider_bad_reply"),
-        ("empty", "sso_provider_bad_reply"),
-        ("list", "sso_provider_bad_reply"),
-    ],
-)
-def test_a_provider_that_fails_half_way(
-    control: Running, idp: IdentityProvider, browser: Browser, place: str, fault: str, code: str
-) -> None:
-    assert control.parts.oidc is not None
-    control.parts.oidc.outbound.seconds = 0.5
-    idp.faults[place] = fault
-    browser.sign_in()
-    failed(control, browser, code)
-    idp.faults.clear()
-
-
-def test_a_provider_that_is_down_is_asked_seldom_and_found_again(
-    control: Running, idp: IdentityProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    idp.faults["openid-configuration"] = "down"
-    for _ in range(5):
-        assert browser.sign_in() == "/login?sso_error=sso_provider_down"
-    assert idp.asked == ["openid-configuration"]
-    idp.faults.clear()
-    monkeypatch.setattr(oidc, "REST", 0.0)
-    assert browser.sign_in() == "/"
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"issuer": "https://evil.example"},
-        {"issuer": None},
-        {"token_endpoint": None},
-        {"token_endpoint": "file:///etc/passwd"},
-        {"jwks_uri": "/jwks"},
-        {"authorization_endpoint": "javascript:alert(1)"},
-        {"authorization_endpoint": "https://[::1"},
-    ],
-)
-def test_a_discovery_document_that_says_something_else(
-    idp: IdentityProvider, browser: Browser, document: dict[str, Any]
-) -> None:
-    idp.document = document
-    assert browser.sign_in() == "/login?sso_error=sso_provider_bad_reply"
-
-
-def test_a_document_cannot_lead_to_a_metadata_service(
-    control: Running, idp: IdentityProvider, browser: Browser
-) -> None:
-    idp.document = {"token_endpoint": "http://169.254.169.254/latest"}
-    browser.sign_in()
-    assert "metadata" in failed(control, browser, "sso_provider_down")
-
-
-def test_a_wrong_client_secret_is_named_in_the_audit_log(
-    control: Running, idp: IdentityProvider, browser: Browser
-) -> None:
-    idp.secret = "another"
-    browser.sign_in()
-    assert "invalid_client" in failed(control, browser, "sso_provider_refused")
-
-
-def test_a_provider_at_a_private_address_needs_the_operators_word(start_control: Start, idp: IdentityProvider) -> None:
-    control = start_control(oidc=idp.settings(allow_private=False), public_url=PUBLIC)
-    assert Browser(control).sign_in() == "/login?sso_error=sso_provider_down"
-    assert idp.asked == []
-
-
 # ---- afterwards ----
 
 
@@ -626,12 +362,11 @@ def test_concurrent_sign_ins_of_many_people(control: Running, idp: IdentityProvi
     people = iter([{"sub": f"p-{n}", "preferred_username": f"person{n}"} for n in range(8)])
     idp.alter = lambda claims: claims.update(next(people))
 
-    def one(_: int) -> Any:
-        browser = Browser(control)
+    def one(browser: Browser) -> Any:
         return browser.sign_in(), browser.me()["username"]
 
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(one, range(8)))
+        results = list(pool.map(one, [Browser(control) for _ in range(8)]))
     assert sorted(results) == [("/", f"person{n}") for n in range(8)]
 
 
