@@ -11,10 +11,12 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control import api, errors
+from control.auth.sso import provider
 from control.db import Database
 from control.deps import Control
 from control.errors import Problem
 from control.kit.outbound import Outbound
+from control.kit.throttle import Throttle
 from control.openapi import described
 from control.security import open_vault
 from control.settings import Settings
@@ -28,11 +30,12 @@ def build(settings: Settings) -> FastAPI:
     """The app with everything it needs; nothing is opened before its lifespan begins.
 
     Raises:
-        ConfigError: the key-encryption key is missing or malformed.
+        ConfigError: the key-encryption key, or something that single sign-on needs, is missing or malformed.
     """
     vault = open_vault(settings)
     db = Database(settings.database_url, settings.database.pool_size)
-    control = Control(settings, db, vault, Publisher(db, vault), Outbound(settings.console.allow_private_upstreams))
+    outbound = Outbound(settings.console.allow_private_upstreams)
+    control = Control(settings, db, vault, Publisher(db, vault), outbound, Throttle(), provider(settings))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

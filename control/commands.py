@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from control import security
 from control.app import build
 from control.auth.service import create_user, generated_password
@@ -23,9 +21,9 @@ from control.imports import apply as imports
 from control.imports.plan import Line, Plan
 from control.internal.tokens import new_service_token
 from control.migrations.run import migrate
-from control.models import Credential
+from control.providers import secrets
 from control.server import serve
-from control.settings import ConsoleTable, Settings, load, reference
+from control.settings import ConsoleTable, Settings, load
 from control.settings_page import settings_page
 
 
@@ -45,8 +43,7 @@ def main(argv: Sequence[str]) -> int:
     commands.add_parser("settings", help="print the page of settings")
     commands.add_parser("openapi", help="print the description of the control API")
     commands.add_parser("secrets-new", help="print a new key-encryption key")
-    rotate = commands.add_parser("secrets-rotate", help="wrap every credential anew under the configured key")
-    rotate.add_argument("--old", required=True, help="env:NAME or file:PATH of the key until now")
+    commands.add_parser("secrets-rotate", help="wrap every credential anew under [secrets] key")
     importing = commands.add_parser("import", help="take over endpoints, routes and keys of another gateway")
     importing.add_argument("source", choices=("litellm", "one-api"), help="what the file is of")
     importing.add_argument("file", type=Path, help="LiteLLM's config.yaml, or one-api's SQLite database")
@@ -85,8 +82,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             plan = imports.read(options.source, options.file)
             print(imports.text(asyncio.run(_import(settings, plan, options.dry_run)), dry_run=options.dry_run))
         case "secrets-rotate":
-            count = asyncio.run(_rotate(settings, security.Vault(security.parse_kek(reference(options.old)))))
-            print(f"{count} credentials are now wrapped by the key {security.open_vault(settings).kek_id}")
+            vault = security.open_vault(settings)
+            print(f"{asyncio.run(_rotate(settings, vault))} credentials were wrapped anew, by the key {vault.kek_id}")
     return 0
 
 
@@ -143,19 +140,13 @@ async def _import(settings: Settings, plan: Plan, dry_run: bool) -> list[Line]:
         await db.close()
 
 
-async def _rotate(settings: Settings, old: security.Vault) -> int:
-    vault, db, count = security.open_vault(settings), Database(settings.database_url), 0
+async def _rotate(settings: Settings, vault: security.Vault) -> int:
+    db = Database(settings.database_url)
     try:
         async with db.write() as session:
-            for row in await session.scalars(select(Credential).where(Credential.kek_id != vault.kek_id)):
-                sealed = old.rewrap(security.Sealed(row.sealed, row.wrapped_key, row.kek_id), row.id, vault)
-                row.wrapped_key, row.kek_id = sealed.wrapped_key, sealed.kek_id
-                count += 1
-    except ValueError as exc:
-        raise ConfigError(f"nothing was changed: {exc}") from exc
+            return await secrets.rotate(session, vault, SYSTEM)
     finally:
         await db.close()
-    return count
 
 
 if __name__ == "__main__":

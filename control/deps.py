@@ -16,8 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
 from control.errors import Problem
+from control.kit.caller import caller
+from control.kit.oidc import Provider
 from control.kit.outbound import Outbound
-from control.kit.permissions import PUBLIC, SERVICE, Person, Role
+from control.kit.permissions import PUBLIC, SERVICE, Person, known_role
+from control.kit.throttle import Throttle
 from control.models import ServiceToken, User
 from control.security import Vault, sha256
 from control.settings import Settings
@@ -33,6 +36,9 @@ class Control:
     vault: Vault
     publisher: Publisher
     outbound: Outbound
+    throttle: Throttle
+    oidc: Provider | None
+    """None: single sign-on is off."""
 
 
 def control_of(request: Request) -> Control:
@@ -62,7 +68,8 @@ def allow(permission: str) -> Permitted:
         if person.must_change_password and permission != "self":
             raise Problem(403, "password_change_required", "change your password first: POST /api/v1/auth/password")
         if not person.may(permission):
-            raise Problem(403, "forbidden", f"your role {person.role!r} does not have the permission {permission!r}")
+            role = person.role or "unknown"
+            raise Problem(403, "forbidden", f"your role {role!r} does not have the permission {permission!r}")
         return person
 
     permitted.permission = permission  # type: ignore[attr-defined]  # read by `permission_of`
@@ -101,9 +108,11 @@ async def _person(request: Request, session: AsyncSession) -> Person:
     user = await session.get(User, claims[0]) if claims is not None else None
     if claims is None or user is None or not user.enabled or user.token_version != claims[1]:
         raise Problem(401, "token_invalid", "this access token has expired or was revoked: refresh it or sign in")
-    return Person(user.id, user.username, cast(Role, user.role), address(request), user.must_change_password)
+    return Person(user.id, user.username, known_role(user.role), address(request), user.must_change_password)
 
 
 def address(request: Request) -> str:
-    """Address of the peer."""
-    return request.client.host if request.client else ""
+    """Address of the caller."""
+    peer = request.client.host if request.client else ""
+    trusted = control_of(request).settings.console.trusted_proxies
+    return caller(peer, request.headers.getlist("x-forwarded-for"), trusted)

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,8 +20,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from control import kms
 from control.errors import ConfigError
-from control.settings import Settings, reference
+from control.settings import SecretsTable, Settings, reference
 
 BCRYPT_COST = 12
 _NONCE = 12
@@ -65,55 +67,69 @@ class Sealed:
 
 
 class Vault:
-    """Envelope encryption with AES-256-GCM. `owner` (an id) is authenticated: a row copied elsewhere does not open."""
+    """Envelope encryption with AES-256-GCM. `owner` (an id) is authenticated: a row copied elsewhere does not open.
 
-    def __init__(self, kek: bytes) -> None:
-        if len(kek) != 32:
+    It seals under `kek`; what was sealed under one of `previous` still opens.
+    """
+
+    def __init__(self, kek: bytes, *previous: bytes) -> None:
+        if any(len(key) != 32 for key in (kek, *previous)):
             raise ConfigError("[secrets] key must be 32 bytes in urlsafe base64 (44 characters)")
-        self._kek = AESGCM(kek)
-        self.kek_id = hashlib.sha256(b"tunegate kek id" + kek).hexdigest()[:16]
+        self._keks = {kek_id(key): AESGCM(key) for key in (kek, *previous)}
+        self.kek_id = kek_id(kek)
         self._jwt_key = HKDF(SHA256(), 32, salt=None, info=b"tunegate access tokens v1").derive(kek)
 
     def seal(self, secret: str, owner: str) -> Sealed:
         """Seal a secret for the row `owner`."""
         data_key = AESGCM.generate_key(256)
-        return Sealed(
-            _encrypt(AESGCM(data_key), secret.encode(), owner), _encrypt(self._kek, data_key, owner), self.kek_id
-        )
+        return Sealed(_encrypt(AESGCM(data_key), secret.encode(), owner), self._wrap(data_key, owner), self.kek_id)
 
     def open(self, sealed: Sealed, owner: str) -> str:
-        """Open a sealed secret. ValueError when this key-encryption key or owner is not the one that sealed it."""
+        """Open a sealed secret. ValueError when no key-encryption key here, or not this owner, sealed it."""
         return _decrypt(AESGCM(self._unwrap(sealed, owner)), sealed.sealed, owner).decode()
 
-    def rewrap(self, sealed: Sealed, owner: str, successor: Vault) -> Sealed:
-        """The same secret under another key-encryption key; the ciphertext itself stays."""
-        data_key = self._unwrap(sealed, owner)
-        return Sealed(sealed.sealed, _encrypt(successor._kek, data_key, owner), successor.kek_id)
+    def rewrap(self, sealed: Sealed, owner: str) -> Sealed:
+        """The same secret under the present key-encryption key; the ciphertext itself stays. ValueError as `open`."""
+        return Sealed(sealed.sealed, self._wrap(self._unwrap(sealed, owner), owner), self.kek_id)
 
     def access_token(self, user_id: str, token_version: int, seconds: int) -> str:
         """A signed JWT that says who, until when."""
-        moment = datetime.now(UTC)
-        claims = {
-            "iss": _ISSUER, "aud": "control", "sub": user_id, "ver": token_version,
-            "iat": moment, "exp": moment + timedelta(seconds=seconds),
-        }  # fmt: skip
-        return jwt.encode(claims, self._jwt_key, _ALGORITHM)
+        return self.sign("control", seconds, {"sub": user_id, "ver": token_version})
 
     def read_access_token(self, token: str) -> tuple[str, int] | None:
         """User id and token version of a valid access token, else None."""
+        claims = self.read("control", token)
+        return (str(claims["sub"]), int(claims["ver"])) if claims is not None else None
+
+    def sign(self, audience: str, seconds: int, claims: Mapping[str, Any]) -> str:
+        """A JWT of these claims for one use, `audience`, good for some seconds."""
+        moment = datetime.now(UTC)
+        standard = {"iss": _ISSUER, "aud": audience, "iat": moment, "exp": moment + timedelta(seconds=seconds)}
+        return jwt.encode({**claims, **standard}, self._jwt_key, _ALGORITHM)
+
+    def read(self, audience: str, token: str) -> dict[str, Any] | None:
+        """The claims of a JWT that was signed here for this use and is still good, else None."""
         try:
             claims: dict[str, Any] = jwt.decode(
-                token, self._jwt_key, [_ALGORITHM], audience="control", issuer=_ISSUER,
-                options={"require": ["exp", "sub", "ver"]},
-            )  # fmt: skip
+                token, self._jwt_key, [_ALGORITHM], audience=audience, issuer=_ISSUER, options={"require": ["exp"]}
+            )
         except jwt.InvalidTokenError:
             return None
-        return str(claims["sub"]), int(claims["ver"])
+        return claims
 
     def _unwrap(self, sealed: Sealed, owner: str) -> bytes:
-        if sealed.kek_id != self.kek_id:
+        kek = self._keks.get(sealed.kek_id)
+        if kek is None:
             raise ValueError(f"sealed under the key-encryption key {sealed.kek_id}, this one is {self.kek_id}")
-        return _decrypt(self._kek, sealed.wrapped_key, owner)
+        return _decrypt(kek, sealed.wrapped_key, owner)
+
+    def _wrap(self, data_key: bytes, owner: str) -> str:
+        return _encrypt(self._keks[self.kek_id], data_key, owner)
+
+
+def kek_id(kek: bytes) -> str:
+    """What tells one key-encryption key from another, and nothing more about it."""
+    return hashlib.sha256(b"tunegate kek id" + kek).hexdigest()[:16]
 
 
 def _encrypt(cipher: AESGCM, plain: bytes, owner: str) -> str:
@@ -133,18 +149,31 @@ def open_vault(settings: Settings) -> Vault:
     """The vault of these settings; on a loopback listener a key is made on first use.
 
     Raises:
-        ConfigError: no key is set although others can reach the listener, or it is malformed.
+        ConfigError: no key is set although others can reach the listener, it is malformed, or cannot be unwrapped.
     """
-    if settings.secrets.key:
-        if not settings.secrets.key.startswith(("env:", "file:")):
-            raise ConfigError("[secrets] key must be env:NAME or file:PATH: a key in the configuration is no secret")
-        return Vault(parse_kek(reference(settings.secrets.key)))
+    table = settings.secrets
+    previous = [_kek("previous_key", table.previous_key, table)] if table.previous_key else []
+    if table.key:
+        return Vault(_kek("key", table.key, table), *previous)
+    if table.unwrap_url:
+        raise ConfigError("[secrets] unwrap_url needs key: the wrapped key that it is to unwrap")
     if not settings.console.is_loopback:
         raise ConfigError(
             f"[console] listen = {settings.console.listen!r} is reachable from elsewhere: set [secrets] key to "
             "env:NAME or file:PATH of a key made by `tunegate secrets new`"
         )
-    return Vault(parse_kek(_own_key(settings.console.data_dir / "secret.key")))
+    return Vault(parse_kek(_own_key(settings.console.data_dir / "secret.key")), *previous)
+
+
+def _kek(name: str, value: str, table: SecretsTable) -> bytes:
+    if not value.startswith(("env:", "file:")):
+        raise ConfigError(f"[secrets] {name} must be env:NAME or file:PATH: a key in the configuration is no secret")
+    text = reference(value)
+    if text.startswith(kms.WRAPPED):
+        return kms.unwrap(table, text)
+    if table.unwrap_url and name == "key":  # a previous key may be from the time before Vault
+        raise ConfigError(f"[secrets] key is not wrapped ({kms.WRAPPED}…) although unwrap_url is set")
+    return parse_kek(text)
 
 
 def parse_kek(text: str) -> bytes:

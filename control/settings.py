@@ -1,22 +1,47 @@
-"""Process settings of the control plane: the `[console]`, `[database]` and `[secrets]` tables of config.toml.
+"""Process settings of the control plane: the `[console]`, `[database]`, `[secrets]` and `[oidc]` tables of config.toml.
 
 Read once at start. Each may be overridden by an environment variable, `TUNEGATE_` + table + `_` + key, such as
-`TUNEGATE_DATABASE_URL`.
+`TUNEGATE_DATABASE_URL`; a list is separated by commas there, a table is JSON.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tomllib
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from control.errors import ConfigError
+from control.kit.permissions import Role
 
-Seconds = Annotated[float, Field(gt=0)]
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9A-Fa-f:]+\](:\d{1,5})?")
+_SECURE = re.compile(r"https://[^\s?#@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/[^\s?#@]*)?")
+
+
+def _listed(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _tabled(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_listed)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class _Table(BaseModel):
@@ -42,6 +67,13 @@ class ConsoleTable(_Table):
     """Where browsers reach the gateway: the console's chat calls it, and its examples show it."""
     static_dir: Path | None = None
     """The built console; `console/dist` of the source tree unless set."""
+    public_url: str = ""
+    """How browsers reach the console, such as https://console.example.com: single sign-on comes back there, and with
+    https cookies are sent over TLS only."""
+    trusted_proxies: Networks = ()
+    """Addresses (CIDR) of your own reverse proxies. Of their requests, the address of `X-Forwarded-For` that the
+    outermost of them saw is the caller's, for the audit log and the throttling of sign-in. Empty: the header is not
+    believed."""
 
     @field_validator("listen")
     @classmethod
@@ -53,10 +85,17 @@ class ConsoleTable(_Table):
 
     @field_validator("gateway_url")
     @classmethod
-    def _is_origin(cls, value: str) -> str:
+    def _is_url(cls, value: str) -> str:
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname or any(c in value for c in " ;,'\"?#"):
             raise ValueError(f"{value!r} is not a URL such as https://llm.example.com")
+        return value.rstrip("/")
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_origin(cls, value: str) -> str:
+        if value and not _ORIGIN.fullmatch(value.rstrip("/")):
+            raise ValueError(f"{value!r} is not scheme and host alone, such as https://console.example.com")
         return value.rstrip("/")
 
     @property
@@ -91,6 +130,81 @@ class SecretsTable(_Table):
     key: str = ""
     """Key-encryption key, 32 bytes in urlsafe base64, as `env:NAME` or `file:PATH`. Empty: one is made in `data_dir`,
     which is only allowed on a loopback listener."""
+    previous_key: str = ""
+    """The key until now, in the same form. What it sealed still opens, until `tunegate secrets rotate` has run."""
+    unwrap_url: str = ""
+    """Where HashiCorp Vault's transit engine decrypts, such as
+    `https://vault.example.com:8200/v1/transit/decrypt/tunegate`. Then `key` holds what transit wrapped (`vault:v1:…`),
+    which is unwrapped once, at start, and kept in memory only."""
+    unwrap_token: str = ""
+    """Vault's token, as `env:NAME` or `file:PATH` (such as the sink of a Vault agent)."""
+    unwrap_namespace: str = ""
+    """Namespace of Vault Enterprise."""
+    unwrap_ca_file: Path | None = None
+    """PEM bundle of the authority that signed Vault's certificate; the system's bundle if absent."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.unwrap_url and not _SECURE.fullmatch(self.unwrap_url):
+            raise ValueError(f"unwrap_url {self.unwrap_url!r} is not an https:// URL without query or user name")
+        if self.unwrap_url and not self.unwrap_token.startswith(("env:", "file:")):
+            raise ValueError("unwrap_token must be env:NAME or file:PATH")
+        return self
+
+
+class OidcTable(_Table):
+    """`[oidc]`: single sign-on with an OpenID Connect provider (Entra ID, Keycloak, Okta, Google, …)."""
+
+    issuer: str = ""
+    """The provider's issuer URL, exactly as its discovery document says it. Empty: no single sign-on. https, but for a
+    provider on loopback. Needs `[console] public_url`; register `<public_url>/api/v1/auth/oidc/callback` there."""
+    client_id: str = ""
+    """What the provider calls this installation."""
+    client_secret: str = ""
+    """`env:NAME` or `file:PATH`. Empty: a public client, which proves itself by PKCE alone."""
+    scopes: str = "openid profile email"
+    """Asked for, separated by spaces."""
+    name: str = "Single sign-on"
+    """On the button of the login page."""
+    username_claim: str = "preferred_username"
+    """Claim of the ID token that names a new person; of an e-mail address the part before the @."""
+    groups_claim: str = "groups"
+    """Claim of the ID token that lists a person's groups."""
+    group_roles: Annotated[dict[str, Role], BeforeValidator(_tabled)] = {}
+    """Group → role. The first group of the table that a person is in decides, at every sign-in. Empty: roles are given
+    in the console."""
+    group_teams: Annotated[dict[str, str], BeforeValidator(_tabled)] = {}
+    """Group → team. Membership in the teams named here follows the groups at every sign-in; other teams stay."""
+    default_role: Role | None = None
+    """Role of whoever no group gives one. Absent: such a person is refused, unless an admin linked the account."""
+    email_domains: Words = ()
+    """Only people with a verified e-mail address of one of these domains. Empty: everyone whom the provider lets in."""
+    session_seconds: Annotated[int, Field(ge=300, le=31_536_000)] = 43_200
+    """After so long a person passes by the provider again, however busy: who has left the company is out then."""
+    password_sign_in: bool = True
+    """false: nobody may sign in with a password, except `break_glass`."""
+    break_glass: str = "admin"
+    """User name that keeps its password when `password_sign_in` is false: for the day when the provider is down."""
+    allow_private: bool = False
+    """Whether the provider may be at a private or loopback address."""
+    ca_file: Path | None = None
+    """PEM bundle of the authority that signed the provider's certificate; the system's bundle if absent."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if not self.issuer:
+            if not self.password_sign_in:
+                raise ValueError("password_sign_in = false without an issuer leaves no way to sign in")
+            return self
+        if not _SECURE.fullmatch(self.issuer):
+            raise ValueError(f"issuer {self.issuer!r} is not an https:// URL without query or user name")
+        if not self.client_id:
+            raise ValueError("client_id is missing")
+        if self.client_secret and not self.client_secret.startswith(("env:", "file:")):
+            raise ValueError("client_secret must be env:NAME or file:PATH: in the configuration it is no secret")
+        if "openid" not in self.scopes.split():
+            raise ValueError("scopes must contain openid")
+        return self
 
 
 class Settings(_Table):
@@ -102,6 +216,14 @@ class Settings(_Table):
     """The database."""
     secrets: SecretsTable = SecretsTable()
     """Sealing."""
+    oidc: OidcTable = OidcTable()
+    """Single sign-on."""
+
+    @model_validator(mode="after")
+    def _can_come_back(self) -> Self:
+        if self.oidc.issuer and not self.console.public_url:
+            raise ValueError("[oidc] needs [console] public_url: the provider sends browsers back there")
+        return self
 
     @property
     def database_url(self) -> str:

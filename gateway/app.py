@@ -257,6 +257,9 @@ class Worker:
             tunegate_snapshot_age_seconds=lambda: [((), time.time() - holder.swapped_at)] if holder.held else [],
             tunegate_snapshot_swaps=one(lambda: holder.swaps),
             tunegate_snapshot_refused=one(lambda: holder.refusals),
+            tunegate_endpoint_unusable=lambda: (
+                [((e.name,), 1.0) for e in holder.current.unusable()] if holder.held else []
+            ),
         )
         if self.remote is not None:
             self.metrics.sources.update(self.remote.gauges())

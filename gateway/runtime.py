@@ -139,6 +139,8 @@ class Endpoint:
     secrets: tuple[bytes, ...]
     """What no error message may quote: its credential and header values."""
     options: dict[str, Any] = field(default_factory=dict)
+    unusable: str | None = None
+    """Why this machine cannot talk to it: every attempt at it fails. None: nothing is in the way."""
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -199,3 +201,7 @@ class Runtime:
     wildcards: tuple[Route, ...]
     """Wildcard routes, the longest prefix first."""
     endpoints: dict[str, Endpoint]
+
+    def unusable(self) -> list[Endpoint]:
+        """Endpoints that this machine cannot talk to."""
+        return [endpoint for endpoint in self.endpoints.values() if endpoint.unusable is not None]

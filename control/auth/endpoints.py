@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import logging
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Cookie, Depends, Request, Response
+from fastapi import APIRouter, Cookie, Depends, Query, Request, Response
 from sqlalchemy import select
 
-from control.auth import service
-from control.auth.schemas import Login, Me, PasswordChange, Tokens
+from control.auth import service, sso
+from control.auth.schemas import Login, Me, Methods, PasswordChange, SingleSignOn, Tokens
 from control.deps import Control, Db, Parts, address, allow, public
 from control.errors import Problem, answers
-from control.kit.permissions import ROLES, Person
+from control.kit.oidc import Flow, Provider, SsoError
+from control.kit.permissions import Person
 from control.models import Membership, Team
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 COOKIE = "tunegate_refresh"
+FLOW_COOKIE = "tunegate_sso"
 _PATH = "/api/v1/auth"
+_FLOW_PATH = "/api/v1/auth/oidc"
+log = logging.getLogger("tunegate.control.auth")
 Myself = Annotated[Person, Depends(allow("self"))]
+ReturnTo = Annotated[str, Query(max_length=500, pattern=r"^/(?:[!-.0-\[\]-~][!-\[\]-~]*)?$")]
+"""A path of this host: with a second slash, or what browsers take for one, it would be another host's."""
 RefreshCookie = Annotated[str | None, Cookie(alias=COOKIE)]
+
+
+@router.get("/methods")
+async def get_methods(parts: Parts, _: Annotated[None, Depends(public)]) -> Methods:
+    """Which ways of signing in there are."""
+    oidc = parts.settings.oidc
+    return Methods(password=oidc.password_sign_in, oidc=SingleSignOn(name=oidc.name) if oidc.issuer else None)
 
 
 @router.post("/login", responses=answers(401, 429, 503))
@@ -59,7 +73,7 @@ async def change_password(
 ) -> Tokens:
     """Change one's own password; every other login of the account ends."""
     user = await service.change_password(session, me.id, body.current, body.new, me.address)
-    return _answer(response, request, parts, await service.sign_in_again(session, parts, user, me.address))
+    return _answer(response, request, parts, await service.new_login(session, parts, user, me.address))
 
 
 @router.get("/me")
@@ -70,16 +84,104 @@ async def get_me(session: Db, me: Myself) -> Me:
         username=me.username,
         role=me.role,
         must_change_password=me.must_change_password,
-        permissions=sorted(ROLES[me.role]),
+        permissions=sorted(me.permissions),
         teams=sorted(await session.scalars(teams)),
     )
 
 
-def _answer(response: Response, request: Request, parts: Control, signed_in: service.SignedIn) -> Tokens:
-    console = parts.settings.console
+_ELSEWHERE: dict[int | str, dict[str, Any]] = {303: {"description": "Where the browser goes on"}}
+
+
+@router.get("/oidc/start", status_code=303, response_class=Response, responses=_ELSEWHERE)
+async def start_oidc(
+    request: Request, parts: Parts, _: Annotated[None, Depends(public)], return_to: ReturnTo = "/"
+) -> Response:
+    """Send the browser to the identity provider; afterwards it comes to `return_to`, a path of the console."""
+    provider, flow = _provider(parts), Flow.begin(return_to)
+    try:
+        url = await provider.authorize_url(flow)
+    except SsoError as exc:
+        return _failed(exc)
+    response = _go(url)
     response.set_cookie(
-        COOKIE, signed_in.refresh, max_age=console.refresh_token_seconds, path=_PATH, httponly=True,
-        samesite="strict", secure=request.url.scheme == "https",
+        FLOW_COOKIE, sso.sealed(parts, flow), max_age=sso.FLOW_SECONDS, path=_FLOW_PATH, httponly=True,
+        samesite="lax", secure=_secure(request, parts),
+    )  # fmt: skip
+    return response
+
+
+@router.get("/oidc/callback", status_code=303, response_class=Response, responses=_ELSEWHERE)
+async def finish_oidc(
+    request: Request,
+    parts: Parts,
+    _: Annotated[None, Depends(public)],
+    code: Annotated[str, Query(max_length=8192)] = "",
+    state: Annotated[str, Query(max_length=500)] = "",
+    error: Annotated[str, Query(max_length=500)] = "",
+    iss: Annotated[str | None, Query(max_length=2000)] = None,
+    cookie: Annotated[str, Cookie(alias=FLOW_COOKIE)] = "",
+) -> Response:
+    """Where the provider sends the browser back. Sets the refresh cookie and nothing in the URL: the console calls
+    `refresh`, as whenever it is opened. A failure goes to `/login?sso_error=CODE`.
+    """
+    provider, caller = _provider(parts), address(request)
+    if parts.throttle.take("sso", caller):
+        return _failed(SsoError("sso_paused", "too many failures from this network"))
+    try:
+        flow = sso.opened(parts, cookie, state)
+        _check_answer(provider, code, error, iss)
+        signed_in = await sso.sign_in(parts, await provider.identify(flow, code), caller)
+    except SsoError as exc:
+        await sso.refused(parts, exc, caller)
+        return _failed(exc)
+    parts.throttle.give_back("sso", caller)
+    response = _go(flow.return_to)
+    response.delete_cookie(FLOW_COOKIE, path=_FLOW_PATH)
+    _remember(response, request, parts, signed_in)
+    return response
+
+
+def _provider(parts: Control) -> Provider:
+    if parts.oidc is None:
+        raise Problem(404, "sso_off", "single sign-on is not configured here")
+    return parts.oidc
+
+
+def _check_answer(provider: Provider, code: str, error: str, iss: str | None) -> None:
+    if iss is not None and iss != provider.client.issuer:
+        raise SsoError("sso_state", "the answer says that it is from another issuer")
+    if error == "access_denied":
+        raise SsoError("sso_denied", "the sign-in was refused at the provider, by the person or by its rules")
+    if error or not code:
+        said = error if error.isascii() and error.isprintable() else "something unreadable"
+        raise SsoError("sso_provider_refused", f"the provider answers with {said[:100]!r} instead of a code")
+
+
+def _failed(error: SsoError) -> Response:
+    """To the login page, which knows words for the code; the log keeps the details."""
+    log.warning("single sign-on failed: %s: %s", error.code, error.detail)
+    response = _go(f"/login?sso_error={error.code}")
+    response.delete_cookie(FLOW_COOKIE, path=_FLOW_PATH)
+    return response
+
+
+def _go(url: str) -> Response:
+    headers = {"location": url, "cache-control": "no-store", "referrer-policy": "no-referrer"}
+    return Response(status_code=303, headers=headers)
+
+
+def _secure(request: Request, parts: Control) -> bool:
+    return request.url.scheme == "https" or parts.settings.console.public_url.startswith("https:")
+
+
+def _remember(response: Response, request: Request, parts: Control, signed_in: service.SignedIn) -> None:
+    response.set_cookie(
+        COOKIE, signed_in.refresh, max_age=parts.settings.console.refresh_token_seconds, path=_PATH, httponly=True,
+        samesite="strict", secure=_secure(request, parts),
     )  # fmt: skip
     response.headers["cache-control"] = "no-store"
-    return Tokens(access_token=signed_in.access, expires_in=console.access_token_seconds)
+
+
+def _answer(response: Response, request: Request, parts: Control, signed_in: service.SignedIn) -> Tokens:
+    _remember(response, request, parts, signed_in)
+    return Tokens(access_token=signed_in.access, expires_in=parts.settings.console.access_token_seconds)

@@ -35,6 +35,21 @@ class PasswordChange(Body):
     """At least 10 characters."""
 
 
+class SingleSignOn(BaseModel):
+    """Signing in at the identity provider: the browser goes to `start`."""
+
+    name: str
+    start: str = "/api/v1/auth/oidc/start"
+
+
+class Methods(BaseModel):
+    """Ways of signing in, for the login page."""
+
+    password: bool
+    """false: the form is for the break-glass account only."""
+    oidc: SingleSignOn | None
+
+
 class Tokens(BaseModel):
     """An access token; the refresh token travels as an HttpOnly cookie."""
 
@@ -54,7 +69,8 @@ class Me(BaseModel):
     )  # fmt: skip
 
     username: str
-    role: Role
+    role: Role | None
+    """null: one that this version does not know; it permits nothing."""
     must_change_password: bool
     permissions: list[str]
     teams: list[str]

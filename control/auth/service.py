@@ -1,10 +1,10 @@
-"""Signing in: passwords with throttling, short access tokens, refresh tokens that rotate and notice reuse."""
+"""Signing in: throttled passwords, short access tokens, refresh tokens that rotate and notice reuse."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -37,22 +37,33 @@ def generated_password() -> str:
 
 
 async def login(control: Control, username: str, password: str, address: str) -> SignedIn:
-    """Check a password. Wrong name and wrong password read the same; too many failures pause the account.
+    """Check a password. Wrong name and wrong password read the same; too many failures pause account or network.
 
-    The slow hash runs outside of the transaction: a write lock held for a quarter of a second would be one too many.
+    A network's pause does not stop those who have come from the same address before: one attacker behind a company's
+    NAT would lock out everyone. The slow hash runs
+    outside of the transaction: a write lock held for a quarter of a second would be one too many.
     """
+    oidc = control.settings.oidc
+    if not oidc.password_sign_in and username != oidc.break_glass:
+        raise Problem(403, "password_sign_in_off", f"passwords are switched off here: use {oidc.name!r}")
     async with control.db.read() as session:
         user = await session.scalar(select(User).where(User.username == username))
+        known = user is not None and await _came_before(session, user, address)
     if user is not None and user.locked_until is not None and user.locked_until > now():
         wait = int((user.locked_until - now()).total_seconds()) + 1
         raise Problem(429, "login_paused", f"too many wrong passwords: try again in {wait} s", retry_after=wait)
+    if not known and (wait := control.throttle.take("password", address)):
+        text = f"too many failed sign-ins from your network: try again in {wait} s"
+        raise Problem(429, "login_paused", text, retry_after=wait)
     right = await password_matches(password, user.password_hash if user is not None else None)
     async with control.db.write() as session:
         user = await session.scalar(select(User).where(User.username == username).with_for_update())
         if user is not None and right and user.enabled:
             user.failed_logins, user.locked_until, user.last_login_at = 0, None, now()
             note(session, Actor(username, address), "login", "user", username)
-            return await _sign_in(session, control, user, new_id(), address)
+            if not known:
+                control.throttle.give_back("password", address)
+            return await new_login(session, control, user, address)
         if user is not None:
             user.failed_logins += 1
             if user.failed_logins >= FREE_TRIES:
@@ -79,7 +90,7 @@ async def refresh(session: AsyncSession, control: Control, token: str, address: 
     if user is None or not user.enabled:
         return None
     row.used_at = now()
-    return await _sign_in(session, control, user, row.family, address)
+    return await _tokens(session, control, user, row.family, address, row.ends_at)
 
 
 async def logout(session: AsyncSession, token: str) -> None:
@@ -102,9 +113,11 @@ async def change_password(session: AsyncSession, user_id: str, current: str, new
     return user
 
 
-async def sign_in_again(session: AsyncSession, control: Control, user: User, address: str) -> SignedIn:
-    """Tokens for someone who has just proved who they are."""
-    return await _sign_in(session, control, user, new_id(), address)
+async def new_login(
+    session: AsyncSession, control: Control, user: User, address: str, ends_at: datetime | None = None
+) -> SignedIn:
+    """Tokens for someone who has just proved who they are; after `ends_at` they have to do so again."""
+    return await _tokens(session, control, user, new_id(), address, ends_at)
 
 
 async def end_sessions(session: AsyncSession, user: User) -> None:
@@ -115,6 +128,12 @@ async def end_sessions(session: AsyncSession, user: User) -> None:
         .where(RefreshSession.user_id == user.id, RefreshSession.revoked_at.is_(None))
         .values(revoked_at=now())
     )
+
+
+async def is_last_admin(session: AsyncSession, user_id: str) -> bool:
+    """Whether there is no enabled admin but this person."""
+    others = select(User.id).where(User.role == "admin", User.enabled, User.id != user_id)
+    return await session.scalar(others.limit(1)) is None
 
 
 async def create_user(
@@ -142,16 +161,25 @@ async def create_user(
     return user
 
 
-async def _sign_in(session: AsyncSession, control: Control, user: User, family: str, address: str) -> SignedIn:
+async def _tokens(
+    session: AsyncSession, control: Control, user: User, family: str, address: str, ends_at: datetime | None
+) -> SignedIn:
     console, moment, token = control.settings.console, now(), new_token("rt-tg-")
+    expires_at = moment + timedelta(seconds=console.refresh_token_seconds)
     session.add(
         RefreshSession(
             digest=sha256(token), family=family, user_id=user.id, created_at=moment, address=address,
-            expires_at=moment + timedelta(seconds=console.refresh_token_seconds),
+            expires_at=expires_at if ends_at is None else min(expires_at, ends_at), ends_at=ends_at,
         )
     )  # fmt: skip
     await session.flush()
     return SignedIn(control.vault.access_token(user.id, user.token_version, console.access_token_seconds), token)
+
+
+async def _came_before(session: AsyncSession, user: User, address: str) -> bool:
+    """Whether the person has a login of this address that has not run out."""
+    logins = select(RefreshSession.digest).where(RefreshSession.user_id == user.id, RefreshSession.address == address)
+    return await session.scalar(logins.where(RefreshSession.expires_at > now()).limit(1)) is not None
 
 
 async def _end_family(session: AsyncSession, family: str) -> None:

@@ -1,4 +1,4 @@
-"""Calls to addresses that people typed in: what may be reached is decided after DNS, and only that is connected to.
+"""Calls to addresses that people or settings name: what may be reached is decided after DNS, and only that is.
 
 A name is resolved once, every address of it is checked, and the connection goes to exactly these: a second look-up
 that answers differently (DNS rebinding) does not happen. No redirects, no proxies of the environment, no cookies, a
@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -68,16 +69,29 @@ async def system_resolve(host: str, port: int) -> Sequence[str]:
 
 
 class Outbound:
-    """The one way out to addresses that people typed in."""
+    """The one way out. OSError (of which ssl.SSLError is one) if `ca_file` is no usable bundle."""
 
-    def __init__(self, allow_private: bool, resolve: Resolve = system_resolve, seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        allow_private: bool,
+        resolve: Resolve = system_resolve,
+        seconds: float = 10.0,
+        ca_file: Path | None = None,
+    ) -> None:
         self.allow_private = allow_private
         self.resolve = resolve
+        self._tls = True if ca_file is None else ssl.create_default_context(cafile=ca_file)
         self.seconds = seconds
         """Most that a call takes, DNS included."""
 
     async def get(self, url: str, headers: Mapping[str, str], limit: int = LIMIT) -> Answer:
-        """GET a URL.
+        """GET a URL; OutboundError as in `call`."""
+        return await self.call("GET", url, headers, limit=limit)
+
+    async def call(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, limit: int = LIMIT
+    ) -> Answer:
+        """Send a request.
 
         Raises:
             OutboundError: the address is refused, or there was no (whole, small enough) answer.
@@ -86,7 +100,7 @@ class Outbound:
             async with asyncio.timeout(self.seconds):
                 target = parse(url)
                 addresses = await self.addresses(target)
-                return await _get(target, addresses, headers, limit)
+                return await _send(method, target, addresses, headers, body, limit, self._tls)
         except TimeoutError as exc:
             raise OutboundError("timeout", f"no whole answer within {self.seconds:g} s") from exc
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError) as exc:
@@ -214,8 +228,17 @@ class _Pinned(AbstractResolver):
         """Nothing is open."""
 
 
-async def _get(url: URL, addresses: Sequence[str], headers: Mapping[str, str], limit: int) -> Answer:
-    connector = aiohttp.TCPConnector(resolver=_Pinned(addresses), use_dns_cache=False, limit=4, force_close=True)
+async def _send(
+    method: str,
+    url: URL,
+    addresses: Sequence[str],
+    headers: Mapping[str, str],
+    body: bytes | None,
+    limit: int,
+    tls: ssl.SSLContext | bool,
+) -> Answer:
+    resolver = _Pinned(addresses)
+    connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=4, force_close=True, ssl=tls)
     async with (
         aiohttp.ClientSession(
             connector=connector,
@@ -224,11 +247,13 @@ async def _get(url: URL, addresses: Sequence[str], headers: Mapping[str, str], l
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # the caller's covers all of it
         ) as session,
-        session.get(url, headers={**headers, "accept-encoding": "identity"}, allow_redirects=False) as response,
+        session.request(
+            method, url, data=body, headers={**headers, "accept-encoding": "identity"}, allow_redirects=False
+        ) as response,
     ):
-        body = bytearray()
+        answer = bytearray()
         async for piece in response.content.iter_any():
-            body += piece
-            if len(body) > limit:
+            answer += piece
+            if len(answer) > limit:
                 raise OutboundError("too_large", f"the answer is larger than {limit} bytes")
-        return Answer(response.status, bytes(body))
+        return Answer(response.status, bytes(answer))

@@ -29,6 +29,12 @@ ROLES: dict[Role, frozenset[str]] = {
 }
 """The whole table; docs/security.md shows it, and a test calls every route as every role."""
 
+
+def known_role(text: str) -> Role | None:
+    """The role of this name. None when there is none, such as one that only a newer Tunegate knows: it may nothing."""
+    return text if text in ROLES else None
+
+
 PUBLIC = "public"
 """Permission of the few operations that need no login."""
 SERVICE = "service"
@@ -41,13 +47,18 @@ class Person:
 
     id: str
     username: str
-    role: Role
+    role: Role | None
     address: str
     must_change_password: bool = False
 
     def may(self, permission: str) -> bool:
         """Whether the role has the permission."""
-        return permission in ROLES[self.role]
+        return permission in self.permissions
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """All that the role may."""
+        return ROLES[self.role] if self.role is not None else frozenset()
 
     @property
     def actor(self) -> Actor:

@@ -1,8 +1,8 @@
 """Bring a database to a revision of the schema: `tunegate migrate`, and every start on the embedded SQLite.
 
 SQLite and PostgreSQL run a migration in one transaction: killed half-way, nothing has happened. MySQL and MariaDB
-commit every statement by itself, so there a marker says which migration was under way; found at the next start, it
-stops with what to do instead of guessing.
+commit every statement by itself, so there a marker says which migration was under way. Found at the next start, it is
+removed if the migration had not begun or was done but for that, and else stops with what to do instead of guessing.
 """
 
 from __future__ import annotations
@@ -53,12 +53,17 @@ def _migrate(connection: Connection, revision: str) -> None:
     at = current(connection)
     if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
         raise ConfigError(f"the database has schema {at}, which this Tunegate does not know: it is too old for it")
-    target = scripts.get_current_head() if revision == "head" else revision
-    if at == target:
-        return
+    target = scripts.get_current_head() if revision == "head" else None if revision == "base" else revision
     careful = connection.dialect.name in ("mysql", "mariadb")
     if careful:
-        _mark(connection, f"{at or 'base'} to {target}")
+        _settle(connection, at)
+    if at == target:
+        return
+    if careful:
+        connection.execute(text(f"CREATE TABLE {_MARKER} (step VARCHAR(200) NOT NULL)"))
+        step = f"{at or 'base'} to {target or 'base'}"
+        connection.execute(text(f"INSERT INTO {_MARKER} VALUES (:step)"), {"step": step})
+        connection.commit()
     down = revision == "base" or (at is not None and revision in _ancestors(scripts, at))
     (command.downgrade if down else command.upgrade)(config, revision)
     if careful:
@@ -69,13 +74,22 @@ def _ancestors(scripts: ScriptDirectory, at: str) -> set[str]:
     return {script.revision for script in scripts.iterate_revisions(at, "base")} - {at}
 
 
-def _mark(connection: Connection, what: str) -> None:
-    if connection.dialect.has_table(connection, _MARKER):
-        under_way = connection.scalar(text(f"SELECT step FROM {_MARKER}"))
+def _settle(connection: Connection, at: str | None) -> None:
+    """Remove the marker of a migration that left nothing half done; ConfigError for one that did."""
+    if not connection.dialect.has_table(connection, _MARKER):
+        return
+    step = connection.scalar(text(f"SELECT step FROM {_MARKER}"))
+    done = step is None or step.endswith(f" to {at or 'base'}")
+    if not done:
+        what = f"a migration ({step}) was interrupted, or still runs elsewhere, and this database keeps half of it: "
+        if step.startswith("base "):
+            raise ConfigError(
+                f"{what}nothing of Tunegate was in it before, so drop the database, create it again empty, "
+                "and run `tunegate migrate`"
+            )
         raise ConfigError(
-            f"a migration ({under_way}) was interrupted, and this database keeps half of it: restore the backup "
-            f"taken before it, or finish it by hand, then DROP TABLE {_MARKER} and run `tunegate migrate`"
+            f"{what}restore the backup taken before it, or finish it by hand, then DROP TABLE {_MARKER} "
+            "and run `tunegate migrate`"
         )
-    connection.execute(text(f"CREATE TABLE {_MARKER} (step VARCHAR(200) NOT NULL)"))
-    connection.execute(text(f"INSERT INTO {_MARKER} VALUES (:step)"), {"step": what})
+    connection.execute(text(f"DROP TABLE {_MARKER}"))
     connection.commit()

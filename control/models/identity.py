@@ -15,6 +15,7 @@ class User(Versioned, Base):
     """A person. The username never changes and is never reused: ledger and audit name people by it."""
 
     __tablename__ = "user_account"
+    __table_args__ = (UniqueConstraint("sso_issuer", "sso_subject"),)
 
     username: Mapped[str] = mapped_column(String(NAME), unique=True)
     display_name: Mapped[str] = mapped_column(String(NAME), default="")
@@ -28,6 +29,9 @@ class User(Versioned, Base):
     failed_logins: Mapped[int] = mapped_column(default=0)
     locked_until: Mapped[datetime | None]
     last_login_at: Mapped[datetime | None]
+    sso_issuer: Mapped[str | None] = mapped_column(String(255))
+    """Identity provider that knows the person as `sso_subject`; such an account has no password."""
+    sso_subject: Mapped[str | None] = mapped_column(String(255))
 
 
 class RefreshSession(Base):
@@ -40,6 +44,8 @@ class RefreshSession(Base):
     user_id: Mapped[str] = mapped_column(ForeignKey("user_account.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
+    ends_at: Mapped[datetime | None]
+    """When the login is over however often it is refreshed; None: never."""
     used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     address: Mapped[str] = mapped_column(String(64), default="")

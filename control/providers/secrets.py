@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.errors import FieldError, Problem, duplicate, invalid, not_found
-from control.kit.audit import note
+from control.kit.audit import Actor, note
 from control.kit.permissions import Person
 from control.models import Credential, Endpoint
 from control.models.base import new_id, now
@@ -71,6 +71,27 @@ async def first_in_clear(session: AsyncSession, vault: Vault, endpoint: str) -> 
     except ValueError as exc:
         text = f"the credential {first.name!r} does not open with this key-encryption key: give its secret again"
         raise Problem(409, "credential_unreadable", text) from exc
+
+
+async def rotate(session: AsyncSession, vault: Vault, actor: Actor) -> int:
+    """Wrap every credential anew under the vault's present key; returns how many were not. All of them, or none.
+
+    What gateways get stays the same, so this makes no new snapshot: a control process that has not been given the new
+    key yet would leave out what it cannot open.
+    """
+    query = select(Credential, Endpoint.name).join(Endpoint, Endpoint.id == Credential.endpoint_id)
+    rows = (await session.execute(query.where(Credential.kek_id != vault.kek_id).with_for_update(of=Credential))).all()
+    for row, endpoint in rows:
+        try:
+            moved = vault.rewrap(Sealed(row.sealed, row.wrapped_key, row.kek_id), row.id)
+        except ValueError as exc:
+            text = f"nothing was changed: the credential {row.name!r} of the endpoint {endpoint!r} is {exc}"
+            raise Problem(409, "credential_unreadable", f"{text}; set [secrets] previous_key, or delete it") from exc
+        change = update(Credential).where(Credential.id == row.id)
+        await session.execute(change.values(wrapped_key=moved.wrapped_key, kek_id=moved.kek_id))
+    if rows:
+        note(session, actor, "rotate", "credentials", vault.kek_id, after={"count": len(rows)})
+    return len(rows)
 
 
 def masked(secret: str) -> str:

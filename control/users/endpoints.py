@@ -9,11 +9,11 @@ from pydantic import BaseModel
 from sqlalchemy import select
 
 from control import models
-from control.deps import Db, allow
+from control.deps import Db, Parts, allow
 from control.kit.pages import Page, Paging, Search, contains, paginate
 from control.kit.permissions import Person, Role
 from control.users import service
-from control.users.schemas import User, UserCreate, UserCreated, UserUpdate
+from control.users.schemas import SsoLink, User, UserCreate, UserCreated, UserUpdate
 
 router = APIRouter(prefix="/users", tags=["users"])
 Reader = Annotated[Person, Depends(allow("users:read"))]
@@ -62,6 +62,18 @@ async def update_user(username: str, body: UserUpdate, session: Db, person: Writ
 async def reset_password(username: str, session: Db, person: Writer) -> NewPassword:
     """Make a new password for a person; every login of theirs ends."""
     return NewPassword(password=await service.reset_password(session, person, username))
+
+
+@router.put("/{username}/sso")
+async def link_sso(username: str, body: SsoLink, parts: Parts, session: Db, person: Writer) -> User:
+    """Let a person sign in at the identity provider, and no longer with a password; every login of theirs ends."""
+    return _shown(await service.link(session, parts.settings.oidc, person, username, body))
+
+
+@router.delete("/{username}/sso", status_code=204)
+async def unlink_sso(username: str, session: Db, person: Writer) -> None:
+    """End the link with the identity provider; every login of the person ends."""
+    await service.unlink(session, person, username)
 
 
 def _shown(user: models.User) -> User:

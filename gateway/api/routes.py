@@ -63,7 +63,8 @@ class Api:
     async def readyz(self, request: Request) -> Response:
         """Requests can be served."""
         check_ready(self.holder, self.stopping)
-        return _json({"status": "ready", "snapshot": self.holder.current.version})
+        current = self.holder.current
+        return _json({"status": "ready", "snapshot": current.version, "unusable_endpoints": len(current.unusable())})
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus' text format."""

@@ -6,7 +6,9 @@ All mistakes are collected and raised together as one ConfigError; nothing half-
 from __future__ import annotations
 
 import hashlib
+import ssl
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,10 +32,16 @@ def compile_snapshot(snapshot: wire.Snapshot) -> Runtime:
         return assemble(snapshot, table)
 
 
-def assemble(snapshot: wire.Snapshot, table: KeyTable, credential: Credential = plain_credential) -> Runtime:
-    """Build the Runtime of a snapshot whose keys are in the table already; ConfigError as above."""
+def assemble(
+    snapshot: wire.Snapshot, table: KeyTable, credential: Credential = plain_credential, *, shared: bool = False
+) -> Runtime:
+    """Build the Runtime of a snapshot whose keys are in the table already; ConfigError as above.
+
+    `shared`: other gateways have the same configuration. What is wrong with this machine alone, such as a file that
+    is missing here, then makes its endpoint unusable instead of being a mistake.
+    """
     problems: Problems = []
-    endpoints = _endpoints(snapshot, credential, problems)
+    endpoints = _endpoints(snapshot, credential, problems, shared)
     routes = _routes(snapshot, endpoints, problems)
     runtime = Runtime(
         version=snapshot.version,
@@ -49,7 +57,34 @@ def assemble(snapshot: wire.Snapshot, table: KeyTable, credential: Credential = 
     return runtime
 
 
-def _endpoints(snapshot: wire.Snapshot, credential: Credential, problems: Problems) -> dict[str, Endpoint]:
+def ca_trouble(spec: wire.Endpoint) -> str | None:
+    """Why the endpoint's bundle of authorities cannot be used on this machine, or None."""
+    if not spec.ca_file:
+        return None
+    path = Path(spec.ca_file)
+    try:
+        if not path.is_file():
+            return f"the file {spec.ca_file} does not exist"
+        found = path.stat()
+    except OSError as exc:
+        return f"the file {spec.ca_file} cannot be read ({exc.strerror})"
+    return _bundle_trouble(spec.ca_file, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=256)  # of every version of a file: a bundle of all public authorities takes 10 ms to parse
+def _bundle_trouble(path: str, _changed: int, _size: int) -> str | None:
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:  # which is an OSError
+        return f"the file {path} is no PEM bundle of certificates"
+    except OSError as exc:
+        return f"the file {path} cannot be read ({exc.strerror})"
+    return None
+
+
+def _endpoints(
+    snapshot: wire.Snapshot, credential: Credential, problems: Problems, shared: bool
+) -> dict[str, Endpoint]:
     duplicates((e.name for e in snapshot.endpoints), "endpoint", problems)
     built: dict[str, Endpoint] = {}
     for i, spec in enumerate(snapshot.endpoints):
@@ -62,19 +97,20 @@ def _endpoints(snapshot: wire.Snapshot, credential: Credential, problems: Proble
         if not spec.base_url and provider.kind != "dummy":
             problems.append(((*place, "base_url"), "base_url is missing, such as https://api.example.com/v1"))
             continue
-        if spec.ca_file and not Path(spec.ca_file).is_file():
-            problems.append(((*place, "ca_file"), f"the file {spec.ca_file} does not exist"))
+        unusable = ca_trouble(spec)
+        if unusable is not None and not shared:
+            problems.append(((*place, "ca_file"), unusable))
             continue
         try:
             api_key = credential(spec)
         except ValueError as exc:
             problems.append(((*place, "api_key"), str(exc)))
             continue
-        built[spec.name] = _endpoint(spec, api_key)
+        built[spec.name] = _endpoint(spec, api_key, unusable)
     return built
 
 
-def _endpoint(spec: wire.Endpoint, api_key: str | None) -> Endpoint:
+def _endpoint(spec: wire.Endpoint, api_key: str | None, unusable: str | None) -> Endpoint:
     provider = PROVIDERS[spec.provider]
     url = urlsplit(spec.base_url or "http://dummy.invalid")
     tls = url.scheme == "https"
@@ -87,12 +123,12 @@ def _endpoint(spec: wire.Endpoint, api_key: str | None) -> Endpoint:
     if spec.proxy and not tls:
         prefix = f"http://{url.netloc}".encode() + prefix  # a plain proxy wants the absolute form
     heads = {op: b"POST " + prefix + provider.path(op) + b" HTTP/1.1\r\n" + lines for op in OPERATIONS}
-    identity = f"{spec.name}\0{spec.base_url}\0{spec.ca_file}\0{spec.proxy}\0{spec.max_connections}\0{spec.max_queue}"
+    identity = (spec.name, spec.base_url, spec.ca_file, unusable, spec.proxy, spec.max_connections, spec.max_queue)
     return Endpoint(
         name=spec.name,
         provider=provider,
         spec=spec,
-        pool_key=hashlib.sha256(identity.encode()).hexdigest()[:16],
+        pool_key=hashlib.sha256("\0".join(map(str, identity)).encode()).hexdigest()[:16],
         host=host,
         port=port,
         tls=tls,
@@ -101,6 +137,7 @@ def _endpoint(spec: wire.Endpoint, api_key: str | None) -> Endpoint:
         proxy=spec.proxy,
         secrets=tuple(v.encode() for v in (api_key or "", *spec.headers.values()) if len(v) >= 8),
         options=dict(spec.options),
+        unusable=unusable,
     )
 
 

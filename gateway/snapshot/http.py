@@ -23,7 +23,7 @@ from gateway.errors import ConfigError, Place
 from gateway.internal import Control, ControlError, Line
 from gateway.runtime import KeyRecord
 from gateway.snapshot.cache import Cache
-from gateway.snapshot.compile import assemble
+from gateway.snapshot.compile import assemble, ca_trouble
 from gateway.snapshot.holder import Holder
 from gateway.snapshot.keytable import KeyTable, collector_at_rest
 from gateway.snapshot.secrets import sealed_credential
@@ -116,7 +116,7 @@ class Follower:
                 raise ControlError("bad_reply", "control says that nothing has changed, but was not told since when")
             if answer.status == 304 or answer.etag == self._etag != "":
                 self._afresh = False
-                if self._refused:  # what was missing on this machine may be there now
+                if self._refused or self._mended():  # what was missing here may be there now
                     self._etag, self._afresh = "", True
                 return False
             if not answer.etag:
@@ -191,7 +191,7 @@ class Follower:
                     pages[digest] = self._pages[digest]
                     table.merge(pages[digest].records)
                 await asyncio.sleep(0)
-            runtime = assemble(_whole(head), table, self._credential)
+            runtime = assemble(_whole(head), table, self._credential, shared=True)
             for digest in fresh:
                 for prepare in self._holder.before_swap:
                     prepare(pages[digest].records.values())
@@ -202,6 +202,16 @@ class Follower:
         self._holder.swap(runtime)
         data = {"version": runtime.version, "keys": len(runtime.keys), "pages": len(fresh), "source": source}
         log.info("snapshot.swapped", extra={"data": data})
+        for endpoint in runtime.unusable():
+            log.error(
+                "snapshot.endpoint_unusable", extra={"data": {"endpoint": endpoint.name, "problem": endpoint.unusable}}
+            )
+
+    def _mended(self) -> bool:
+        """Whether an endpoint that was unusable on this machine would not be so now, or for another reason."""
+        if not self._holder.held:
+            return False
+        return any(ca_trouble(one.spec) != one.unusable for one in self._holder.current.unusable())
 
     def _refuse(self, exc: ConfigError, etag: str) -> None:
         self._holder.refusals += 1

@@ -75,6 +75,11 @@ TABLE: dict[str, Spec] = {
     "tunegate_snapshot_age_seconds": Spec("gauge", "Since the running configuration was taken over."),
     "tunegate_snapshot_swaps": Spec("counter", "Configurations taken over."),
     "tunegate_snapshot_refused": Spec("counter", "Configurations refused because of a mistake in them."),
+    "tunegate_endpoint_unusable": Spec(
+        "gauge",
+        "1 for an endpoint that this machine cannot talk to, such as one whose ca_file is missing.",
+        ("endpoint",),
+    ),
 }
 
 Labels = tuple[str, ...]

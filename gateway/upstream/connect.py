@@ -23,7 +23,7 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
     """Verification is always on; the endpoint's own authority replaces the system's if it has one."""
-    if not endpoint.tls:
+    if not endpoint.tls or endpoint.unusable is not None:
         return None
     context = ssl.create_default_context(cafile=endpoint.spec.ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -33,6 +33,9 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
 
 async def connect(endpoint: Endpoint, tls: ssl.SSLContext | None, factory: Callable[[], P], patience: float) -> P:
     """A connected protocol, or UpstreamFailure(provider_unreachable | provider_timeout) within `patience` seconds."""
+    if endpoint.unusable is not None:  # the reason names a file of this machine: it is in the log, not in the answer
+        text = f"The endpoint {endpoint.name!r} cannot be used by this gateway; its log says why."
+        raise UpstreamFailure("provider_unreachable", text)
     try:
         async with asyncio.timeout(patience):
             return await _connect(endpoint, tls, factory)

@@ -9,7 +9,7 @@ import pytest
 from control.app import build
 from control.errors import ConfigError
 from control.security import Sealed, Vault, new_kek, open_vault, parse_kek
-from control.settings import ConsoleTable, SecretsTable, Settings, load
+from control.settings import ConsoleTable, OidcTable, SecretsTable, Settings, load
 from control.settings_page import settings_page
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +44,18 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[console]\nlisten = 8080", "console.listen"),
         ("[console]\ncolor = 1", "console.color"),
         ("[database]\npool_size = 0", "database.pool_size"),
+        ('[console]\npublic_url = "console.example.com"', "console.public_url"),
+        ('[console]\npublic_url = "https://console.example.com/path"', "console.public_url"),
+        ('[console]\ntrusted_proxies = ["10.0.0.1/8"]', "console.trusted_proxies"),
+        ('[oidc]\nissuer = "https://idp.example.com"', "client_id is missing"),
+        ('[oidc]\nissuer = "https://idp.example.com"\nclient_id = "c"', "needs .console. public_url"),
+        ('[oidc]\nissuer = "http://idp.example.com"\nclient_id = "c"', "not an https:// URL"),
+        ('[oidc]\nissuer = "https://u:p@idp.example.com"\nclient_id = "c"', "not an https:// URL"),
+        ('[oidc]\nissuer = "https://i"\nclient_id = "c"\nclient_secret = "abc"', "client_secret must be env:NAME"),
+        ('[oidc]\nissuer = "https://i"\nclient_id = "c"\nscopes = "email"', "must contain openid"),
+        ('[oidc]\ngroup_roles = { a = "root" }', "oidc.group_roles"),
+        ('[oidc]\ndefault_role = "root"', "oidc.default_role"),
+        ("[oidc]\npassword_sign_in = false", "leaves no way to sign in"),
         ("[console", "config.toml"),
         ("\udcff", "config.toml"),
     ],
@@ -53,6 +65,30 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
     file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ConfigError, match=says):
         load(file)
+
+
+def test_lists_and_tables_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEGATE_CONSOLE_TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8")
+    monkeypatch.setenv("TUNEGATE_OIDC_EMAIL_DOMAINS", "example.com")
+    monkeypatch.setenv("TUNEGATE_OIDC_GROUP_ROLES", '{"ops": "operator", "all": "viewer"}')
+    settings = load(None)
+    assert [str(network) for network in settings.console.trusted_proxies] == ["10.0.0.0/8", "fd00::/8"]
+    assert settings.oidc.email_domains == ("example.com",)
+    assert list(settings.oidc.group_roles.items()) == [("ops", "operator"), ("all", "viewer")]
+    monkeypatch.setenv("TUNEGATE_OIDC_GROUP_ROLES", "ops=operator")
+    with pytest.raises(ConfigError, match=r"oidc\.group_roles"):
+        load(None)
+
+
+def test_what_single_sign_on_needs_is_looked_at_before_the_start(tmp_path: Path) -> None:
+    oidc = {"issuer": "https://idp.example.com", "client_id": "c"}
+    console = ConsoleTable(data_dir=tmp_path, public_url="https://console.example.com")
+    with pytest.raises(ConfigError, match="NO_SUCH_VARIABLE"):
+        build(Settings(console=console, oidc=OidcTable(**oidc, client_secret="env:NO_SUCH_VARIABLE")))
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for name in ("ca.pem", "missing.pem"):
+        with pytest.raises(ConfigError, match="no usable PEM bundle"):
+            build(Settings(console=console, oidc=OidcTable(**oidc, ca_file=tmp_path / name)))
 
 
 def test_others_may_reach_it_only_with_a_key_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,5 +122,15 @@ def test_a_sealed_secret_opens_for_its_row_and_key_only() -> None:
     forged = Sealed(sealed.sealed[:-4] + "AAAA", sealed.wrapped_key, sealed.kek_id)
     with pytest.raises(ValueError, match="changed"):
         vault.open(forged, "row-1")
-    moved = vault.rewrap(sealed, "row-1", other)
-    assert (moved.sealed, other.open(moved, "row-1")) == (sealed.sealed, "sk-秘密")
+
+
+def test_a_vault_opens_what_its_previous_key_sealed_and_wraps_it_anew() -> None:
+    old, new = parse_kek(new_kek()), parse_kek(new_kek())
+    sealed = Vault(old).seal("sk-秘密", "row-1")
+    both = Vault(new, old)
+    assert both.open(sealed, "row-1") == "sk-秘密"
+    moved = both.rewrap(sealed, "row-1")
+    assert (moved.sealed, Vault(new).open(moved, "row-1")) == (sealed.sealed, "sk-秘密")
+    with pytest.raises(ValueError, match="another row"):
+        both.rewrap(sealed, "row-2")
+    assert Vault(new).kek_id == both.kek_id == both.seal("x", "row-1").kek_id

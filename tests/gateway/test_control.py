@@ -227,6 +227,46 @@ def test_what_control_does_wrong_changes_nothing_and_is_counted(gateway, control
     assert gateway.chat("gpt", secret=SECOND).status == 401
 
 
+@pytest.mark.parametrize("content", [None, b"this is no certificate"])
+def test_a_ca_file_that_is_bad_on_this_machine_makes_one_endpoint_unusable_and_can_be_mended(
+    gateway, control, base, upstream, tmp_path, content
+):
+    bundle = tmp_path / "company.pem"
+    if content is not None:
+        bundle.write_bytes(content)
+
+    def private(config):
+        config["endpoint"].append(endpoint(upstream.url, "private", ca_file=str(bundle)))
+        config["route"] += [
+            route("private", "private/x"),
+            route(
+                "either",
+                {"endpoint": "private", "model": "x"},
+                {"endpoint": "up", "model": "x", "priority": 1},
+                retry={"max_attempts": 2},
+            ),
+        ]
+
+    control.publish(changed(base, private))
+    went_live(gateway, "either")  # by its second target
+    assert gateway.chat("gpt").status == 200
+    refused = gateway.chat("private")
+    assert (refused.status, refused.header("x-tunegate-error")) == (502, "provider_unreachable")
+    assert "company.pem" not in str(refused.body), "what lies on the machine is for its log"
+    assert str(bundle) in gateway.events("snapshot.endpoint_unusable")[0]["problem"]
+    assert gateway.metric('tunegate_endpoint_unusable{.*endpoint="private"') == 1
+    assert gateway.call("GET", "/readyz", secret=None).json["unusable_endpoints"] == 1
+    assert gateway.metric("tunegate_snapshot_refused_total") == 0
+
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(bundle)
+    control.stop()  # ends the long poll, after which it would be noticed anyway; the configuration stays the same
+    eventually(lambda: gateway.metric('tunegate_control_failures_total.*call="snapshot"') > 0, 5)
+    control.start()
+    went_live(gateway, "private", 5)
+    assert gateway.call("GET", "/readyz", secret=None).json["unusable_endpoints"] == 0
+
+
 def test_control_that_drips_or_hangs_does_not_hold_up_the_start_nor_requests(control, base, tmp_path):
     control.publish(base)
     control.manners["snapshot"] = fake.drip

@@ -30,7 +30,8 @@ from control.internal.tokens import new_service_token
 from control.kit.audit import Actor
 from control.kit.permissions import Role
 from control.migrations.run import migrate
-from control.settings import ConsoleTable, Settings
+from control.settings import ConsoleTable, OidcTable, Settings
+from tests.fakes.oidc import IdentityProvider
 
 PASSWORD = "correct horse battery"
 """Of everybody."""
@@ -48,6 +49,7 @@ class Running:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._clients: dict[str, httpx.Client] = {}
+        self._browsers: list[httpx.Client] = []
         config = uvicorn.Config(self.app, access_log=False, log_level="warning", proxy_headers=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
@@ -88,6 +90,11 @@ class Running:
         client.headers["authorization"] = f"Bearer {self.service_token}"
         return client
 
+    def browser(self) -> httpx.Client:
+        """A client with cookies of its own that knows no base URL."""
+        self._browsers.append(httpx.Client(timeout=30, trust_env=False))
+        return self._browsers[-1]
+
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows straight from the SQLite file (or a change of it)."""
         with closing(sqlite3.connect(self.database, timeout=10)) as connection, connection:
@@ -105,7 +112,7 @@ class Running:
 
     def stop(self) -> None:
         """End the server and the clients."""
-        for client in self._clients.values():
+        for client in (*self._clients.values(), *self._browsers):
             client.close()
         self._server.should_exit = True
         self._thread.join(10)
@@ -145,14 +152,15 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict
 
 @pytest.fixture
 def start_control(_template: tuple[Path, str, dict[str, str]], tmp_path: Path) -> Iterator[Start]:
-    """Start a control plane with settings of `[console]`: `start_control(allow_private_upstreams=True)`."""
+    """Start a control plane with settings of `[console]`, and of `[oidc]`: `start_control(oidc={…}, public_url=…)`."""
     running: list[Running] = []
 
-    def start(**console: Any) -> Running:
+    def start(*, oidc: dict[str, Any] | None = None, **console: Any) -> Running:
         folder, token, tokens = _template
         data_dir = tmp_path / f"control-{len(running)}"
         shutil.copytree(folder, data_dir)
-        one = Running(Settings(console=ConsoleTable(data_dir=data_dir, **console)), token, tokens)
+        tables = Settings(console=ConsoleTable(data_dir=data_dir, **console), oidc=OidcTable(**oidc or {}))
+        one = Running(tables, token, tokens)
         running.append(one)
         one.start()
         return one
@@ -172,3 +180,12 @@ def control(start_control: Start) -> Running:
 def admin(control: Running) -> httpx.Client:
     """Signed in as `admin` at `control`."""
     return control.admin
+
+
+@pytest.fixture
+def idp(monkeypatch: pytest.MonkeyPatch) -> Iterator[IdentityProvider]:
+    """An OpenID Connect provider on loopback; `idp.settings()` is the `[oidc]` that trusts it."""
+    one = IdentityProvider()
+    monkeypatch.setenv("IDP_SECRET", one.secret)
+    yield one
+    one.close()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.control.api.conftest import Running
+from tests.control.api.conftest import Start
+from tests.fakes.oidc import IdentityProvider
 
 CHECKS = ",".join(
     (
@@ -23,10 +24,17 @@ SEED = "20261124"
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("part", ["people", "internal"])
-def test_no_operation_breaks_its_promise(control: Running, tmp_path: Path, part: str) -> None:
+@pytest.mark.parametrize("part", ["people", "internal", "single sign-on"])
+def test_no_operation_breaks_its_promise(
+    start_control: Start, idp: IdentityProvider, tmp_path: Path, part: str
+) -> None:
+    control = start_control(oidc=idp.settings(), public_url="http://console.test")
     token = control.service_token if part == "internal" else control.admin.headers["authorization"].split()[1]
-    which = ["--include-path-regex", "^/internal/"] if part == "internal" else ["--exclude-path-regex", "^/internal/"]
+    which = {
+        "people": ["--exclude-path-regex", "^/internal/|/sso$|/oidc/"],
+        "internal": ["--include-path-regex", "^/internal/"],
+        "single sign-on": ["--include-path-regex", "/sso$|/oidc/|/methods$"],
+    }[part]
     done = subprocess.run(
         [
             str(Path(sys.executable).parent / "schemathesis"), "run", f"{control.url}/openapi.json", *which,

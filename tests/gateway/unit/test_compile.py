@@ -61,6 +61,7 @@ MISTAKES = [
     ('v1"\n', 'v1"\napi_key = "env:NO_SUCH_VARIABLE"\n', 5, "endpoint.0.api_key", "NO_SUCH_VARIABLE is not set"),
     ('v1"\n', 'v1"\napi_key = "file:/no/such"\n', 5, "endpoint.0.api_key", "/no/such cannot be read"),
     ('v1"\n', 'v1"\nca_file = "/no/such.pem"\n', 5, "endpoint.0.ca_file", "/no/such.pem does not exist"),
+    ('v1"\n', 'v1"\nca_file = "/etc/passwd"\n', 5, "endpoint.0.ca_file", "/etc/passwd is no PEM bundle"),
     ('v1"\n', 'v1"\nmax_connections = 0\n', 5, "endpoint.0.max_connections", "greater than or equal to 1"),
     ('v1"\n', 'v1"\nsurprise = 1\n', 5, "endpoint.0.surprise", "not known here"),
     ('v1"\n', 'v1"\nheaders = { a = "b\\r\\nc: d" }\n', 5, "endpoint.0.headers", "line break"),

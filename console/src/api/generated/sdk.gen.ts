@@ -2,7 +2,7 @@
 
 import type { Client, Options as Options2, TDataShape } from './client';
 import { client } from './client.gen';
-import type { ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, GetAboutData, GetAboutErrors, GetAboutResponses, GetEndpointData, GetEndpointErrors, GetEndpointResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetMeData, GetMeErrors, GetMeResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RefreshData, RefreshErrors, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
+import type { ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetEndpointData, GetEndpointErrors, GetEndpointResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RefreshData, RefreshErrors, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, StartOidcData, StartOidcErrors, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -87,6 +87,32 @@ export const getMe = <ThrowOnError extends boolean = false>(options?: Options<Ge
     url: '/api/v1/auth/me',
     ...options
 });
+
+/**
+ * Get Methods
+ *
+ * Which ways of signing in there are.
+ */
+export const getMethods = <ThrowOnError extends boolean = false>(options?: Options<GetMethodsData, ThrowOnError>) => (options?.client ?? client).get<GetMethodsResponses, unknown, ThrowOnError>({
+    responseType: 'json',
+    url: '/api/v1/auth/methods',
+    ...options
+});
+
+/**
+ * Finish Oidc
+ *
+ * Where the provider sends the browser back. Sets the refresh cookie and nothing in the URL: the console calls
+ * `refresh`, as whenever it is opened. A failure goes to `/login?sso_error=CODE`.
+ */
+export const finishOidc = <ThrowOnError extends boolean = false>(options?: Options<FinishOidcData, ThrowOnError>) => (options?.client ?? client).get<unknown, FinishOidcErrors, ThrowOnError>({ url: '/api/v1/auth/oidc/callback', ...options });
+
+/**
+ * Start Oidc
+ *
+ * Send the browser to the identity provider; afterwards it comes to `return_to`, a path of the console.
+ */
+export const startOidc = <ThrowOnError extends boolean = false>(options?: Options<StartOidcData, ThrowOnError>) => (options?.client ?? client).get<unknown, StartOidcErrors, ThrowOnError>({ url: '/api/v1/auth/oidc/start', ...options });
 
 /**
  * Change Password
@@ -759,6 +785,33 @@ export const resetPassword = <ThrowOnError extends boolean = false>(options: Opt
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/users/{username}/reset-password',
     ...options
+});
+
+/**
+ * Unlink Sso
+ *
+ * End the link with the identity provider; every login of the person ends.
+ */
+export const unlinkSso = <ThrowOnError extends boolean = false>(options: Options<UnlinkSsoData, ThrowOnError>) => (options.client ?? client).delete<UnlinkSsoResponses, UnlinkSsoErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/users/{username}/sso',
+    ...options
+});
+
+/**
+ * Link Sso
+ *
+ * Let a person sign in at the identity provider, and no longer with a password; every login of theirs ends.
+ */
+export const linkSso = <ThrowOnError extends boolean = false>(options: Options<LinkSsoData, ThrowOnError>) => (options.client ?? client).put<LinkSsoResponses, LinkSsoErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/users/{username}/sso',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
 });
 
 /**

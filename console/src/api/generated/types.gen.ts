@@ -97,11 +97,15 @@ export type User = {
     /**
      * Role
      */
-    role: 'admin' | 'operator' | 'engineer' | 'member' | 'viewer';
+    role: 'admin' | 'operator' | 'engineer' | 'member' | 'viewer' | null;
     /**
      * Row Version
      */
     row_version: number;
+    /**
+     * Sso Subject
+     */
+    sso_subject: string | null;
     /**
      * Username
      */
@@ -145,11 +149,15 @@ export type UserCreated = {
     /**
      * Role
      */
-    role: 'admin' | 'operator' | 'engineer' | 'member' | 'viewer';
+    role: 'admin' | 'operator' | 'engineer' | 'member' | 'viewer' | null;
     /**
      * Row Version
      */
     row_version: number;
+    /**
+     * Sso Subject
+     */
+    sso_subject: string | null;
     /**
      * Username
      */
@@ -171,7 +179,7 @@ export type UserCreate = {
     /**
      * Email
      *
-     * Also links a single sign-on account.
+     * For people to read; it links no single sign-on account.
      */
     email?: string;
     /**
@@ -661,6 +669,26 @@ export type Price = {
 };
 
 /**
+ * SsoLink
+ *
+ * Whom the identity provider means by a subject.
+ */
+export type SsoLink = {
+    /**
+     * Row Version
+     *
+     * The version that this edit has seen.
+     */
+    row_version: number;
+    /**
+     * Subject
+     *
+     * The claim `sub`, as the audit log tells it of a refused sign-in.
+     */
+    subject: string;
+};
+
+/**
  * Retry
  *
  * How often, and how patiently, a request is tried again before its first content.
@@ -716,6 +744,22 @@ export type Breaker = {
      * Longest rest of a target.
      */
     max_cooldown?: number;
+};
+
+/**
+ * SingleSignOn
+ *
+ * Signing in at the identity provider: the browser goes to `start`.
+ */
+export type SingleSignOn = {
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Start
+     */
+    start?: string;
 };
 
 /**
@@ -1327,6 +1371,19 @@ export type NewPassword = {
 };
 
 /**
+ * Methods
+ *
+ * Ways of signing in, for the login page.
+ */
+export type Methods = {
+    oidc: SingleSignOn | null;
+    /**
+     * Password
+     */
+    password: boolean;
+};
+
+/**
  * Me
  *
  * Who is signed in, and what the role permits.
@@ -1343,7 +1400,7 @@ export type Me = {
     /**
      * Role
      */
-    role: 'admin' | 'operator' | 'engineer' | 'member' | 'viewer';
+    role: 'admin' | 'operator' | 'engineer' | 'member' | 'viewer' | null;
     /**
      * Teams
      */
@@ -2567,6 +2624,76 @@ export type GetMeResponses = {
 };
 
 export type GetMeResponse = GetMeResponses[keyof GetMeResponses];
+
+export type GetMethodsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/auth/methods';
+};
+
+export type GetMethodsResponses = {
+    /**
+     * Successful Response
+     */
+    200: Methods;
+};
+
+export type GetMethodsResponse = GetMethodsResponses[keyof GetMethodsResponses];
+
+export type FinishOidcData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Code
+         */
+        code?: string;
+        /**
+         * State
+         */
+        state?: string;
+        /**
+         * Error
+         */
+        error?: string;
+        /**
+         * Iss
+         */
+        iss?: string | null;
+    };
+    url: '/api/v1/auth/oidc/callback';
+};
+
+export type FinishOidcErrors = {
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+};
+
+export type FinishOidcError = FinishOidcErrors[keyof FinishOidcErrors];
+
+export type StartOidcData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Return To
+         */
+        return_to?: string;
+    };
+    url: '/api/v1/auth/oidc/start';
+};
+
+export type StartOidcErrors = {
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+};
+
+export type StartOidcError = StartOidcErrors[keyof StartOidcErrors];
 
 export type ChangePasswordData = {
     body: PasswordChange;
@@ -5218,6 +5345,114 @@ export type ResetPasswordResponses = {
 };
 
 export type ResetPasswordResponse = ResetPasswordResponses[keyof ResetPasswordResponses];
+
+export type UnlinkSsoData = {
+    body?: never;
+    path: {
+        /**
+         * Username
+         */
+        username: string;
+    };
+    query?: never;
+    url: '/api/v1/users/{username}/sso';
+};
+
+export type UnlinkSsoErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type UnlinkSsoError = UnlinkSsoErrors[keyof UnlinkSsoErrors];
+
+export type UnlinkSsoResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type UnlinkSsoResponse = UnlinkSsoResponses[keyof UnlinkSsoResponses];
+
+export type LinkSsoData = {
+    body: SsoLink;
+    path: {
+        /**
+         * Username
+         */
+        username: string;
+    };
+    query?: never;
+    url: '/api/v1/users/{username}/sso';
+};
+
+export type LinkSsoErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type LinkSsoError = LinkSsoErrors[keyof LinkSsoErrors];
+
+export type LinkSsoResponses = {
+    /**
+     * Successful Response
+     */
+    200: User;
+};
+
+export type LinkSsoResponse = LinkSsoResponses[keyof LinkSsoResponses];
 
 export type HealthzData = {
     body?: never;

@@ -1,4 +1,4 @@
-import type { User } from '@/api/generated'
+import type { UserCreate } from '@/api/generated'
 
 /** From the most to the least that a role may do. */
-export const ROLES: readonly User['role'][] = ['admin', 'operator', 'engineer', 'member', 'viewer']
+export const ROLES: readonly UserCreate['role'][] = ['admin', 'operator', 'engineer', 'member', 'viewer']
