@@ -6,6 +6,7 @@ asks (`gateway.contract.seal`), so the same bytes may lie on its disk.
 GET  /internal/v1/snapshot?wait=S   `SnapshotHead`; `If-None-Match` waits up to S seconds for a change, else 304
 GET  /internal/v1/snapshot/keys/H   `KeyPage` whose SHA-256 is H; 404 when it has changed: take the head again
 POST /internal/v1/usage             `UsageBatch` → `UsageAck`; every event is stored or quarantined when 200 arrives
+POST /internal/v1/request-log       `BodyBatch` → `BodyAck`; best effort: bodies are not money
 GET  /internal/v1/spend?after=N     `Spend` of the scopes whose ledger has grown after cursor N
 """
 
@@ -22,6 +23,11 @@ KEYS_PER_PAGE = 1000
 """Most keys in a page: decoding one stalls the event loop for 9 to 14 ms."""
 EVENTS_PER_BATCH = 1000
 """Most usage events in one POST."""
+BODIES_PER_BATCH = 100
+"""Most entries of the request log in one POST."""
+BODY_BATCH_BYTES = 1_048_576
+"""A batch with more bytes of bodies gets no further entry; one entry has at most two bodies of as much. JSON makes
+them up to six times as long."""
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -71,6 +77,45 @@ class UsageAck(Wire):
     """Were there already."""
     quarantined: int
     """Not valid events: kept beside the ledger, with the reason, for a human."""
+
+
+class Bodies(Wire):
+    """What was asked and answered, redacted: one entry of the request log."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    """Of the usage event."""
+    ts: Annotated[float, Field(ge=0, le=253_370_764_800, allow_inf_nan=False)]
+    """Unix time of admission, seconds."""
+    keep_days: Annotated[int, Field(strict=True, ge=1, le=3650)]
+    """As the route says."""
+    request: str | None
+    """Null: it was not to be kept."""
+    response: str | None
+    """What the client was sent; of a stream, one JSON object put together from its events."""
+    request_cut: bool
+    """It was longer than the route keeps."""
+    response_cut: bool
+    """As for the request."""
+    redacted: dict[Annotated[str, StringConstraints(max_length=20)], Annotated[int, Field(ge=1)]]
+    """What was replaced, and how often."""
+
+
+class BodyBatch(Wire):
+    """Entries of the request log of one gateway."""
+
+    gateway: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    """Instance that sends them."""
+    entries: tuple[Bodies, ...] = Field(max_length=BODIES_PER_BATCH)
+    """Oldest first."""
+
+
+class BodyAck(Wire):
+    """All entries are stored."""
+
+    stored: int
+    """New ones."""
+    duplicates: int
+    """Were there already, or have been erased."""
 
 
 class Spent(Wire):
