@@ -71,7 +71,7 @@ BUILT_IN: dict[Redaction, Rule] = {
     "secret": Rule(
         "secret",
         re.compile(
-            r"(?:[Bb]earer|BEARER|[Bb]asic|BASIC)[ \t]{1,4}[A-Za-z0-9._~+/=-]{8,4000}"
+            r"(?:[Bb]earer|BEARER|[Bb]asic|BASIC)[ \t]{1,4}[A-Za-z0-9._~+/=-]{7,4000}[A-Za-z0-9_~+/=-]"
             rf"|{_WORD_BEGINS}(?:sk|st|pk|rk|ghp|gho|ghs|xoxa|xoxb|xoxp)[-_][A-Za-z0-9_-]{{12,400}}"
             rf"|{_WORD_BEGINS}AKIA[A-Z0-9]{{16}}"
             rf"|{_WORD_BEGINS}eyJ[A-Za-z0-9_-]{{8,4000}}\.[A-Za-z0-9_-]{{8,4000}}(?:\.[A-Za-z0-9_-]{{0,4000}})?"
@@ -82,7 +82,7 @@ BUILT_IN: dict[Redaction, Rule] = {
     ),
     "email": Rule(
         "email",
-        re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}"),
+        re.compile(r"(?<![A-Za-z0-9_.+%-])[A-Za-z0-9_.+%-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}"),
         1024,
         lambda text: "@" in text,
         _always,
@@ -94,11 +94,11 @@ BUILT_IN: dict[Redaction, Rule] = {
     "phone": Rule(
         "phone",
         re.compile(
-            r"1(?<!\d\d)[3-9]\d(?:[ -]?\d{4}){2}(?!\d)"  # Chinese mobile
+            r"[1１](?<!\d\d)[3-9３-９]\d(?:[ -]?\d{4}){2}(?!\d)"  # Chinese mobile
             r"|8(?<!\d\d)6[ -]?1[3-9]\d(?:[ -]?\d{4}){2}(?!\d)"
             r"|0(?<!\d\d)(?:086[ -]?1[3-9]\d(?:[ -]?\d{4}){2}|\d{2,3}[ -]\d{7,8})(?!\d)"  # or a landline
             r"|\+[1-9](?:[ ().-]{0,2}\d){7,14}(?!\d)"  # international
-            r"|[(\d](?<!\d\d)\d{2,3}\)?[ -]\d{3}-\d{4}(?!\d)"  # North American
+            r"|(?:\(\d{3}\)[ -]?|\d(?<!\d\d)\d{2}[ -])\d{3}-\d{4}(?!\d)"  # North American
         ),
         64,
         _has_number,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.errors import GatewayError
 from gateway.server.exchange import Exchange
+from gateway.streaming.reply import Reply
 
 Hook = Callable[[], None] | None
 
@@ -30,6 +32,20 @@ class Recording:
         if data:
             self.pieces.append(data)
             self.size += len(data)
+
+    def end(self, reply: Reply | None, failure: GatewayError | None) -> None:
+        """What a client gets at the end: the last events, or the error in place of an answer."""
+        if failure is not None:
+            self.add(failure.body)
+        elif reply is not None:
+            self.add(reply.last)
+            if reply.failure is not None and not reply.failure_told and self.pieces[:1] and is_event(self.pieces[0]):
+                self.add(reply.failure.event)
+
+
+def is_event(data: bytes) -> bool:
+    """Whether bytes begin as a stream of server-sent events does."""
+    return data.startswith((b"data:", b":", b"event:", b"id:", b"retry:"))
 
 
 class Tee(Exchange):

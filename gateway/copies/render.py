@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.copies.recording import is_event
 from gateway.redact import Redactor
 from gateway.streaming.sse import split
 
@@ -35,7 +36,7 @@ def render(raw: bytes, cut: bool, redactor: Redactor, most: int, counts: dict[st
         document = orjson.loads(raw) if not cut else None
     except orjson.JSONDecodeError:
         document = None
-    if document is None and raw.startswith((b"data:", b":", b"event:", b"id:")):
+    if document is None and is_event(raw):
         document = assembled(raw)
     text = None if document is None else _redacted(document, redactor, counts)
     if text is None:

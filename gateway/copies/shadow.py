@@ -85,6 +85,7 @@ class Shadows:
         draft = self._keeper.begin(log_rule, None) if log_rule is not None and log_rule.response else None
         answer = draft.answer if draft is not None else None
         reply: Reply | None = None
+        failure: GatewayError | None = None
         try:
             reply = await self._dispatcher.dispatch(ctx, Nobody(client, answer), document)
             ctx.first_content, ctx.status = reply.content_at, reply.status
@@ -100,9 +101,8 @@ class Shadows:
                 reply.done()
             raise
         except GatewayError as error:
+            failure = error
             ctx.end, ctx.status, ctx.error = "upstream_error", error.status, error.code
-            if answer is not None:
-                answer.add(error.body)
         except Exception:
             log.exception("shadow.bug", extra={"data": {"request_id": ctx.request_id}})
             ctx.end, ctx.status, ctx.error = "upstream_error", 500, "tunegate_bug"
@@ -110,8 +110,8 @@ class Shadows:
             settle(self._spool, self._telemetry, ctx, admission)
             self._under_way[ctx.route.name] -= 1
             if draft is not None:
-                if answer is not None and reply is not None:
-                    answer.add(reply.last)
+                if answer is not None:
+                    answer.end(reply, failure)
                 self._keeper.keep(ctx.id, ctx.ts, draft)
             if reply is not None:
                 reply.close()

@@ -74,10 +74,8 @@ class Watch:
         """The request is settled, and its client has been told."""
         draft = self._draft
         if draft is not None:
-            if draft.answer is not None and reply is not None:
-                draft.answer.add(reply.last)
-            if draft.answer is not None and failure is not None:
-                draft.answer.add(failure.event if reply is not None and reply.is_event_stream else failure.body)
+            if draft.answer is not None:
+                draft.answer.end(reply, failure)
             self._watcher.keeper.keep(self._ctx.id, self._ctx.ts, draft)
         if self._ctx.end != "stopped":
             self._start_shadow()
