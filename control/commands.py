@@ -27,6 +27,7 @@ from control.models import Credential
 from control.server import serve
 from control.settings import ConsoleTable, Settings, load, reference
 from control.settings_page import settings_page
+from control.usage.bodies import rewrap
 
 
 def main(argv: Sequence[str]) -> int:
@@ -151,6 +152,8 @@ async def _rotate(settings: Settings, old: security.Vault) -> int:
                 sealed = old.rewrap(security.Sealed(row.sealed, row.wrapped_key, row.kek_id), row.id, vault)
                 row.wrapped_key, row.kek_id = sealed.wrapped_key, sealed.kek_id
                 count += 1
+        bodies, lost = await rewrap(db, old, vault)
+        print(f"wrapped the keys of the bodies of {bodies} requests anew" + (f"; {lost} do not open" if lost else ""))
     except ValueError as exc:
         raise ConfigError(f"nothing was changed: {exc}") from exc
     finally:

@@ -144,7 +144,11 @@ def _route(row: Route, names: set[str], copies: Mapping[str, list[str]]) -> dict
     if not any(target.get("weight", 1) for target in targets):  # the gateway would refuse the whole snapshot
         log.error("route %r is left out: none of its endpoints with a weight is enabled", row.name)
         return None
-    route = _valid(wire.Route, {**row.spec, "name": row.name, "target": targets})
+    shadow = row.spec.get("shadow")
+    if shadow is not None and shadow["endpoint"] not in names:
+        log.error("route %r has no shadow now: its endpoint %r is not enabled", row.name, shadow["endpoint"])
+        shadow = None
+    route = _valid(wire.Route, {**row.spec, "name": row.name, "target": targets, "shadow": shadow})
     return route.model_dump(mode="json", by_alias=True) if route is not None else None
 
 

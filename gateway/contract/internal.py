@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictBool, StringConstraints
 
 from gateway.contract.snapshot import Endpoint, Key, Route, Team, Wire
 from gateway.contract.version import SCHEMA_VERSION
@@ -84,7 +84,7 @@ class Bodies(Wire):
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
     """Of the usage event."""
-    ts: Annotated[float, Field(ge=0, le=253_370_764_800, allow_inf_nan=False)]
+    ts: Annotated[float, Field(strict=True, ge=0, le=253_370_764_800, allow_inf_nan=False)]
     """Unix time of admission, seconds."""
     keep_days: Annotated[int, Field(strict=True, ge=1, le=3650)]
     """As the route says."""
@@ -92,11 +92,11 @@ class Bodies(Wire):
     """Null: it was not to be kept."""
     response: str | None
     """What the client was sent; of a stream, one JSON object put together from its events."""
-    request_cut: bool
+    request_cut: StrictBool
     """It was longer than the route keeps."""
-    response_cut: bool
+    response_cut: StrictBool
     """As for the request."""
-    redacted: dict[Annotated[str, StringConstraints(max_length=20)], Annotated[int, Field(ge=1)]]
+    redacted: dict[Annotated[str, StringConstraints(max_length=20)], Annotated[int, Field(strict=True, ge=1)]]
     """What was replaced, and how often."""
 
 
