@@ -115,6 +115,8 @@ class KeyRecord:
     """Enabled, never expiring, from any address."""
     facts: bytes
     """Its members of a usage event, encoded: `"key":…,"team":…`."""
+    log_bodies: bool
+    """Whether routes may keep its bodies."""
 
     def may_use(self, route: str) -> bool:
         """Whether the key's grants cover a route name (see `wire.Key.models`)."""

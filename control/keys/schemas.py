@@ -42,6 +42,8 @@ class KeyCreate(Body):
     """Requests and tokens per minute, concurrency."""
     budgets: Budgets = ()
     """Money it may spend."""
+    log_bodies: Flag = True
+    """Whether routes that keep the bodies of requests keep its."""
     note: Note = ""
     """What it is for."""
 
@@ -63,6 +65,8 @@ class KeyUpdate(Body):
     """Replaces the budgets as a whole."""
     enabled: Flag | None = None
     """A disabled key is answered 401."""
+    log_bodies: Flag | None = None
+    """Whether routes that keep the bodies of requests keep its."""
     note: Note | None = None
     """What it is for."""
 
@@ -93,6 +97,7 @@ class Key(BaseModel):
     cidrs: list[str]
     limits: Limits
     budgets: list[Budget]
+    log_bodies: bool
     enabled: bool
     expires_at: datetime | None
     revoked_at: datetime | None

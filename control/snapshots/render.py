@@ -184,6 +184,7 @@ def _keys(row: ApiKey, models: tuple[str, ...]) -> Iterable[wire.Key]:
     base = {
         "name": row.public_name, "enabled": row.enabled, "models": models, "cidrs": row.cidrs,
         "team": row.owner if row.owner_kind == "team" else None, "limits": row.limits, "budget": row.budgets,
+        "log_bodies": row.log_bodies,
     }  # fmt: skip
     secrets: list[tuple[str, datetime | None]] = [(row.digest, row.expires_at)]
     if row.old_digest is not None and row.old_until is not None and row.old_until > now():

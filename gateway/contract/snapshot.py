@@ -302,6 +302,8 @@ class Key(Wire):
     """Of this key."""
     budgets: Budgets = Field(default=(), alias="budget")
     """Money that this key may spend."""
+    log_bodies: bool = True
+    """Whether routes that keep bodies (`log`) keep those of this key."""
 
     @field_validator("cidrs")
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -145,6 +146,7 @@ class Keeper:
         """In a thread."""
         kept = []
         for waiting in taken:
+            time.sleep(0)  # lets the event loop go first: it waits for the interpreter
             try:
                 kept.append(_entry(waiting))
             except Exception as exc:  # noqa: BLE001  (a bug here must not end the gateway; its text may quote a body)

@@ -31,7 +31,8 @@ class Watcher:
         """What to do beside this request; None if nothing. `document` is what the route's steps made of it."""
         rule, shadow = watched.log, watched.shadow
         draft = None
-        if rule is not None and OPT_OUT not in exchange.headers and random.random() < rule.spec.share:
+        wanted = ctx.key.log_bodies and OPT_OUT not in exchange.headers
+        if rule is not None and wanted and random.random() < rule.spec.share:
             draft = self.keeper.begin(rule, exchange.body)
         if shadow is not None and random.random() >= shadow.share:
             shadow = None

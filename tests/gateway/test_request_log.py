@@ -18,6 +18,7 @@ from tests.fakes.upstream import Reset, Sleep
 from tests.fakes.wire import Usage
 
 BOTH = {"bodies": "both"}
+QUIET = "sk-tg-quiet-key-0123456789"
 SECRETS = "Mail alice@example.com, call 13812345678, id 11010519491231002X, pay 4111111111111111, EMP-123456"
 
 
@@ -34,6 +35,7 @@ def config(upstream):
             route("none/*", log={**BOTH, "share": 0.0}),
             route("prompt", "up/m", log=BOTH, system_prompt="Be kind."),
         ],
+        "key": [key("tester"), key("quiet", QUIET, log_bodies=False)],
     }
 
 
@@ -140,16 +142,17 @@ def test_long_bodies_are_cut_and_say_so(gateway, scripted, stream):
 
 
 def test_nothing_is_kept_unless_the_route_and_the_caller_agree(gateway):
-    rids = [new_id() for _ in range(4)]
+    rids = [new_id() for _ in range(5)]
     gateway.chat("off/m", rid=rids[0])
     gateway.chat("none/m", rid=rids[1])
     gateway.chat("x/m", rid=rids[2], headers={"x_tunegate_no_log": "1"})
-    gateway.chat("x/m", rid=rids[3], secret="sk-tg-wrong-key-0123456789")
+    gateway.chat("x/m", rid=rids[3], secret=QUIET)
+    gateway.chat("x/m", rid=rids[4], secret="sk-tg-wrong-key-0123456789")
     last = new_id()
     gateway.chat("x/m", rid=last)
     entry(gateway, last)
     kept = entries(gateway)
-    assert not [rid for rid in rids[:3] if gateway.row(rid)["id"] in kept]
+    assert not [rid for rid in rids[:4] if gateway.row(rid)["id"] in kept]
     assert gateway.metric(r"^tunegate_request_log_total\{.*kept") == len(kept)
 
 
@@ -217,7 +220,7 @@ def control():
 
 @pytest.fixture
 def remote(control, config, tmp_path):
-    control.publish({**config, "key": [key("tester")]})
+    control.publish(config)
     with Gateway(settings(control), tmp_path, env=ENV) as running:
         yield running
 

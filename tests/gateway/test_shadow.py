@@ -31,13 +31,18 @@ def config(upstream):
     special = {
         "few": {"shadow": {"concurrency": 2}},
         "dead": {"breaker": {"failures": 2, "cooldown": 60.0}},
+        "timed": {"shadow": {"endpoint": "hasty"}},
         "kept": {"log": {"bodies": "both", "redact": []}},
         "prompt": {"system_prompt": "Be kind."},
         "half": {"shadow": {"share": 0.5}},
         "cheap": {"shadow": {"price": {"input": 1.0, "output": 1.0}}},
     }
     return {
-        "endpoint": [endpoint(upstream.url), endpoint(upstream.url, "other")],
+        "endpoint": [
+            endpoint(upstream.url),
+            endpoint(upstream.url, "other"),
+            endpoint(upstream.url, "hasty", timeouts={"first_byte": 0.4}),
+        ],
         "route": [
             *(shadowed(name, **special.pop(name, {})) for name in names),
             *(shadowed(name, **more) for name, more in special.items()),
@@ -186,6 +191,15 @@ def test_its_breaker_is_its_own(gateway, upstream):
     assert gateway.metric(r"^tunegate_target_breaker\{.*up/dead") == 0
 
 
+def test_a_copy_keeps_the_time_outs_of_its_endpoint(gateway, upstream):
+    upstream.on("copy-timed", [Sleep(5.0)])
+    rid, began = new_id(), time.monotonic()
+    assert gateway.chat("timed", rid=rid).status == 200
+    _, copy = pair(gateway, rid)
+    assert (copy["end"], copy["error"]) == ("upstream_error", "provider_timeout")
+    assert time.monotonic() - began < 3.0
+
+
 def test_a_share_is_a_share(gateway):
     rids = [new_id() for _ in range(60)]
     for rid in rids:
@@ -245,6 +259,11 @@ def test_both_answers_are_kept_for_comparison(gateway, upstream):
         assert "ours" in kept()[original["id"]]["response"]
         assert "theirs" in kept()[copy["id"]]["response"]
         assert kept()[copy["id"]]["request"] is None, "it is the original's"
+    rid = new_id()
+    gateway.chat("kept", rid=rid, headers={"x_tunegate_no_log": "1"})
+    original, copy = pair(gateway, rid)
+    time.sleep(0.6)
+    assert not {original["id"], copy["id"]} & kept().keys(), "the caller's wish holds for the copy too"
 
 
 def test_a_stop_settles_copies_that_are_under_way(start, config, upstream, tmp_path):

@@ -53,6 +53,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of statements, written once)
         sa.Column("cidrs", sa.JSON(), nullable=False),
         sa.Column("limits", sa.JSON(), nullable=False),
         sa.Column("budgets", sa.JSON(), nullable=False),
+        sa.Column("log_bodies", sa.Boolean(), nullable=False),
         sa.Column("note", sa.String(length=1000), nullable=False),
         sa.Column("row_version", sa.Integer(), nullable=False),
         sa.Column("created_at", Utc(), nullable=False),
