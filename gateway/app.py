@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,11 +159,8 @@ class Worker:
         """Deliver what is settled, and close what was opened."""
         if not await self._flush(FLUSH_AT_STOP):
             log.error("usage.left_in_spool", extra={"data": {"bytes": self.spool.backlog}})
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_AT_STOP):
-                await self.keeper.flush()
-        if self.keeper.held:
-            log.warning("request_log.lost_at_stop", extra={"data": {"bytes": self.keeper.held}})
+        if lost := await self.keeper.close(FLUSH_AT_STOP):
+            log.warning("request_log.lost_at_stop", extra={"data": {"bytes": lost}})
         self.spool.close()
         if self.remote is not None:
             await self.remote.close()

@@ -38,11 +38,15 @@ async def store(session: AsyncSession, vault: Vault, batch: BodyBatch) -> BodyAc
     known = set(await session.scalars(select(RequestBody.id).where(RequestBody.id.in_(list(entries)))))
     fresh = [entry for entry in entries.values() if entry.id not in known]
     session.add_all(await asyncio.to_thread(lambda: [_row(vault, batch.gateway, entry) for entry in fresh]))
+    await _flush(session)
+    return BodyAck(stored=len(fresh), duplicates=len(batch.entries) - len(fresh))
+
+
+async def _flush(session: AsyncSession) -> None:
     try:
         await session.flush()
     except IntegrityError as exc:
-        raise Problem(503, "busy", "these entries are being stored already: send them again", retry_after=1) from exc
-    return BodyAck(stored=len(fresh), duplicates=len(batch.entries) - len(fresh))
+        raise Problem(503, "busy", "somebody else is writing these entries: try again", retry_after=1) from exc
 
 
 def _row(vault: Vault, gateway: str, entry: Bodies) -> RequestBody:
@@ -93,7 +97,7 @@ async def erase(session: AsyncSession, rows: Sequence[UsageRow]) -> None:
         body.request_cut = body.response_cut = False
         body.redacted = {}
         body.erased_at = body.erased_at or moment
-    await session.flush()
+    await _flush(session)
 
 
 async def sweep(db: Database) -> int:

@@ -25,7 +25,7 @@ BodyReader = Annotated[Person, Depends(allow("requests:bodies"))]
 Id = Annotated[str, Path(max_length=36, description="`id` of the row, not the client's `request_id`.")]
 
 
-class Request(BaseModel):
+class LoggedRequest(BaseModel):
     """A row of the ledger, and whether its bodies are there."""
 
     row: LedgerRow
@@ -34,10 +34,10 @@ class Request(BaseModel):
     kept_until: datetime | None
 
 
-class RequestDetail(Request):
+class RequestDetail(LoggedRequest):
     """A request, and next to it the copies that its route's shadow got."""
 
-    shadows: list[Request]
+    shadows: list[LoggedRequest]
 
 
 class RevealedBodies(BaseModel):
@@ -102,12 +102,12 @@ async def _rows(session: AsyncSession, person: Person, id: str) -> list[UsageRow
     return [row, *await session.scalars(same.order_by(UsageRow.seq))]
 
 
-def _described(row: UsageRow, held: tuple[datetime, bool] | None) -> Request:
+def _described(row: UsageRow, held: tuple[datetime, bool] | None) -> LoggedRequest:
     shown = LedgerRow.model_validate(row, from_attributes=True)
     if held is None:
-        return Request(row=shown, bodies="none", kept_until=None)
+        return LoggedRequest(row=shown, bodies="none", kept_until=None)
     until, erased = held
-    return Request(row=shown, bodies="erased" if erased else "kept", kept_until=None if erased else until)
+    return LoggedRequest(row=shown, bodies="erased" if erased else "kept", kept_until=None if erased else until)
 
 
 def _revealed(parts: Parts, body: RequestBody) -> RevealedBodies:

@@ -96,7 +96,9 @@ class Bodies(Wire):
     """It was longer than the route keeps."""
     response_cut: StrictBool
     """As for the request."""
-    redacted: dict[Annotated[str, StringConstraints(max_length=20)], Annotated[int, Field(strict=True, ge=1)]]
+    redacted: dict[Annotated[str, StringConstraints(max_length=20)], Annotated[int, Field(strict=True, ge=1)]] = Field(
+        max_length=20
+    )
     """What was replaced, and how often."""
 
 

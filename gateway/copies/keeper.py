@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 import orjson
@@ -78,6 +79,7 @@ class Keeper:
         self._batch: list[Kept] = []
         self._batch_held = 0
         self._failing = False
+        self._flushing: asyncio.Task[None] | None = None
         self.held = 0
         """Bytes that are recorded, promised or waiting now."""
         self.outcomes = dict.fromkeys(("kept", "full", "refused", "failed"), 0)
@@ -105,12 +107,24 @@ class Keeper:
         self._queue.append(Waiting(identity, ts, draft, held))
 
     async def run(self) -> None:
-        """Deliver what waits, until cancelled."""
+        """Deliver what waits, until cancelled; a delivery that is under way then goes on, see `close`."""
         while True:
             await asyncio.sleep(PATIENCE if self._failing else INTERVAL)
-            await self.flush()
+            self._flushing = asyncio.create_task(self._flush())
+            await asyncio.shield(self._flushing)
 
-    async def flush(self) -> None:
+    async def close(self, patience: float) -> int:
+        """Deliver what waits, for at most that many seconds; bytes that were not delivered. Call it after `run`."""
+        end = asyncio.get_running_loop().time() + patience
+        if self._flushing is not None:  # cut off and begun again, a file would get its entries twice
+            await asyncio.wait({self._flushing}, timeout=patience)
+        if self._flushing is None or self._flushing.done():
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(end):
+                    await self._flush()
+        return self.held
+
+    async def _flush(self) -> None:
         """Deliver everything that waits now, up to the first failure."""
         while self._batch or self._queue:
             if not self._batch:

@@ -56,7 +56,7 @@ TABLE: dict[str, Spec] = {
     "tunegate_overhead_seconds": Spec(
         "histogram", "Time to the first content less the time spent waiting for upstreams.", (), OVERHEAD
     ),
-    "tunegate_in_flight_requests": Spec("gauge", "Admitted requests under way."),
+    "tunegate_in_flight_requests": Spec("gauge", "Admitted requests under way, and copies for shadows."),
     "tunegate_client_connections": Spec("gauge", "Open client connections."),
     "tunegate_target_in_flight": Spec("gauge", "Requests under way at a target.", ("target",)),
     "tunegate_target_breaker": Spec("gauge", "Circuit breaker: 0 closed, 1 half open, 2 open.", ("target",)),

@@ -117,9 +117,28 @@ def test_what_was_erased_does_not_come_back(database_url: str) -> None:
     run(database_url, work)
 
 
-def test_a_new_key_encryption_key_opens_what_the_old_one_sealed(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_erasures_at_once_end_well(database_url: str) -> None:
+    async def work(db: Database) -> None:
+        one = entry()
+        await send(db, event(id=one["id"]))
+
+        async def erase() -> str:
+            try:
+                async with db.write() as session:
+                    await bodies.erase(session, (await session.scalars(select(UsageRow))).all())
+            except Problem as problem:
+                return problem.code
+            return "done"
+
+        ends = await asyncio.gather(*(erase() for _ in range(4)))
+        assert set(ends) <= {"done", "busy"}
+        assert "done" in ends
+        assert await post(db, one) == (0, 1)
+
+    run(database_url, work)
+
+
+def test_a_new_key_opens_what_the_old_one_sealed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BATCH", 2)
 
     async def work(db: Database) -> None:
