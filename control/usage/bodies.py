@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
@@ -122,7 +122,7 @@ async def keep_sweeping(db: Database) -> None:
             if deleted := await sweep(db):
                 log.info("deleted the bodies of %d requests: their days are over", deleted)
             failing = False
-        except (DBAPIError, OSError, TimeoutError) as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is tried again: bodies must not outlive their days
             if not failing:
                 log.error("bodies cannot be deleted now: %s", type(exc).__name__)
             failing = True
