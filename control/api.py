@@ -22,11 +22,13 @@ from control.providers.endpoints import credentials, kinds, price_book, router a
 from control.routes.endpoints import router as routes
 from control.teams.endpoints import router as teams
 from control.usage.endpoints import router as usage
+from control.usage.requests import router as requests
 from control.users.endpoints import router as users
 
 router = APIRouter()
 PARTS = (
-    auth, users, teams, keys, kinds, endpoints, credentials, routes, price_book, service_tokens, usage, audit,
+    auth, users, teams, keys, kinds, endpoints, credentials, routes, price_book, service_tokens, usage, requests,
+    audit,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")

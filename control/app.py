@@ -22,8 +22,10 @@ from control.security import open_vault
 from control.settings import Settings
 from control.snapshots.publisher import Publisher
 from control.static import BUILT, Console
+from control.usage import bodies
 
-USAGE_BODY_FACTOR = 16
+LARGER = {"/internal/v1/usage": 16, "/internal/v1/request-log": 32}
+"""How many times as long as others the bodies of these paths may be."""
 
 
 def build(settings: Settings) -> FastAPI:
@@ -39,11 +41,12 @@ def build(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        publishing = asyncio.create_task(control.publisher.run())
+        standing = [asyncio.create_task(work) for work in (control.publisher.run(), bodies.keep_sweeping(db))]
         yield
-        publishing.cancel()
-        with suppress(asyncio.CancelledError):
-            await publishing
+        for task in standing:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await db.close()
 
     app = FastAPI(
@@ -92,7 +95,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._limit * (USAGE_BODY_FACTOR if scope["path"] == "/internal/v1/usage" else 1)
+        limit = self._limit * LARGER.get(scope["path"], 1)
         problem = Problem(413, "too_large", f"the body is larger than {limit} bytes")
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         if not stated.isdigit() or int(stated) > limit:

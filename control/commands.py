@@ -25,6 +25,7 @@ from control.providers import secrets
 from control.server import serve
 from control.settings import ConsoleTable, Settings, load
 from control.settings_page import settings_page
+from control.usage.bodies import rewrap
 
 
 def main(argv: Sequence[str]) -> int:
@@ -144,7 +145,11 @@ async def _rotate(settings: Settings, vault: security.Vault) -> int:
     db = Database(settings.database_url)
     try:
         async with db.write() as session:
-            return await secrets.rotate(session, vault, SYSTEM)
+            count = await secrets.rotate(session, vault, SYSTEM)
+        bodies, lost = await rewrap(db, vault)
+        unreadable = f"; {lost} do not open" if lost else ""
+        print(f"the keys of the bodies of {bodies} requests were wrapped anew{unreadable}")
+        return count
     finally:
         await db.close()
 

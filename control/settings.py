@@ -56,7 +56,7 @@ class ConsoleTable(_Table):
     data_dir: Path = Path("var/control")
     """Where the embedded database and generated secrets live."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
-    """A larger request body is answered 413 (usage batches: 16 times as much)."""
+    """A larger request body is answered 413 (usage batches: 16 times as much, bodies of requests: 32)."""
     access_token_seconds: Annotated[int, Field(ge=60, le=86_400)] = 900
     """Life of an access token."""
     refresh_token_seconds: Annotated[int, Field(ge=300, le=31_536_000)] = 1_209_600

@@ -19,6 +19,10 @@ from prometheus_client.process_collector import ProcessCollector
 
 from gateway.api.routes import OPERATIONS, Api, build
 from gateway.contract import snapshot as wire
+from gateway.copies.deliver import FileBodies
+from gateway.copies.keeper import Keeper
+from gateway.copies.shadow import Shadows
+from gateway.copies.watch import Watcher
 from gateway.dispatch import Dispatcher
 from gateway.errors import ConfigError
 from gateway.limits.memory import MemoryLimiter
@@ -69,11 +73,14 @@ class Worker:
         if settings.control.url is None:
             self.holder.swap(compile_snapshot(snapshot))
             self.shipper = Shipper(self.spool, JsonlSink(self._ledger, slot), usage.flush_interval)
+            self.files = FileBodies(gateway.data_dir / "request-log", slot)
+            self.keeper = Keeper(self.files, usage.bodies_max_bytes)
         else:
             from gateway.remote import Remote  # noqa: PLC0415  (an HTTP client that a stand-alone gateway never loads)
 
             self.remote = Remote(settings, slot, self.holder, self.limiter)
             self.shipper = Shipper(self.spool, self.remote.sink, usage.flush_interval, REMOTE_PATIENCE)
+            self.keeper = Keeper(self.remote.bodies, usage.bodies_max_bytes)
         self.health = HealthBook()
         self.metrics = Metrics(str(index))
         otlp = settings.telemetry.otlp_endpoint
@@ -97,15 +104,17 @@ class Worker:
         loop = asyncio.get_running_loop()
         upstreams = Upstreams()
         dispatcher = Dispatcher(upstreams, self.health, loop)
-        pipeline = Pipeline(self.holder, self.limiter, self.spool, dispatcher, self.telemetry)
+        shadows = Shadows(dispatcher, self.spool, self.telemetry, self.health, self.keeper)
+        watcher = Watcher(self.keeper, shadows, loop)
+        pipeline = Pipeline(self.holder, self.limiter, self.spool, dispatcher, self.telemetry, watcher)
         front = self._front(pipeline)
         server = self._server(front)
-        self._observe(upstreams, front)
+        self._observe(upstreams, front, shadows)
         self.holder.on_swap.append(lambda runtime: self._apply(runtime, upstreams))
         front.sweep(loop.time())
         await self.sibling.start(lambda: generate_latest(self._registry))
-        source = self.remote.standing() if self.remote else (self._follow_config(),)
-        standing = (self._sweep(front, server), upstreams.run(), self.shipper.run(), *source)
+        source = self.remote.standing() if self.remote else (self._follow_config(), self.files.run())
+        standing = (self._sweep(front, server), upstreams.run(), self.shipper.run(), self.keeper.run(), *source)
         tasks = [asyncio.create_task(work) for work in standing]
         for task in tasks:
             task.add_done_callback(lambda ended: _fatal(ended, server))
@@ -120,6 +129,7 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await shadows.close()
             upstreams.close()
             await self._close()
 
@@ -149,6 +159,8 @@ class Worker:
         """Deliver what is settled, and close what was opened."""
         if not await self._flush(FLUSH_AT_STOP):
             log.error("usage.left_in_spool", extra={"data": {"bytes": self.spool.backlog}})
+        if lost := await self.keeper.close(FLUSH_AT_STOP):
+            log.warning("request_log.lost_at_stop", extra={"data": {"bytes": lost}})
         self.spool.close()
         if self.remote is not None:
             await self.remote.close()
@@ -203,6 +215,7 @@ class Worker:
         if self.remote is not None:
             self.remote.spend.applied()
         routes = {*runtime.routes.values(), *runtime.wildcards}
+        routes |= {route.watched.shadow.route for route in routes if route.watched and route.watched.shadow}
         self.health.keep({target.id for route in routes for tier in route.tiers for target in tier})
 
     async def _follow_config(self) -> None:
@@ -232,8 +245,9 @@ class Worker:
     async def _render_metrics(self) -> bytes:
         return await self.sibling.merge(generate_latest(self._registry))
 
-    def _observe(self, upstreams: Upstreams, front: Front) -> None:
+    def _observe(self, upstreams: Upstreams, front: Front, shadows: Shadows) -> None:
         """Where the gauges are read when they are scraped."""
+        keeper = self.keeper
         spool, shipper, holder, health = self.spool, self.shipper, self.holder, self.health
         now = time.monotonic
 
@@ -254,6 +268,9 @@ class Worker:
             tunegate_spool_recovered=one(lambda: spool.recovered),
             tunegate_usage_shipped=one(lambda: shipper.shipped),
             tunegate_usage_delivery_failing=one(lambda: shipper.failures),
+            tunegate_shadows=lambda: [(labels, float(count)) for labels, count in shadows.outcomes.items()],
+            tunegate_request_log=lambda: [((what,), float(count)) for what, count in keeper.outcomes.items()],
+            tunegate_request_log_bytes=one(lambda: keeper.held),
             tunegate_snapshot_age_seconds=lambda: [((), time.time() - holder.swapped_at)] if holder.held else [],
             tunegate_snapshot_swaps=one(lambda: holder.swaps),
             tunegate_snapshot_refused=one(lambda: holder.refusals),

@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     usage.add_argument("--config", type=Path, default=Path("config.toml"))
     usage.add_argument("--by", default="key,model,day", help=f"comma-separated: {', '.join(GROUPS)}")
     usage.add_argument("--since", help="UTC date, such as 2027-01-31")
+    usage.add_argument("--shadow", action="store_true", help="of the copies for shadow targets, not of the requests")
     usage.add_argument("--csv", action="store_true")
     usage.set_defaults(run=_usage)
 
@@ -134,7 +135,7 @@ def _usage(arguments: argparse.Namespace) -> int:
             since = datetime.strptime(arguments.since, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
         except ValueError as exc:
             raise SystemExit(f"--since: {arguments.since!r} is not a date such as 2027-01-31") from exc
-    rows = summarise(settings.gateway.data_dir / "usage", groups, since)
+    rows = summarise(settings.gateway.data_dir / "usage", groups, since, arguments.shadow)
     names = [*groups, "requests", "errors", "input tokens", "output tokens", f"cost {settings.gateway.currency}"]
     table = [
         [*(row[g] for g in groups), *(str(row[n]) for n in ("requests", "errors", "input", "output")),

@@ -9,7 +9,7 @@ from gateway.limits.gate import NANO
 from gateway.routing.balancer import choose
 from gateway.routing.health import HealthBook
 from gateway.routing.resolver import find_route, resolve
-from gateway.runtime import KeyRecord, Route, Runtime, Scope
+from gateway.runtime import KeyRecord, Route, Runtime, Scope, Watched
 
 
 def explain(runtime: Runtime, model: str, key: KeyRecord | None, now: float) -> Iterator[str]:
@@ -82,3 +82,21 @@ def _about_route(route: Route, model: str) -> Iterator[str]:
         for target in tier:
             if target.id not in tried:
                 yield f"  target   {target.id}: weight 0, never used"
+    if route.watched is not None:
+        yield from _about_watched(route.watched)
+
+
+def _about_watched(watched: Watched) -> Iterator[str]:
+    if (shadow := watched.shadow) is not None:
+        (target,) = shadow.route.tiers[0]
+        yield (
+            f"  shadow   {target.id.removesuffix(' (shadow)')}: {shadow.share:.2%} of the requests are copied to "
+            f"{target.endpoint.spec.provider} at {target.endpoint.spec.base_url or 'no URL'}, at most "
+            f"{shadow.concurrency} at a time for each worker"
+        )
+    if (log := watched.log) is not None:
+        spec = log.spec
+        yield (
+            f"  log      {spec.bodies}: {spec.share:.2%} of the requests, {spec.max_bytes} bytes a body, "
+            f"{spec.keep_days} days, without {', '.join(spec.redact) or '-'} and {len(spec.redact_patterns)} patterns"
+        )

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 from gateway.auth import authenticate
 from gateway.context import Context, new_id
-from gateway.contract.usage import End
+from gateway.copies.watch import Watch, Watcher
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
-from gateway.limits.base import Limiter, Reservation
+from gateway.limits.base import Limiter
 from gateway.routing.resolver import resolve
 from gateway.server.exchange import Exchange
+from gateway.settle import Admission, settle, verdict
 from gateway.snapshot.holder import Holder
 from gateway.steps.base import run_steps
 from gateway.streaming.reply import ClientGone, Reply
 from gateway.telemetry.hooks import Telemetry
 from gateway.usage import meter
-from gateway.usage.segment import Segment
 from gateway.usage.spool import Spool
 
 log = logging.getLogger("gateway.pipeline")
@@ -29,15 +29,6 @@ log = logging.getLogger("gateway.pipeline")
 _REQUEST_ID = re.compile(rb"[\w.:/+=@~-]{1,128}", re.ASCII).fullmatch
 _JSON_TYPE = b"application/json"
 _JSON = b"content-type: application/json\r\n"
-
-
-@dataclass(slots=True)
-class Admission:
-    """What an admitted request holds until it is settled."""
-
-    reservation: Reservation
-    segment: Segment
-    """Where the usage record was opened."""
 
 
 @dataclass(slots=True)
@@ -49,6 +40,7 @@ class Pipeline:
     spool: Spool
     dispatcher: Dispatcher
     telemetry: Telemetry
+    watcher: Watcher
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one inference request, from its arrival to its usage event."""
@@ -68,14 +60,19 @@ class Pipeline:
             return
         reply: Reply | None = None
         failure: GatewayError | None = None
+        watch: Watch | None = None
         try:
             document = await run_steps(ctx) if route.has_steps else None
+            if route.watched is not None:
+                watch = self.watcher.begin(ctx, exchange, document, route.watched)
             reply = await self.dispatcher.dispatch(ctx, exchange, document)  # attempts and fallback, to first content
             ctx.first_content, ctx.status = reply.content_at, reply.status
+            if watch is not None:
+                watch.answering(reply)
             if not reply.whole:
                 reply.commit(_lines(ctx, admission))  # from here on nothing is retried
                 await reply.finished()  # relay
-            ctx.end, ctx.error = _verdict(ctx, reply)
+            ctx.end, ctx.error = verdict(ctx, reply)
         except ClientGone:
             ctx.end = "client_gone"
         except asyncio.CancelledError:
@@ -92,8 +89,10 @@ class Pipeline:
         finally:
             # No await below: settling cannot be cancelled, and happens exactly once on every way out. The last bytes
             # follow it, so whoever has read a whole answer has a request that is in the ledger.
-            self._settle(ctx, admission)
+            settle(self.spool, self.telemetry, ctx, admission)
             self._finish(ctx, exchange, admission, reply, failure)
+            if watch is not None:
+                watch.ended(reply, failure)
 
     def _admit(self, ctx: Context) -> Admission:
         """Reserve quota in all scopes, then open the usage record: both, or neither."""
@@ -112,17 +111,6 @@ class Pipeline:
             raise
         self.telemetry.in_flight += 1
         return Admission(reservation, segment)
-
-    def _settle(self, ctx: Context, admission: Admission) -> None:
-        ended = time.monotonic()
-        usage, source, cost = meter.settlement(ctx)
-        event = meter.closing(ctx, usage, source, cost, ended)
-        try:
-            self.spool.settle(admission.segment, event)
-        except OSError as exc:
-            log.critical("usage.not_recorded", extra={"data": {"error": str(exc), "usage_event": event.decode()}})
-        admission.reservation.settle(usage.total, cost)
-        self.telemetry.settled(ctx, usage, source, cost, ended)
 
     def _finish(
         self, ctx: Context, exchange: Exchange, admission: Admission, reply: Reply | None, failure: GatewayError | None
@@ -170,17 +158,6 @@ def _check_content_type(value: bytes) -> None:
     """A form or a text is refused even if it happens to be JSON: a browser sends those across sites unasked."""
     if value != _JSON_TYPE and value.partition(b";")[0].strip().lower() != _JSON_TYPE:
         raise GatewayError("caller_bad_request", "Send the body as content-type: application/json.", status=415)
-
-
-def _verdict(ctx: Context, reply: Reply) -> tuple[End, str]:
-    """(end, error code) of a reply that was committed to."""
-    if reply.client_left:
-        return "client_gone_partial", ""
-    if reply.failure is not None:
-        reply.broke(ctx.route.breaker)
-        return "upstream_error_partial", reply.failure.code
-    reply.succeeded()
-    return "success", ""
 
 
 def _lines(ctx: Context, admission: Admission) -> bytes:

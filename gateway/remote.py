@@ -8,6 +8,7 @@ import socket
 from collections.abc import Coroutine
 from typing import Any
 
+from gateway.copies.deliver import HttpBodies
 from gateway.internal import Control
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.spend import SpendPoll
@@ -34,7 +35,9 @@ class Remote:
         self._control = Control(table.url, token, table.ca_file)
         cache = Cache(settings.gateway.data_dir / "snapshot" / slot, token)
         self._holder = holder
-        self.sink = HttpSink(self._control, f"{socket.gethostname()}/{slot}")
+        name = f"{socket.gethostname()}/{slot}"
+        self.sink = HttpSink(self._control, name)
+        self.bodies = HttpBodies(self._control, name)
         self.follower = Follower(self._control, cache, holder, token)
         self.spend = SpendPoll(self._control, limiter)
         holder.before_swap.append(limiter.prepare)
@@ -67,7 +70,7 @@ class Remote:
 
     def gauges(self) -> dict[str, Gauge]:
         """Metric name -> where it is read."""
-        lines = (self.follower.line, self.spend.line, self.sink.line)
+        lines = (self.follower.line, self.spend.line, self.sink.line, self.bodies.line)
         return {
             "tunegate_control_failures": lambda: [((line.name,), float(line.failures)) for line in lines],
             "tunegate_control_answers": lambda: [

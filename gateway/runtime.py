@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.contract import snapshot as wire
 from gateway.providers.base import Provider, Usage
+from gateway.redact import Redactor
 
 MILLION = 1_000_000
 
@@ -114,6 +115,8 @@ class KeyRecord:
     """Enabled, never expiring, from any address."""
     facts: bytes
     """Its members of a usage event, encoded: `"key":…,"team":…`."""
+    log_bodies: bool
+    """Whether routes may keep its bodies."""
 
     def may_use(self, route: str) -> bool:
         """Whether the key's grants cover a route name (see `wire.Key.models`)."""
@@ -187,6 +190,34 @@ class Route:
     """Its member of a usage event, encoded: `"route":…`."""
     has_steps: bool
     """Whether any step changes its requests."""
+    watched: Watched | None = None
+    """What is done with copies of its requests; None if nothing is, which is all that the request path asks."""
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class LogRule:
+    """Which bodies of a route are kept."""
+
+    spec: wire.Log
+    redactor: Redactor
+    request: bool
+    response: bool
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class ShadowRule:
+    """Where copies of a route's requests go: a route of its own with one target, whose id no other target has."""
+
+    route: Route
+    share: float
+    concurrency: int
+
+
+class Watched(NamedTuple):
+    """What a route does beside answering."""
+
+    log: LogRule | None
+    shadow: ShadowRule | None
 
 
 @dataclass(slots=True, frozen=True, eq=False)

@@ -116,6 +116,9 @@ class UsageTable(_Table):
     """Size of one spool file."""
     flush_interval: Annotated[float, Field(gt=0, le=10)] = 0.1
     """Seconds between deliveries to the ledger (and to disk)."""
+    bodies_max_bytes: Annotated[int, Field(ge=1_048_576)] = 134_217_728
+    """Memory for request and response bodies that a route keeps, until they are delivered, per worker. When it is
+    full, bodies of further requests are not kept, and counted."""
 
 
 class LimitsTable(_Table):

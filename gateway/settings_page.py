@@ -26,6 +26,8 @@ SNAPSHOT: tuple[tuple[str, type[BaseModel]], ...] = (
     ("price (of a route or target)", wire.Price),
     ("retry (of a route)", wire.Retry),
     ("breaker (of a route)", wire.Breaker),
+    ("log (of a route)", wire.Log),
+    ("shadow (of a route)", wire.Shadow),
     ("limits (of a route, team or key)", wire.Limits),
     ("budget (of a team or key)", wire.Budget),
     ("[[team]]", wire.Team),

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from control.deps import Db, Parts, service
 from control.errors import Problem
-from control.usage import ingest
+from control.usage import bodies, ingest
 from control.usage.spend import spend_after
-from gateway.contract.internal import KeyPage, SnapshotHead, Spend, UsageAck, UsageBatch
+from gateway.contract.internal import BodyAck, BodyBatch, KeyPage, SnapshotHead, Spend, UsageAck, UsageBatch
 
 router = APIRouter(prefix="/internal/v1", tags=["internal"])
 ServiceToken = Annotated[tuple[str, str], Depends(service)]
@@ -47,6 +47,12 @@ async def get_key_page(
 async def post_usage(batch: UsageBatch, session: Db, token: ServiceToken) -> UsageAck:
     """Store a batch of usage events. Sending it again changes nothing."""
     return await ingest.store(session, batch)
+
+
+@router.post("/request-log")
+async def post_request_log(batch: BodyBatch, session: Db, parts: Parts, token: ServiceToken) -> BodyAck:
+    """Store bodies of requests. Sending them again changes nothing."""
+    return await bodies.store(session, parts.vault, batch)
 
 
 @router.get("/spend")

@@ -47,6 +47,8 @@ class ApiKeyCreate(Body):
     """Requests and tokens per minute, concurrency."""
     budgets: Budgets = ()
     """Money it may spend."""
+    log_bodies: Flag = True
+    """Whether routes that keep the bodies of requests keep its."""
     note: Note = ""
     """What it is for."""
 
@@ -70,6 +72,8 @@ class ApiKeyUpdate(Body):
     """Replaces the budgets as a whole."""
     enabled: Flag | None = None
     """A disabled key is answered 401."""
+    log_bodies: Flag | None = None
+    """Whether routes that keep the bodies of requests keep its."""
     note: Note | None = None
     """What it is for."""
 
@@ -99,7 +103,8 @@ class ApiKey(BaseModel):
         public_name="chatbot@support", name="chatbot", owner_kind="team", owner="support", prefix="sk-tg-1a2b3c",
         models=["gpt-*"], cidrs=[], limits={"rpm": 60},
         budgets=[{"amount": "50", "window": "month", "timezone": "UTC"}], enabled=True, expires_at=None,
-        revoked_at=None, old_until=None, last_used_at=A_MOMENT, note="", created_at=A_MOMENT, created_by="alice",
+        revoked_at=None, old_until=None, last_used_at=A_MOMENT, note="", log_bodies=True,
+        created_at=A_MOMENT, created_by="alice",
         row_version=1,
     )  # fmt: skip
 
@@ -112,6 +117,7 @@ class ApiKey(BaseModel):
     cidrs: list[str]
     limits: Limits
     budgets: list[Budget]
+    log_bodies: bool
     enabled: bool
     expires_at: datetime | None
     revoked_at: datetime | None

@@ -112,7 +112,7 @@ def facts(key: ApiKey) -> dict[str, Any]:
     return {
         "models": key.models, "cidrs": key.cidrs or [], "limits": key.limits or {}, "budgets": key.budgets or [],
         "enabled": key.enabled is not False, "expires_at": key.expires_at and key.expires_at.isoformat(),
-        "note": key.note or "", "prefix": key.prefix,
+        "log_bodies": key.log_bodies is not False, "note": key.note or "", "prefix": key.prefix,
     }  # fmt: skip
 
 

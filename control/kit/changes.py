@@ -7,7 +7,7 @@ from typing import Any
 
 def stored(body: Any) -> dict[str, Any]:
     """The fields of a body that were sent and are kept, limits and budgets as JSON."""
-    kept = {"description", "note", "limits", "budgets", "enabled", "models", "cidrs", "expires_at"}
+    kept = {"description", "note", "limits", "budgets", "enabled", "models", "cidrs", "expires_at", "log_bodies"}
     sent: dict[str, Any] = {}
     for field in kept & (body.model_fields_set | {f for f in ("limits", "budgets") if getattr(body, f, None)}):
         value = getattr(body, field)

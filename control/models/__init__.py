@@ -3,6 +3,7 @@
 from control.models.base import Base
 from control.models.identity import Membership, RefreshSession, ServiceToken, Team, User
 from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageHour, UsageRow
+from control.models.requests import RequestBody, ShadowHour
 from control.models.routing import ApiKey, Credential, Endpoint, Grant, KeyUse, Route, RouteVersion
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     "Membership",
     "Quarantine",
     "RefreshSession",
+    "RequestBody",
     "Route",
     "RouteVersion",
     "ServiceToken",
+    "ShadowHour",
     "SpendRow",
     "Team",
     "UsageHour",

@@ -26,7 +26,7 @@ class Counter(Base):
 
 
 class UsageRow(Base):
-    """The ledger: one row per admitted request, written once."""
+    """The ledger: one row per admitted request, and per copy for a shadow target, written once."""
 
     __tablename__ = "usage_event"
     __table_args__ = (
@@ -65,6 +65,8 @@ class UsageRow(Base):
     ttft_ms: Mapped[float | None]
     duration_ms: Mapped[float]
     attempts: Mapped[list[Any]]
+    shadow_of: Mapped[str | None] = mapped_column(String(36))
+    """Of a copy for a shadow target: the `id` of the request. Such a row is in no sum but `shadow_hour`."""
 
 
 class UsageHour(Base):

@@ -38,6 +38,7 @@ class ApiKey(Published, Base):
     cidrs: Mapped[list[Any]] = mapped_column(default=list)
     limits: Mapped[dict[str, Any]] = mapped_column(default=dict)
     budgets: Mapped[list[Any]] = mapped_column(default=list)
+    log_bodies: Mapped[bool] = mapped_column(default=True)
     note: Mapped[str] = mapped_column(String(1000), default="")
     row_version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime]

@@ -94,9 +94,14 @@ async def delete(session: AsyncSession, person: Person, name: str) -> None:
 
 
 async def routes_with(session: AsyncSession, name: str) -> list[str]:
-    """Routes, disabled ones too, that have a target at this endpoint."""
+    """Routes, disabled ones too, that have a target or their shadow at this endpoint."""
     rows = await session.scalars(select(Route).order_by(Route.name))
-    return [row.name for row in rows if any(target["endpoint"] == name for target in row.spec["target"])]
+    return [row.name for row in rows if name in _endpoints_of(row.spec)]
+
+
+def _endpoints_of(spec: dict[str, Any]) -> set[str]:
+    shadow = spec.get("shadow")
+    return {target["endpoint"] for target in [*spec["target"], *([shadow] if shadow else [])]}
 
 
 async def credentials_of(session: AsyncSession, endpoints: Iterable[Endpoint]) -> list[Credential]:

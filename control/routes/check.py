@@ -64,7 +64,8 @@ def problems(name: str, spec: Mapping[str, Any], known: Known) -> list[FieldErro
         found.append(FieldError(at=f"{AT}.name", message="the name stands beside the spec, not in it"))
     if taken := _taken(name, known).get(name):
         found.append(FieldError(at="body.name", message=f"{name!r} is an alias of the route {taken!r}"))
-    beyond = [*_targets(name, route, known), *_aliases(name, route, known), *_fallback(name, route, known)]
+    parts = (_targets, _shadow, _aliases, _fallback)
+    beyond = [problem for part in parts for problem in part(name, route, known)]
     if route.system_prompt is not None and len(route.system_prompt) > LONGEST_PROMPT:
         beyond.append(("system_prompt", f"is longer than {LONGEST_PROMPT} characters"))
     return found + [FieldError(at=f"{AT}.{at}", message=message) for at, message in beyond]
@@ -83,15 +84,25 @@ def _targets(name: str, route: wire.Route, known: Known) -> Found:
     if not any(target.weight for target in route.targets):
         yield "target", "every target has weight 0: none would be used"
     for number, target in enumerate(route.targets):
-        enabled = known.endpoints.get(target.endpoint)
-        if enabled is None:
-            yield f"target.{number}.endpoint", f"there is no endpoint {target.endpoint!r}"
-        elif not enabled:
-            yield f"target.{number}.endpoint", f"the endpoint {target.endpoint!r} is disabled"
-        if not target.model and not name.endswith("*"):
-            yield f"target.{number}.model", "is missing: only a route whose name ends in * may leave it out"
-        if len(target.model) > 160 or not target.model.isprintable():
-            yield f"target.{number}.model", "is too long, or not printable"
+        yield from _place(f"target.{number}", name, target, known)
+
+
+def _shadow(name: str, route: wire.Route, known: Known) -> Found:
+    if route.shadow is not None:
+        yield from _place("shadow", name, route.shadow, known)
+
+
+def _place(at: str, name: str, place: wire.Target | wire.Shadow, known: Known) -> Found:
+    """An endpoint and a model there."""
+    enabled = known.endpoints.get(place.endpoint)
+    if enabled is None:
+        yield f"{at}.endpoint", f"there is no endpoint {place.endpoint!r}"
+    elif not enabled:
+        yield f"{at}.endpoint", f"the endpoint {place.endpoint!r} is disabled"
+    if not place.model and not name.endswith("*"):
+        yield f"{at}.model", "is missing: only a route whose name ends in * may leave it out"
+    if len(place.model) > 160 or not place.model.isprintable():
+        yield f"{at}.model", "is too long, or not printable"
 
 
 def _aliases(name: str, route: wire.Route, known: Known) -> Found:

@@ -144,7 +144,11 @@ def _route(row: Route, names: set[str], copies: Mapping[str, list[str]]) -> dict
     if not any(target.get("weight", 1) for target in targets):  # the gateway would refuse the whole snapshot
         log.error("route %r is left out: none of its endpoints with a weight is enabled", row.name)
         return None
-    route = _valid(wire.Route, {**row.spec, "name": row.name, "target": targets})
+    shadow = row.spec.get("shadow")
+    if shadow is not None and shadow["endpoint"] not in names:
+        log.error("route %r has no shadow now: its endpoint %r is not enabled", row.name, shadow["endpoint"])
+        shadow = None
+    route = _valid(wire.Route, {**row.spec, "name": row.name, "target": targets, "shadow": shadow})
     return route.model_dump(mode="json", by_alias=True) if route is not None else None
 
 
@@ -180,6 +184,7 @@ def _keys(row: ApiKey, models: tuple[str, ...]) -> Iterable[wire.Key]:
     base = {
         "name": row.public_name, "enabled": row.enabled, "models": models, "cidrs": row.cidrs,
         "team": row.owner if row.owner_kind == "team" else None, "limits": row.limits, "budget": row.budgets,
+        "log_bodies": row.log_bodies,
     }  # fmt: skip
     secrets: list[tuple[str, datetime | None]] = [(row.digest, row.expires_at)]
     if row.old_digest is not None and row.old_until is not None and row.old_until > now():

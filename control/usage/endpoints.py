@@ -18,8 +18,10 @@ from control.kit.permissions import Person
 from control.kit.schemas import Moment
 from control.models import UsageHour, UsageRow
 from control.models.base import now
-from control.usage import reports
+from control.usage import reports, shadows
 from control.usage.reports import Dimension, Filters, UsageSums
+from control.usage.shadows import ShadowSums
+from gateway.contract.usage import End
 
 router = APIRouter(prefix="/usage", tags=["usage"])
 Reader = Annotated[Person, Depends(allow("usage:own"))]
@@ -67,6 +69,16 @@ class LedgerRow(BaseModel):
     ttft_ms: float | None
     duration_ms: float
     attempts: list[Any]
+    shadow_of: str | None
+    """Of a copy for a shadow target: the `id` of the request that was copied."""
+
+
+class ShadowReport(BaseModel):
+    """What shadow targets did in the time asked for; in no other report."""
+
+    since: datetime
+    until: datetime
+    lines: list[ShadowSums]
 
 
 class LedgerPage(BaseModel):
@@ -138,9 +150,11 @@ async def list_requests(
     before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
     per_page: Annotated[int, Query(ge=1, le=200)] = 50,
     request_id: Text = None,
-    end: Literal["success", "failed"] | None = None,
+    end: Literal["success", "failed"] | End | None = None,
+    status: Annotated[int | None, Query(ge=0, le=999)] = None,
+    shadow: bool = False,
 ) -> LedgerPage:
-    """Rows of the ledger, the newest first."""
+    """Rows of the ledger, the newest first; with `shadow`, the copies for shadow targets and nothing else."""
     filters = asked.filters
     query = select(UsageRow).where(reports.visible_to(person, await teams_of(session, person.id), UsageRow))
     last = filters.until - timedelta(microseconds=1)  # one upper bound: SQLite looks at no more than one
@@ -155,10 +169,20 @@ async def list_requests(
     if request_id is not None:
         query = query.where(UsageRow.request_id == request_id)
     if end is not None:
-        query = query.where(UsageRow.end == "success" if end == "success" else UsageRow.end != "success")
+        query = query.where(UsageRow.end != "success" if end == "failed" else UsageRow.end == end)
+    if status is not None:
+        query = query.where(UsageRow.status == status)
+    query = query.where(UsageRow.shadow_of.is_not(None) if shadow else UsageRow.shadow_of.is_(None))
     rows = (await session.scalars(query.order_by(UsageRow.ts.desc(), UsageRow.seq.desc()).limit(per_page + 1))).all()
     items = [LedgerRow.model_validate(row, from_attributes=True) for row in rows[:per_page]]
     return LedgerPage(items=items, before=items[-1].seq if len(rows) > per_page else None)
+
+
+@router.get("/shadows")
+async def get_shadows(session: Db, _: Annotated[Person, Depends(allow("usage:read"))], asked: Question) -> ShadowReport:
+    """Sums by shadow target. Only the time of the question counts."""
+    lines = await shadows.report(session, asked.filters.since, asked.filters.until)
+    return ShadowReport(since=asked.filters.since, until=asked.filters.until, lines=lines)
 
 
 def _older_than(moment: datetime, seq: int) -> ColumnElement[bool]:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.db import lock
 from control.models import ApiKey, KeyUse, Quarantine, UsageHour, UsageRow
 from control.models.base import now
-from control.usage import spend
+from control.usage import shadows, spend
 from gateway.contract.internal import UsageAck, UsageBatch
 from gateway.contract.usage import UsageEvent
 
@@ -44,14 +44,17 @@ async def store(session: AsyncSession, batch: UsageBatch) -> UsageAck:
     known = set(await session.scalars(select(UsageRow.id).where(UsageRow.id.in_(list(events)))))
     owners = await _owners(session, {event.key for event in events.values()})
     rows = [_row(event, batch.gateway, received, owners) for event in events.values() if event.id not in known]
+    stored = len(rows)
     if rows:
         session.add_all(rows)
         await session.flush()
         counter.value += 1
+        await shadows.add(session, [row for row in rows if row.shadow_of is not None])
+        rows = [row for row in rows if row.shadow_of is None]
         await _roll_up(session, rows)
         await spend.add(session, rows, counter.value)
         await _touch_keys(session, rows)
-    return UsageAck(stored=len(rows), duplicates=len(known) + repeated, quarantined=quarantined)
+    return UsageAck(stored=stored, duplicates=len(known) + repeated, quarantined=quarantined)
 
 
 def _parse(raw: dict[str, Any], received: datetime) -> UsageEvent | str:
@@ -65,6 +68,7 @@ def _parse(raw: dict[str, Any], received: datetime) -> UsageEvent | str:
             ("key", event.key, 250),
             ("route", event.route, 120),
             ("snapshot", event.snapshot, 200),
+            ("shadow_of", event.shadow_of or "", 36),
         )
         for name, value, most in limits:
             if (not value and name == "id") or len(value) > most:
@@ -113,6 +117,7 @@ def _row(event: UsageEvent, gateway: str, received: datetime, owners: dict[str, 
         ttft_ms=event.ttft_ms,
         duration_ms=event.duration_ms,
         attempts=[attempt.model_dump() for attempt in event.attempts],
+        shadow_of=event.shadow_of,
     )
 
 

@@ -103,7 +103,9 @@ async def _count(
 
 async def _ledger_sum(session: AsyncSession, scope: Scope, window: tuple[int, int]) -> int:
     column = UsageRow.key if scope[0] == "key" else UsageRow.team
-    query = select(func.coalesce(func.sum(UsageRow.cost_nano), 0)).where(column == scope[1])
+    query = select(func.coalesce(func.sum(UsageRow.cost_nano), 0)).where(
+        column == scope[1], UsageRow.shadow_of.is_(None)
+    )
     if window[0]:
         query = query.where(UsageRow.ts >= datetime.fromtimestamp(window[0], UTC))
     if window[1] < FOREVER:

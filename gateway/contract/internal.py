@@ -6,6 +6,7 @@ asks (`gateway.contract.seal`), so the same bytes may lie on its disk.
 GET  /internal/v1/snapshot?wait=S   `SnapshotHead`; `If-None-Match` waits up to S seconds for a change, else 304
 GET  /internal/v1/snapshot/keys/H   `KeyPage` whose SHA-256 is H; 404 when it has changed: take the head again
 POST /internal/v1/usage             `UsageBatch` → `UsageAck`; every event is stored or quarantined when 200 arrives
+POST /internal/v1/request-log       `BodyBatch` → `BodyAck`; best effort: bodies are not money
 GET  /internal/v1/spend?after=N     `Spend` of the scopes whose ledger has grown after cursor N
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StrictBool, StringConstraints
 
 from gateway.contract.snapshot import Endpoint, Key, Route, Team, Wire
 from gateway.contract.version import SCHEMA_VERSION
@@ -22,6 +23,11 @@ KEYS_PER_PAGE = 1000
 """Most keys in a page: decoding one stalls the event loop for 9 to 14 ms."""
 EVENTS_PER_BATCH = 1000
 """Most usage events in one POST."""
+BODIES_PER_BATCH = 100
+"""Most entries of the request log in one POST."""
+BODY_BATCH_BYTES = 1_048_576
+"""A batch with more bytes of bodies gets no further entry; one entry has at most two bodies of as much. JSON makes
+them up to six times as long."""
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -83,6 +89,56 @@ class UsageAck(Wire):
     """Were there already."""
     quarantined: int
     """Not valid events: kept beside the ledger, with the reason, for a human."""
+
+
+class Bodies(Wire):
+    """What was asked and answered, redacted: one entry of the request log."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    """Of the usage event."""
+    ts: Annotated[float, Field(strict=True, ge=0, le=253_370_764_800, allow_inf_nan=False)]
+    """Unix time of admission, seconds."""
+    keep_days: Annotated[int, Field(strict=True, ge=1, le=3650)]
+    """As the route says."""
+    request: str | None
+    """Null: it was not to be kept."""
+    response: str | None
+    """What the client was sent; of a stream, one JSON object put together from its events."""
+    request_cut: StrictBool
+    """It was longer than the route keeps."""
+    response_cut: StrictBool
+    """As for the request."""
+    redacted: dict[Annotated[str, StringConstraints(max_length=20)], Annotated[int, Field(strict=True, ge=1)]] = Field(
+        max_length=20
+    )
+    """What was replaced, and how often."""
+
+
+_AN_ENTRY: dict[str, Any] = {
+    "id": "01936f3a-0000-7000-8000-000000000001", "ts": 1_764_000_000.25, "keep_days": 30,
+    "request": '{"model":"gpt-4o","messages":[{"role":"user","content":"Write to [email]."}]}', "response": None,
+    "request_cut": False, "response_cut": False, "redacted": {"email": 1},
+}  # fmt: skip
+
+
+class BodyBatch(Wire):
+    """Entries of the request log of one gateway."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"gateway": "gateway-1/0", "entries": [_AN_ENTRY]}]})
+
+    gateway: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    """Instance that sends them."""
+    entries: tuple[Bodies, ...] = Field(max_length=BODIES_PER_BATCH)
+    """Oldest first."""
+
+
+class BodyAck(Wire):
+    """All entries are stored."""
+
+    stored: int
+    """New ones."""
+    duplicates: int
+    """Were there already, or have been erased."""
 
 
 class Spent(Wire):

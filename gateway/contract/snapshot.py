@@ -15,12 +15,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from gateway.contract.patterns import check_pattern
 from gateway.contract.version import SCHEMA_VERSION
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_\-./:@+*\u4e00-\u9fff]+$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, max_digits=18, decimal_places=9)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_pattern)]
 
 
 class Wire(BaseModel):
@@ -194,6 +197,43 @@ def _distinct(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
 Budgets = Annotated[tuple[Budget, ...], AfterValidator(_distinct)]
 
 
+Redaction = Literal["email", "phone", "id_card", "bank_card", "secret"]
+
+
+class Log(Wire):
+    """What is kept of the bodies of a route's requests: nothing, unless it says so. The ledger has a row for every
+    request in any case. A request with the header `x-tunegate-no-log` is left out."""
+
+    bodies: Literal["none", "request", "response", "both"] = "none"
+    """Which bodies are kept."""
+    share: Share = 1.0
+    """Part of the requests whose bodies are kept, 0 to 1."""
+    max_bytes: Annotated[int, Field(strict=True, ge=256, le=1_048_576)] = 262_144
+    """Most that is kept of one body, of a stream as it came, with its framing; the rest is cut off and marked."""
+    redact: tuple[Redaction, ...] = ("email", "phone", "id_card", "bank_card", "secret")
+    """What is replaced before anything is written or sent: e-mail addresses, phone numbers, Chinese identity cards and
+    bank cards (both with a right check digit), bearer tokens and API keys."""
+    redact_patterns: Annotated[tuple[Pattern, ...], Field(max_length=20)] = ()
+    """Further regular expressions to replace, such as `EMP-\\d{6}`; without `*`, `+` and look-around."""
+    keep_days: Annotated[int, Field(strict=True, ge=1, le=3650)] = 30
+    """Days after which the bodies are deleted."""
+
+
+class Shadow(Wire):
+    """A target that gets a copy of some requests. Its answers reach no client, and count for no limit or budget."""
+
+    endpoint: Name
+    """Name of an [[endpoint]]."""
+    model: str = ""
+    """The upstream's name of the model. Empty: the name the client asked for (wildcard routes)."""
+    share: Share = 0.01
+    """Part of the requests that is copied, 0 to 1."""
+    concurrency: Annotated[int, Field(strict=True, ge=1, le=1000)] = 8
+    """Copies under way at a time, per worker; what comes on top is left out and counted."""
+    price: Price | None = None
+    """What its answers cost, for the ledger; as the route's if absent."""
+
+
 class Route(Wire):
     """A public model name, and what happens to a request that asks for it."""
 
@@ -222,6 +262,10 @@ class Route(Wire):
     """When a target is given a rest."""
     timeouts: Timeouts | None = None
     """Overrides the endpoint's time-outs."""
+    log: Log = Log()
+    """Which bodies are kept."""
+    shadow: Shadow | None = None
+    """Who else is asked, for comparison."""
 
 
 class Team(Wire):
@@ -258,6 +302,8 @@ class Key(Wire):
     """Of this key."""
     budgets: Budgets = Field(default=(), alias="budget")
     """Money that this key may spend."""
+    log_bodies: bool = True
+    """Whether routes that keep bodies (`log`) keep those of this key."""
 
     @field_validator("cidrs")
     @classmethod

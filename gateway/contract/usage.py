@@ -85,3 +85,6 @@ class UsageEvent(BaseModel):
     """From admission to the first content sent to the client."""
     duration_ms: float
     attempts: tuple[Attempt, ...]
+    shadow_of: str | None = None
+    """Of a copy for a route's shadow: the `id` of the request that was copied. Its cost is nobody's: it counts for no
+    limit, no budget and no report of what keys used."""

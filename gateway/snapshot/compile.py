@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,8 @@ import orjson
 from gateway.contract import snapshot as wire
 from gateway.errors import ConfigError, Place
 from gateway.providers.registry import PROVIDERS
-from gateway.runtime import Endpoint, Prices, Route, Runtime, Target
+from gateway.redact import Redactor
+from gateway.runtime import Endpoint, LogRule, Prices, Route, Runtime, ShadowRule, Target, Watched
 from gateway.snapshot.keytable import KeyTable, Problems, collector_at_rest, duplicates, nano, scope_of
 from gateway.snapshot.secrets import Credential, plain_credential
 
@@ -175,27 +177,63 @@ def _routes(snapshot: wire.Snapshot, endpoints: dict[str, Endpoint], problems: P
         if not any(t.weight for t in spec.targets):
             problems.append((("route", i, "target"), f"every target of {spec.name!r} has weight 0; none would be used"))
         tiers = tuple(tuple(t for t in targets if t.priority == tier) for tier in sorted({t.priority for t in targets}))
-        scope = scope_of("route", spec.name, spec.limits)
-        routes.append(
-            Route(
-                name=spec.name,
-                aliases=spec.aliases,
-                prefix=prefix,
-                tiers=tiers,
-                sole=tiers[0][0] if tiers and len(tiers[0]) == 1 and tiers[0][0].weight else None,
-                strategy=spec.strategy,
-                sticky_by=spec.sticky_by,
-                fallback=spec.fallback,
-                system_prompt=spec.system_prompt,
-                retry=spec.retry,
-                breaker=spec.breaker,
-                scopes=(scope,) if scope.limited else (),
-                head=b"x-tunegate-route: " + _visible(spec.name) + b"\r\n",
-                facts=b'"route":' + orjson.dumps(spec.name),
-                has_steps=spec.system_prompt is not None,
-            )
-        )
+        route = _route(spec, prefix, tiers)
+        shadow = _shadow(i, spec, route, endpoints, specs, problems)
+        log = _log(spec.log)
+        routes.append(replace(route, watched=Watched(log, shadow) if log or shadow else None))
     return routes
+
+
+def _route(spec: wire.Route, prefix: str | None, tiers: tuple[tuple[Target, ...], ...]) -> Route:
+    scope = scope_of("route", spec.name, spec.limits)
+    return Route(
+        name=spec.name,
+        aliases=spec.aliases,
+        prefix=prefix,
+        tiers=tiers,
+        sole=tiers[0][0] if tiers and len(tiers[0]) == 1 and tiers[0][0].weight else None,
+        strategy=spec.strategy,
+        sticky_by=spec.sticky_by,
+        fallback=spec.fallback,
+        system_prompt=spec.system_prompt,
+        retry=spec.retry,
+        breaker=spec.breaker,
+        scopes=(scope,) if scope.limited else (),
+        head=b"x-tunegate-route: " + _visible(spec.name) + b"\r\n",
+        facts=b'"route":' + orjson.dumps(spec.name),
+        has_steps=spec.system_prompt is not None,
+    )
+
+
+def _shadow(
+    number: int, spec: wire.Route, route: Route, endpoints: dict[str, Endpoint], specs: set[str], problems: Problems
+) -> ShadowRule | None:
+    """The shadow as a route of its own: one target, one attempt. Its names hold spaces, so no real one is called so."""
+    shadow = spec.shadow
+    if shadow is None:
+        return None
+    endpoint, place = endpoints.get(shadow.endpoint), ("route", number, "shadow")
+    if shadow.endpoint not in specs:
+        problems.append(((*place, "endpoint"), f"no [[endpoint]] is named {shadow.endpoint!r}"))
+    if not shadow.model and route.prefix is None:
+        problems.append(((*place, "model"), "model is missing; only a wildcard route may leave it out"))
+    if endpoint is None or not shadow.share:
+        return None
+    wanted = wire.Target(endpoint=shadow.endpoint, model=shadow.model, price=shadow.price)
+    made = _target(spec, wanted, endpoint)
+    target = replace(made, id=f"{made.id} (shadow)")
+    own = replace(
+        route, name=f"{spec.name} (shadow)", tiers=((target,),), sole=target, strategy="weighted", fallback=None,
+        retry=wire.Retry(max_attempts=1), scopes=(),
+    )  # fmt: skip
+    return ShadowRule(own, shadow.share, shadow.concurrency)
+
+
+def _log(spec: wire.Log) -> LogRule | None:
+    if spec.bodies == "none" or not spec.share:
+        return None
+    redactor = Redactor(spec.redact, spec.redact_patterns)
+    return LogRule(spec, redactor, spec.bodies in ("request", "both"), spec.bodies in ("response", "both"))
 
 
 def _target(route: wire.Route, target: wire.Target, endpoint: Endpoint) -> Target:

@@ -96,6 +96,7 @@ class KeyTable:
             has_budget=any(s.budgets for s in scopes),
             unconditional=spec.enabled and spec.expires_at is None and not spec.cidrs,
             facts=b'"key":' + orjson.dumps(spec.name) + b',"team":' + orjson.dumps(spec.team),
+            log_bodies=spec.log_bodies,
         )
 
 
@@ -104,7 +105,7 @@ def _alike(one: KeyRecord, other: KeyRecord) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in _IDENTITY)
 
 
-_IDENTITY = ("team", "enabled", "models", "model_prefixes", "networks", "scopes")
+_IDENTITY = ("team", "enabled", "models", "model_prefixes", "networks", "scopes", "log_bodies")
 
 
 def duplicates(names: Iterable[str], table: str, problems: Problems, first: int = 0) -> None:

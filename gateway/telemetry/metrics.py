@@ -34,7 +34,9 @@ class Spec(NamedTuple):
 
 TABLE: dict[str, Spec] = {
     "tunegate_requests": Spec(
-        "counter", "Admitted requests that have ended, by how they ended.", ("route", "operation", "end")
+        "counter",
+        "Admitted requests that have ended, by how they ended; copies for a shadow have the route `NAME (shadow)`.",
+        ("route", "operation", "end"),
     ),
     "tunegate_errors": Spec("counter", "Admitted requests that failed, by error code.", ("route", "error")),
     "tunegate_rejected": Spec("counter", "Requests refused before admission, by error code.", ("error",)),
@@ -54,7 +56,7 @@ TABLE: dict[str, Spec] = {
     "tunegate_overhead_seconds": Spec(
         "histogram", "Time to the first content less the time spent waiting for upstreams.", (), OVERHEAD
     ),
-    "tunegate_in_flight_requests": Spec("gauge", "Admitted requests under way."),
+    "tunegate_in_flight_requests": Spec("gauge", "Admitted requests under way, and copies for shadows."),
     "tunegate_client_connections": Spec("gauge", "Open client connections."),
     "tunegate_target_in_flight": Spec("gauge", "Requests under way at a target.", ("target",)),
     "tunegate_target_breaker": Spec("gauge", "Circuit breaker: 0 closed, 1 half open, 2 open.", ("target",)),
@@ -68,8 +70,22 @@ TABLE: dict[str, Spec] = {
     "tunegate_usage_shipped": Spec("counter", "Usage events delivered to the ledger."),
     "tunegate_usage_delivery_failing": Spec("gauge", "Deliveries that failed in a row; 0 while the ledger works."),
     "tunegate_usage_quarantined": Spec("counter", "Usage events that control could not accept and put aside."),
+    "tunegate_request_log": Spec(
+        "counter",
+        "Entries of the request log: kept; full (no memory free); refused (by control); failed (a bug, see the log).",
+        ("outcome",),
+    ),
+    "tunegate_request_log_bytes": Spec("gauge", "Memory of bodies that are recorded or wait for their delivery."),
+    "tunegate_shadows": Spec(
+        "counter",
+        "Requests chosen for a route's shadow: sent; or left out because too many were under way (full), its breaker "
+        "is open (resting), or the usage spool is full (spool_full).",
+        ("route", "outcome"),
+    ),
     "tunegate_control_answers": Spec(
-        "gauge", "1 if control answered the last call of the kind (snapshot, spend, usage) well.", ("call",)
+        "gauge",
+        "1 if control answered the last call of the kind (snapshot, spend, usage, request_log) well.",
+        ("call",),
     ),
     "tunegate_control_failures": Spec("counter", "Calls to control that failed, by kind.", ("call",)),
     "tunegate_snapshot_age_seconds": Spec("gauge", "Since the running configuration was taken over."),

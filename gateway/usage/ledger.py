@@ -47,6 +47,8 @@ def spent(directory: Path, runtime: Runtime, now: float) -> dict[tuple[str, str,
     }
     sums = dict.fromkeys(starts, 0)
     for event in events(directory, min(starts.values())):
+        if event.get("shadow_of"):
+            continue
         for kind in ("key", "team"):
             scope_of_event = scopes.get((kind, event[kind] or ""))
             for budget in scope_of_event.budgets if scope_of_event else ():
@@ -56,10 +58,15 @@ def spent(directory: Path, runtime: Runtime, now: float) -> dict[tuple[str, str,
     return sums
 
 
-def summarise(directory: Path, by: tuple[str, ...], since: float = 0.0) -> list[dict[str, Any]]:
-    """Requests, errors, tokens and cost grouped by `key`, `team`, `model`, `route`, `endpoint`, `day` (UTC)."""
+def summarise(directory: Path, by: tuple[str, ...], since: float = 0.0, shadow: bool = False) -> list[dict[str, Any]]:
+    """Requests, errors, tokens and cost grouped by `key`, `team`, `model`, `route`, `endpoint`, `day` (UTC).
+
+    Of what clients asked for, or else of the copies that went to shadow targets: never both in one sum.
+    """
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for event in events(directory, since):
+        if bool(event.get("shadow_of")) != shadow:
+            continue
         event["day"] = datetime.fromtimestamp(event["ts"], UTC).strftime("%Y-%m-%d")
         group = tuple(str(event[name] or "-") for name in by)
         row = rows.setdefault(

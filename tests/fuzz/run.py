@@ -18,6 +18,7 @@ TARGETS: dict[str, Target] = {
     "framer": targets.framer,
     "splice": targets.splice,
     "find": targets.find,
+    "log": targets.log,
     "connection": upstream.connection,
 }
 

@@ -7,11 +7,15 @@ import random
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from typing import get_args
 
 import orjson
 
+from gateway.contract.snapshot import Redaction
+from gateway.copies.render import render
 from gateway.errors import GatewayError
 from gateway.providers.splice import replace_model, rewrite
+from gateway.redact import Redactor
 from gateway.streaming.find import last_object
 from gateway.streaming.sse import Framer, split
 
@@ -121,6 +125,32 @@ def splice(dice: Dice) -> None:
         expected["stream_options"] = json.loads(options)
     if orjson.loads(two) != expected:
         raise Found(body, f"rewrite made {two!r}")
+
+
+PRIVATE = ["13812345678", "alice@example.com", "11010519491231002X", "4111111111111111", "sk-0123456789abcdef"]
+STRICT = Redactor(get_args(Redaction), ())
+
+
+def log(dice: Dice) -> None:
+    """Any bytes become some text of the right length, and what must not be kept is not in it, however it was spelt."""
+    secret = dice.choice(PRIVATE)
+    text = dice.choice(["", "x ", "\n", "“"]) + secret + dice.choice(["", " x", "\n", "”"])
+    if dice.random() < 0.5:
+        body = json.dumps({"a": [text], secret: 1}, ensure_ascii=dice.random() < 0.5).encode()
+        if dice.random() < 0.3:
+            body = body.replace(secret[:1].encode(), b"\\u%04x" % ord(secret[0]))
+    else:
+        cuts = pieces(dice, text.encode())
+        deltas = [{"choices": [{"delta": {"content": cut.decode(errors="ignore")}}]} for cut in cuts]
+        body = b"".join(b"data: %b\n\n" % orjson.dumps(delta) for delta in deltas)
+    cut = dice.random() < 0.1
+    kept = render(body, cut, STRICT, 100_000, {}).text
+    if secret in kept and not (cut and body.startswith(b"data:")):
+        raise Found(body, f"kept {secret}")
+    most = dice.choice([256, 1000])
+    kept = render(mutated(dice, body * dice.choice([1, 9])), cut, STRICT, most, {}).text
+    if len(kept.encode()) > most:
+        raise Found(body, "kept too much")
 
 
 def find(dice: Dice) -> None:

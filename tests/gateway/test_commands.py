@@ -25,6 +25,8 @@ aliases = ["default"]
 fallback = "safe"
 price = {{ input = 1, output = 2 }}
 limits = {{ rpm = 60 }}
+shadow = {{ endpoint = "fake", model = "new", share = 0.05 }}
+log = {{ bodies = "response", share = 0.5, keep_days = 7 }}
 [[route.target]]
 endpoint = "fake"
 model = "a"
@@ -118,6 +120,8 @@ def test_explain_tells_the_targets_in_the_order_of_their_use(config):
     assert output.index("fake/a") < output.index("fake/b") < output.index("'safe'") < output.index("fake/c")
     assert "1000 tokens/min" in output
     assert "60 requests/min" in output
+    assert "shadow   fake/new: 5.00% of the requests are copied to dummy" in output
+    assert "log      response: 50.00% of the requests, 262144 bytes a body, 7 days, without email, phone" in output
 
 
 def test_explain_says_why_a_key_may_not(config):

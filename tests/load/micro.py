@@ -26,6 +26,8 @@ from uvicorn.server import ServerState
 
 from gateway import app
 from gateway.api.routes import OPERATIONS
+from gateway.copies.shadow import Shadows
+from gateway.copies.watch import Watcher
 from gateway.dispatch import Dispatcher
 from gateway.pipeline import Pipeline
 from gateway.server.protocol import Front, bind
@@ -152,7 +154,9 @@ async def _measure(work: Path, runs: int, profiled: str) -> None:
     loop = asyncio.get_running_loop()
     pool.connect = _upstream(loop)
     dispatcher = Dispatcher(Upstreams(), worker.health, loop)
-    pipeline = Pipeline(worker.holder, worker.limiter, worker.spool, dispatcher, worker.telemetry)
+    shadows = Shadows(dispatcher, worker.spool, worker.telemetry, worker.health, worker.keeper)
+    watcher = Watcher(worker.keeper, shadows, loop)
+    pipeline = Pipeline(worker.holder, worker.limiter, worker.spool, dispatcher, worker.telemetry, watcher)
     front = Front(OPERATIONS, pipeline.handle, worker.telemetry.rejected, 1 << 26, 1 << 16, 100, 60.0, 60.0)
     front.sweep(loop.time())
     uv = uvicorn.Config(lambda: None, http=bind(front), ws="none", lifespan="off", log_config=None, access_log=False)

@@ -18,7 +18,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade() -> None:  # noqa: PLR0915  (a list of statements, written once)
     """Apply."""
     op.create_table(
         "access_grant",
@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("cidrs", sa.JSON(), nullable=False),
         sa.Column("limits", sa.JSON(), nullable=False),
         sa.Column("budgets", sa.JSON(), nullable=False),
+        sa.Column("log_bodies", sa.Boolean(), nullable=False),
         sa.Column("note", sa.String(length=1000), nullable=False),
         sa.Column("row_version", sa.Integer(), nullable=False),
         sa.Column("created_at", Utc(), nullable=False),
@@ -182,6 +183,51 @@ def upgrade() -> None:
         **BINARY,
     )
     op.create_table(
+        "request_body",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("gateway", sa.String(length=200), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("sealed", LongText, nullable=False),
+        sa.Column("wrapped_key", sa.String(length=255), nullable=False),
+        sa.Column("kek_id", sa.String(length=16), nullable=False),
+        sa.Column("request_cut", sa.Boolean(), nullable=False),
+        sa.Column("response_cut", sa.Boolean(), nullable=False),
+        sa.Column("redacted", sa.JSON(), nullable=False),
+        sa.Column("erased_at", Utc(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_request_body")),
+        **BINARY,
+    )
+    with op.batch_alter_table("request_body", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_request_body_expires_at"), ["expires_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_request_body_kek_id"), ["kek_id"], unique=False)
+
+    op.create_table(
+        "shadow_hour",
+        sa.Column("id", BigId, autoincrement=True, nullable=False),
+        sa.Column("hour", Utc(), nullable=False),
+        sa.Column("route", sa.String(length=120), nullable=False),
+        sa.Column("endpoint", sa.String(length=120), nullable=False),
+        sa.Column("upstream_model", sa.String(length=160), nullable=False),
+        sa.Column("operation", sa.String(length=16), nullable=False),
+        sa.Column("failed", sa.Boolean(), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("reasoning_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cost_nano", sa.BigInteger(), nullable=False),
+        sa.Column("duration_ms", sa.Double(), nullable=False),
+        sa.Column("ttft_ms", sa.Double(), nullable=False),
+        sa.Column("ttft_count", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_shadow_hour")),
+        sa.UniqueConstraint(
+            "hour", "route", "endpoint", "upstream_model", "operation", "failed", name="uq_shadow_hour"
+        ),
+        **BINARY,
+    )  # fmt: skip
+    op.create_table(
         "usage_event",
         sa.Column("seq", BigId, autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -212,6 +258,7 @@ def upgrade() -> None:
         sa.Column("ttft_ms", sa.Double(), nullable=True),
         sa.Column("duration_ms", sa.Double(), nullable=False),
         sa.Column("attempts", sa.JSON(), nullable=False),
+        sa.Column("shadow_of", sa.String(length=36), nullable=True),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_usage_event")),
         sa.UniqueConstraint("id", name=op.f("uq_usage_event_id")),
         **BINARY,
@@ -385,7 +432,9 @@ def downgrade() -> None:
         "usage_event",
         "team",
         "spend",
+        "shadow_hour",
         "service_token",
+        "request_body",
         "route",
         "key_use",
         "endpoint",

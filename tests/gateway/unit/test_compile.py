@@ -72,6 +72,10 @@ MISTAKES = [
     ('["default"]\n', '[]\nfallback = "chat"\n', 9, "route.0.fallback", "chat → chat"),
     ('["default"]\n', '[]\nstrategy = "best"\n', 9, "route.0.strategy", "'weighted'"),
     ('["default"]\n', "[]\nprice = { input = -1 }\n", 9, "route.0.price.input", "greater than or equal to 0"),
+    ('["default"]\n', '[]\nshadow = { endpoint = "down", model = "m" }\n', 9, "route.0.shadow.endpoint", "'down'"),
+    ('["default"]\n', '[]\nshadow = { endpoint = "up" }\n', 9, "route.0.shadow.model", "only a wildcard"),
+    ('["default"]\n', '[]\nlog = { bodies = "all" }\n', 9, "route.0.log.bodies", "'both'"),
+    ('["default"]\n', '[]\nlog = { redact_patterns = ["(a+)+"] }\n', 9, "route.0.log.redact_patterns.0", "instead of"),
     ('team = "research"\n', 'team = "sales"\n', 19, "key.0.team", "no [[team]] is named 'sales'"),
     ('team = "research"\n', 'expires_at = 2027-01-01T00:00:00\n', 19, "key.0.expires_at", "needs a time zone"),
     ('team = "research"\n', 'cidrs = ["10.0.0.300/8"]\n', 19, "key.0.cidrs", "10.0.0.300"),
@@ -144,3 +148,12 @@ def test_a_gateway_that_everybody_reaches_needs_a_key(tmp_path):
     assert found.startswith("14: gateway.listen: ")
     assert "no [[key]]" in found
     assert problems(tmp_path, GOOD + '[gateway]\nlisten = "0.0.0.0:8000"\n') == []
+
+
+@pytest.mark.parametrize(
+    "quiet", ["", 'log = { bodies = "none" }\n', 'shadow = { endpoint = "up", model = "m", share = 0 }\n']
+)
+def test_a_route_that_keeps_and_copies_nothing_costs_its_requests_nothing(tmp_path, quiet):
+    path = tmp_path / "config.toml"
+    path.write_text(GOOD.replace('["default"]\n', f'["default"]\n{quiet}'))
+    assert compile_snapshot(load(path)[1]).routes["chat"].watched is None

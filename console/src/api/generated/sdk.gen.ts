@@ -2,7 +2,7 @@
 
 import type { Client, Options as Options2, TDataShape } from './client';
 import { client } from './client.gen';
-import type { ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetEndpointData, GetEndpointErrors, GetEndpointResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RefreshData, RefreshErrors, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, StartOidcData, StartOidcErrors, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
+import type { ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, EraseBodiesData, EraseBodiesErrors, EraseBodiesResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetEndpointData, GetEndpointErrors, GetEndpointResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRequestData, GetRequestErrors, GetRequestResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetShadowsData, GetShadowsErrors, GetShadowsResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RefreshData, RefreshErrors, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RevealBodiesData, RevealBodiesErrors, RevealBodiesResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, StartOidcData, StartOidcErrors, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -710,12 +710,59 @@ export const exportUsage = <ThrowOnError extends boolean = false>(options?: Opti
 /**
  * List Requests
  *
- * Rows of the ledger, the newest first.
+ * Rows of the ledger, the newest first; with `shadow`, the copies for shadow targets and nothing else.
  */
 export const listRequests = <ThrowOnError extends boolean = false>(options?: Options<ListRequestsData, ThrowOnError>) => (options?.client ?? client).get<ListRequestsResponses, ListRequestsErrors, ThrowOnError>({
     responseType: 'json',
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/usage/requests',
+    ...options
+});
+
+/**
+ * Get Request
+ *
+ * One request. Says whether bodies are kept, and never shows them.
+ */
+export const getRequest = <ThrowOnError extends boolean = false>(options: Options<GetRequestData, ThrowOnError>) => (options.client ?? client).get<GetRequestResponses, GetRequestErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/usage/requests/{id}',
+    ...options
+});
+
+/**
+ * Erase Bodies
+ *
+ * Forget the bodies of a request and of its copies for good; the ledger's rows stay.
+ */
+export const eraseBodies = <ThrowOnError extends boolean = false>(options: Options<EraseBodiesData, ThrowOnError>) => (options.client ?? client).delete<EraseBodiesResponses, EraseBodiesErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/usage/requests/{id}/bodies',
+    ...options
+});
+
+/**
+ * Reveal Bodies
+ *
+ * Read the bodies of a request and of its copies. That you did is in the audit log before you have them.
+ */
+export const revealBodies = <ThrowOnError extends boolean = false>(options: Options<RevealBodiesData, ThrowOnError>) => (options.client ?? client).post<RevealBodiesResponses, RevealBodiesErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/usage/requests/{id}/reveal',
+    ...options
+});
+
+/**
+ * Get Shadows
+ *
+ * Sums by shadow target. Only the time of the question counts.
+ */
+export const getShadows = <ThrowOnError extends boolean = false>(options?: Options<GetShadowsData, ThrowOnError>) => (options?.client ?? client).get<GetShadowsResponses, GetShadowsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/usage/shadows',
     ...options
 });
 

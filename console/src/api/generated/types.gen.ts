@@ -689,6 +689,42 @@ export type SsoLink = {
 };
 
 /**
+ * Shadow
+ *
+ * A target that gets a copy of some requests. Its answers reach no client, and count for no limit or budget.
+ */
+export type Shadow = {
+    /**
+     * Concurrency
+     *
+     * Copies under way at a time, per worker; what comes on top is left out and counted.
+     */
+    concurrency?: number;
+    /**
+     * Endpoint
+     *
+     * Name of an [[endpoint]].
+     */
+    endpoint: string;
+    /**
+     * Model
+     *
+     * The upstream's name of the model. Empty: the name the client asked for (wildcard routes).
+     */
+    model?: string;
+    /**
+     * What its answers cost, for the ledger; as the route's if absent.
+     */
+    price?: Price | null;
+    /**
+     * Share
+     *
+     * Part of the requests that is copied, 0 to 1.
+     */
+    share?: number;
+};
+
+/**
  * Retry
  *
  * How often, and how patiently, a request is tried again before its first content.
@@ -718,6 +754,52 @@ export type Retry = {
      * An upstream's Retry-After is respected up to this; a longer one moves on to the next target.
      */
     max_retry_after?: number;
+};
+
+/**
+ * Log
+ *
+ * What is kept of the bodies of a route's requests: nothing, unless it says so. The ledger has a row for every
+ * request in any case. A request with the header `x-tunegate-no-log` is left out.
+ */
+export type Log = {
+    /**
+     * Bodies
+     *
+     * Which bodies are kept.
+     */
+    bodies?: 'none' | 'request' | 'response' | 'both';
+    /**
+     * Keep Days
+     *
+     * Days after which the bodies are deleted.
+     */
+    keep_days?: number;
+    /**
+     * Max Bytes
+     *
+     * Most that is kept of one body, of a stream as it came, with its framing; the rest is cut off and marked.
+     */
+    max_bytes?: number;
+    /**
+     * Redact
+     *
+     * What is replaced before anything is written or sent: e-mail addresses, phone numbers, Chinese identity cards and
+     * bank cards (both with a right check digit), bearer tokens and API keys.
+     */
+    redact?: Array<'email' | 'phone' | 'id_card' | 'bank_card' | 'secret'>;
+    /**
+     * Redact Patterns
+     *
+     * Further regular expressions to replace, such as `EMP-\d{6}`; without `*`, `+` and look-around.
+     */
+    redact_patterns?: Array<string>;
+    /**
+     * Share
+     *
+     * Part of the requests whose bodies are kept, 0 to 1.
+     */
+    share?: number;
 };
 
 /**
@@ -760,6 +842,90 @@ export type SingleSignOn = {
      * Start
      */
     start?: string;
+};
+
+/**
+ * ShadowSums
+ *
+ * What one shadow target did.
+ */
+export type ShadowSums = {
+    /**
+     * Cache Read Tokens
+     */
+    cache_read_tokens: number;
+    /**
+     * Cache Write Tokens
+     */
+    cache_write_tokens: number;
+    /**
+     * Cost Nano
+     */
+    cost_nano: number;
+    /**
+     * Endpoint
+     */
+    endpoint: string;
+    /**
+     * Failed
+     */
+    failed: number;
+    /**
+     * Input Tokens
+     */
+    input_tokens: number;
+    /**
+     * Mean Duration Ms
+     */
+    mean_duration_ms: number;
+    /**
+     * Mean Ttft Ms
+     */
+    mean_ttft_ms: number | null;
+    /**
+     * Operation
+     */
+    operation: string;
+    /**
+     * Output Tokens
+     */
+    output_tokens: number;
+    /**
+     * Reasoning Tokens
+     */
+    reasoning_tokens: number;
+    /**
+     * Requests
+     */
+    requests: number;
+    /**
+     * Route
+     */
+    route: string;
+    /**
+     * Upstream Model
+     */
+    upstream_model: string;
+};
+
+/**
+ * ShadowReport
+ *
+ * What shadow targets did in the time asked for; in no other report.
+ */
+export type ShadowReport = {
+    /**
+     * Lines
+     */
+    lines: Array<ShadowSums>;
+    /**
+     * Since
+     */
+    since: string;
+    /**
+     * Until
+     */
+    until: string;
 };
 
 /**
@@ -959,6 +1125,10 @@ export type RouteSpec = {
      */
     limits?: Limits;
     /**
+     * Which bodies are kept.
+     */
+    log?: Log;
+    /**
      * Of all targets that have none of their own.
      */
     price?: Price;
@@ -966,6 +1136,10 @@ export type RouteSpec = {
      * Attempts before the first content.
      */
     retry?: Retry;
+    /**
+     * Who else is asked, for comparison.
+     */
+    shadow?: Shadow | null;
     /**
      * Sticky By
      *
@@ -1181,6 +1355,218 @@ export type Rollback = {
      * The version that this edit has seen.
      */
     row_version: number;
+};
+
+/**
+ * RevealedBodies
+ *
+ * What was asked and answered, as the gateway redacted it.
+ */
+export type RevealedBodies = {
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Kept Until
+     */
+    kept_until: string;
+    /**
+     * Redacted
+     */
+    redacted: {
+        [key: string]: number;
+    };
+    /**
+     * Request
+     */
+    request: string | null;
+    /**
+     * Request Cut
+     */
+    request_cut: boolean;
+    /**
+     * Response
+     */
+    response: string | null;
+    /**
+     * Response Cut
+     */
+    response_cut: boolean;
+};
+
+/**
+ * Revealed
+ *
+ * Bodies of a request and of its copies; the request's own first, if they are kept.
+ */
+export type Revealed = {
+    /**
+     * Items
+     */
+    items: Array<RevealedBodies>;
+};
+
+/**
+ * RequestDetail
+ *
+ * A request, and next to it the copies that its route's shadow got.
+ */
+export type RequestDetail = {
+    /**
+     * Bodies
+     */
+    bodies: 'none' | 'kept' | 'erased';
+    /**
+     * Kept Until
+     */
+    kept_until: string | null;
+    row: LedgerRow;
+    /**
+     * Shadows
+     */
+    shadows: Array<LoggedRequest>;
+};
+
+/**
+ * LoggedRequest
+ *
+ * A row of the ledger, and whether its bodies are there.
+ */
+export type LoggedRequest = {
+    /**
+     * Bodies
+     */
+    bodies: 'none' | 'kept' | 'erased';
+    /**
+     * Kept Until
+     */
+    kept_until: string | null;
+    row: LedgerRow;
+};
+
+/**
+ * LedgerRow
+ *
+ * One admitted request.
+ */
+export type LedgerRow = {
+    /**
+     * Attempts
+     */
+    attempts: Array<unknown>;
+    /**
+     * Cache Read Tokens
+     */
+    cache_read_tokens: number;
+    /**
+     * Cache Write Tokens
+     */
+    cache_write_tokens: number;
+    /**
+     * Cost Nano
+     */
+    cost_nano: number;
+    /**
+     * Duration Ms
+     */
+    duration_ms: number;
+    /**
+     * End
+     */
+    end: string;
+    /**
+     * Endpoint
+     */
+    endpoint: string;
+    /**
+     * Error
+     */
+    error: string;
+    /**
+     * Gateway
+     */
+    gateway: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Input Tokens
+     */
+    input_tokens: number;
+    /**
+     * Key
+     */
+    key: string;
+    /**
+     * Model
+     */
+    model: string;
+    /**
+     * Operation
+     */
+    operation: string;
+    /**
+     * Output Tokens
+     */
+    output_tokens: number;
+    /**
+     * Owner
+     */
+    owner: string;
+    /**
+     * Reasoning Tokens
+     */
+    reasoning_tokens: number;
+    /**
+     * Request Id
+     */
+    request_id: string;
+    /**
+     * Route
+     */
+    route: string;
+    /**
+     * Seq
+     */
+    seq: number;
+    /**
+     * Shadow Of
+     */
+    shadow_of: string | null;
+    /**
+     * Snapshot
+     */
+    snapshot: string;
+    /**
+     * Status
+     */
+    status: number;
+    /**
+     * Stream
+     */
+    stream: boolean;
+    /**
+     * Team
+     */
+    team: string;
+    /**
+     * Ts
+     */
+    ts: string;
+    /**
+     * Ttft Ms
+     */
+    ttft_ms: number | null;
+    /**
+     * Upstream Model
+     */
+    upstream_model: string;
+    /**
+     * Usage Source
+     */
+    usage_source: string;
 };
 
 /**
@@ -1429,126 +1815,6 @@ export type Login = {
      * Case counts.
      */
     username: string;
-};
-
-/**
- * LedgerRow
- *
- * One admitted request.
- */
-export type LedgerRow = {
-    /**
-     * Attempts
-     */
-    attempts: Array<unknown>;
-    /**
-     * Cache Read Tokens
-     */
-    cache_read_tokens: number;
-    /**
-     * Cache Write Tokens
-     */
-    cache_write_tokens: number;
-    /**
-     * Cost Nano
-     */
-    cost_nano: number;
-    /**
-     * Duration Ms
-     */
-    duration_ms: number;
-    /**
-     * End
-     */
-    end: string;
-    /**
-     * Endpoint
-     */
-    endpoint: string;
-    /**
-     * Error
-     */
-    error: string;
-    /**
-     * Gateway
-     */
-    gateway: string;
-    /**
-     * Id
-     */
-    id: string;
-    /**
-     * Input Tokens
-     */
-    input_tokens: number;
-    /**
-     * Key
-     */
-    key: string;
-    /**
-     * Model
-     */
-    model: string;
-    /**
-     * Operation
-     */
-    operation: string;
-    /**
-     * Output Tokens
-     */
-    output_tokens: number;
-    /**
-     * Owner
-     */
-    owner: string;
-    /**
-     * Reasoning Tokens
-     */
-    reasoning_tokens: number;
-    /**
-     * Request Id
-     */
-    request_id: string;
-    /**
-     * Route
-     */
-    route: string;
-    /**
-     * Seq
-     */
-    seq: number;
-    /**
-     * Snapshot
-     */
-    snapshot: string;
-    /**
-     * Status
-     */
-    status: number;
-    /**
-     * Stream
-     */
-    stream: boolean;
-    /**
-     * Team
-     */
-    team: string;
-    /**
-     * Ts
-     */
-    ts: string;
-    /**
-     * Ttft Ms
-     */
-    ttft_ms: number | null;
-    /**
-     * Upstream Model
-     */
-    upstream_model: string;
-    /**
-     * Usage Source
-     */
-    usage_source: string;
 };
 
 /**
@@ -2080,6 +2346,10 @@ export type ApiKeyWithSecret = {
     last_used_at: string | null;
     limits: Limits;
     /**
+     * Log Bodies
+     */
+    log_bodies: boolean;
+    /**
      * Models
      */
     models: Array<string>;
@@ -2159,6 +2429,12 @@ export type ApiKeyUpdate = {
      * Replaces the limits as a whole.
      */
     limits?: Limits | null;
+    /**
+     * Log Bodies
+     *
+     * Whether routes that keep the bodies of requests keep its.
+     */
+    log_bodies?: boolean | null;
     /**
      * Models
      *
@@ -2251,6 +2527,10 @@ export type ApiKey = {
     last_used_at: string | null;
     limits: Limits;
     /**
+     * Log Bodies
+     */
+    log_bodies: boolean;
+    /**
      * Models
      */
     models: Array<string>;
@@ -2320,6 +2600,12 @@ export type ApiKeyCreate = {
      * Requests and tokens per minute, concurrency.
      */
     limits?: Limits;
+    /**
+     * Log Bodies
+     *
+     * Whether routes that keep the bodies of requests keep its.
+     */
+    log_bodies?: boolean;
     /**
      * Models
      *
@@ -5016,7 +5302,15 @@ export type ListRequestsData = {
         /**
          * End
          */
-        end?: 'success' | 'failed' | null;
+        end?: 'success' | 'failed' | 'success' | 'upstream_error' | 'upstream_error_partial' | 'client_gone' | 'client_gone_partial' | 'stopped' | 'interrupted' | null;
+        /**
+         * Status
+         */
+        status?: number | null;
+        /**
+         * Shadow
+         */
+        shadow?: boolean;
         /**
          * Since
          */
@@ -5086,6 +5380,232 @@ export type ListRequestsResponses = {
 };
 
 export type ListRequestsResponse = ListRequestsResponses[keyof ListRequestsResponses];
+
+export type GetRequestData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         *
+         * `id` of the row, not the client's `request_id`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/usage/requests/{id}';
+};
+
+export type GetRequestErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetRequestError = GetRequestErrors[keyof GetRequestErrors];
+
+export type GetRequestResponses = {
+    /**
+     * Successful Response
+     */
+    200: RequestDetail;
+};
+
+export type GetRequestResponse = GetRequestResponses[keyof GetRequestResponses];
+
+export type EraseBodiesData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         *
+         * `id` of the row, not the client's `request_id`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/usage/requests/{id}/bodies';
+};
+
+export type EraseBodiesErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type EraseBodiesError = EraseBodiesErrors[keyof EraseBodiesErrors];
+
+export type EraseBodiesResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type EraseBodiesResponse = EraseBodiesResponses[keyof EraseBodiesResponses];
+
+export type RevealBodiesData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         *
+         * `id` of the row, not the client's `request_id`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/usage/requests/{id}/reveal';
+};
+
+export type RevealBodiesErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RevealBodiesError = RevealBodiesErrors[keyof RevealBodiesErrors];
+
+export type RevealBodiesResponses = {
+    /**
+     * Successful Response
+     */
+    200: Revealed;
+};
+
+export type RevealBodiesResponse = RevealBodiesResponses[keyof RevealBodiesResponses];
+
+export type GetShadowsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Since
+         */
+        since?: string | null;
+        /**
+         * Until
+         */
+        until?: string | null;
+        /**
+         * By
+         */
+        by?: Array<'key' | 'owner' | 'team' | 'route' | 'endpoint' | 'upstream_model' | 'operation' | 'hour' | 'day'> | null;
+        /**
+         * Timezone
+         */
+        timezone?: string;
+        /**
+         * Key
+         */
+        key?: string | null;
+        /**
+         * Owner
+         */
+        owner?: string | null;
+        /**
+         * Team
+         */
+        team?: string | null;
+        /**
+         * Route
+         */
+        route?: string | null;
+        /**
+         * Endpoint
+         */
+        endpoint?: string | null;
+    };
+    url: '/api/v1/usage/shadows';
+};
+
+export type GetShadowsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetShadowsError = GetShadowsErrors[keyof GetShadowsErrors];
+
+export type GetShadowsResponses = {
+    /**
+     * Successful Response
+     */
+    200: ShadowReport;
+};
+
+export type GetShadowsResponse = GetShadowsResponses[keyof GetShadowsResponses];
 
 export type ListUsersData = {
     body?: never;

@@ -15,6 +15,8 @@ export interface KeyFields {
   /** Networks, separated by commas or spaces. */
   cidrs: string
   note: string
+  /** Whether bodies may be kept where a route does so. */
+  logBodies: boolean
 }
 
 export function fromKey(key?: ApiKey): KeyFields {
@@ -28,6 +30,7 @@ export function fromKey(key?: ApiKey): KeyFields {
     budgets: (key?.budgets ?? []).map((budget) => ({ ...budget })),
     cidrs: key?.cidrs.join(', ') ?? '',
     note: key?.note ?? '',
+    logBodies: key?.log_bodies ?? true,
   }
 }
 
@@ -39,5 +42,6 @@ export function toBody(form: KeyFields) {
     budgets: form.budgets,
     cidrs: form.cidrs.split(/[\s,]+/).filter(Boolean),
     note: form.note,
+    log_bodies: form.logBodies,
   }
 }
