@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,8 +61,12 @@ BREAKER_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 class Worker:
     """One gateway process: number `index` of `settings.gateway.workers`."""
 
-    def __init__(self, settings: Settings, snapshot: wire.Snapshot, config: Path, index: int = 0) -> None:
+    def __init__(
+        self, settings: Settings, snapshot: wire.Snapshot, config: Path, index: int = 0, told: Sequence[int] = ()
+    ) -> None:
         self._settings = settings
+        self._told = told
+        """Signals to stop that came before the server listened to them itself."""
         self._config = config
         usage, gateway = settings.usage, settings.gateway
         self._ledger = gateway.data_dir / "usage"
@@ -239,7 +244,8 @@ class Worker:
         while True:
             await asyncio.sleep(1.0)
             front.sweep(loop.time())
-            server.should_exit = server.should_exit or (self._settings.gateway.workers > 1 and parent_changed(parent))
+            orphan = self._settings.gateway.workers > 1 and parent_changed(parent)
+            server.should_exit = server.should_exit or bool(self._told) or orphan
             self.api.stopping = server.should_exit
 
     async def _render_metrics(self) -> bytes:
@@ -282,14 +288,21 @@ class Worker:
             self.metrics.sources.update(self.remote.gauges())
 
 
-def run(settings: Settings, snapshot: wire.Snapshot, config: Path, listener: socket.socket, index: int = 0) -> None:
-    """Run one worker until it is told to stop."""
+def run(
+    settings: Settings,
+    snapshot: wire.Snapshot,
+    config: Path,
+    listener: socket.socket,
+    index: int = 0,
+    told: Sequence[int] = (),
+) -> None:
+    """Run one worker until it is told to stop; `told` grows by a signal that comes before it is up."""
     if sys.platform == "win32":
-        asyncio.run(Worker(settings, snapshot, config, index).serve(listener))
+        asyncio.run(Worker(settings, snapshot, config, index, told).serve(listener))
     else:
         import uvloop  # noqa: PLC0415  (not on Windows)
 
-        uvloop.run(Worker(settings, snapshot, config, index).serve(listener))
+        uvloop.run(Worker(settings, snapshot, config, index, told).serve(listener))
 
 
 def _fatal(task: asyncio.Task[None], server: uvicorn.Server) -> None:

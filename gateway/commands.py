@@ -105,12 +105,14 @@ def _serve(arguments: argparse.Namespace) -> int:
     many = gateway.workers > 1
     if many and sys.platform != "linux":
         raise SystemExit("[gateway] workers: several workers share a port on Linux only; use 1")
+    told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn repeats a signal after its own stop; ours goes on to flush
+        # uvicorn listens while it serves, and repeats a signal after its own stop, when ours goes on to flush
+        signal.signal(number, lambda received, _: told.append(received))
     try:
         if not many or arguments.worker is not None:
             listener = workers.listen(gateway.host, gateway.port, shared=many)
-            app.run(settings, snapshot, path, listener, arguments.worker or 0)
+            app.run(settings, snapshot, path, listener, arguments.worker or 0, told)
             return 0
         reserved = workers.listen(gateway.host, gateway.port, shared=True)
         port = reserved.getsockname()[1]

@@ -144,3 +144,6 @@ def test_the_command_refuses_to_start_and_says_why(settings: Settings, transit: 
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "the key cannot be unwrapped" in done.stderr
     assert "sealed" in done.stderr
+    transit.manner = None
+    done = subprocess.run([*argv[:3], "check", *argv[4:]], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import trustme
@@ -130,6 +132,19 @@ def test_without_control_and_without_a_cache_a_gateway_listens_and_is_not_ready(
         control.start()
         went_live(gateway, "gpt")
         assert gateway.call("GET", "/readyz", secret=None).status == 200
+
+
+def test_a_gateway_that_is_told_to_stop_before_it_listens_does_stop(control, base, tmp_path):
+    control.publish(base)
+    control.manners["snapshot"] = fake.hang
+    gateway = Gateway(settings(control), tmp_path, env=ENV)
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(gateway.start)
+        eventually(lambda: control.count("snapshot"), 20, "it does not ask for its configuration")
+        assert not gateway.events("gateway.listening")
+        gateway.signal(signal.SIGTERM)
+        assert gateway.process.wait(10) == 0
+        assert starting.exception(10) is None or "ended at start" in str(starting.exception())
 
 
 def test_a_gateway_starts_from_its_cache_while_control_is_down(gateway, control, base, upstream):
