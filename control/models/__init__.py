@@ -2,10 +2,12 @@
 
 from control.models.base import Base
 from control.models.identity import Membership, RefreshSession, ServiceToken, Team, User
-from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageHour, UsageRow
-from control.models.routing import ApiKey, Credential, Endpoint, Grant, KeyUse, Route, RouteVersion
+from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageRow
+from control.models.rollups import ROLLUPS
+from control.models.routing import ApiKey, Credential, Endpoint, Grant, KeyUse, PriceVersion, Route, RouteVersion
 
 __all__ = [
+    "ROLLUPS",
     "ApiKey",
     "AuditRow",
     "Base",
@@ -15,6 +17,7 @@ __all__ = [
     "Grant",
     "KeyUse",
     "Membership",
+    "PriceVersion",
     "Quarantine",
     "RefreshSession",
     "Route",
@@ -22,7 +25,6 @@ __all__ = [
     "ServiceToken",
     "SpendRow",
     "Team",
-    "UsageHour",
     "UsageRow",
     "User",
 ]
