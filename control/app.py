@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,6 +19,7 @@ from control.openapi import described
 from control.security import open_vault
 from control.settings import Settings
 from control.snapshots.publisher import Publisher
+from control.usage import retention
 
 USAGE_BODY_FACTOR = 16
 
@@ -35,11 +36,14 @@ def build(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        publishing = asyncio.create_task(control.publisher.run())
+        tasks = [
+            asyncio.create_task(control.publisher.run()),
+            asyncio.create_task(retention.run(db, settings.retention)),
+        ]
         yield
-        publishing.cancel()
-        with suppress(asyncio.CancelledError):
-            await publishing
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await db.close()
 
     app = FastAPI(

@@ -1,4 +1,4 @@
-"""Process settings of the control plane: the `[console]`, `[database]` and `[secrets]` tables of config.toml.
+"""Process settings of the control plane: the `[console]`, `[database]`, `[secrets]` and `[retention]` tables.
 
 Read once at start. Each may be overridden by an environment variable, `TUNEGATE_` + table + `_` + key, such as
 `TUNEGATE_DATABASE_URL`.
@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from control.errors import ConfigError
 
@@ -80,6 +80,24 @@ class SecretsTable(_Table):
     which is only allowed on a loopback listener."""
 
 
+class RetentionTable(_Table):
+    """`[retention]`: how long usage is kept. Sums by key and day, by team and shift, budgets and the audit log stay."""
+
+    ledger_days: Annotated[int, Field(ge=0, le=36_500)] = 400
+    """Days for which each request is kept, at least 35, since budgets of a month are summed from them. 0: for ever."""
+    hourly_days: Annotated[int, Field(ge=0, le=36_500)] = 0
+    """Days for which sums by hour are kept, at least as many as `ledger_days`: reports of an older time know whole
+    days of keys, teams and owners, and nothing of routes and endpoints. 0: for ever."""
+
+    @model_validator(mode="after")
+    def _fit(self) -> RetentionTable:
+        if 0 < self.ledger_days < 35:
+            raise ValueError("ledger_days is 0 or at least 35")
+        if 0 < self.hourly_days < (self.ledger_days or 36_501):
+            raise ValueError("hourly_days is 0 or at least ledger_days: sums outlive what they sum up")
+        return self
+
+
 class Settings(_Table):
     """All process settings of the control plane."""
 
@@ -89,6 +107,8 @@ class Settings(_Table):
     """The database."""
     secrets: SecretsTable = SecretsTable()
     """Sealing."""
+    retention: RetentionTable = RetentionTable()
+    """How long usage is kept."""
 
     @property
     def database_url(self) -> str:
