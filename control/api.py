@@ -15,7 +15,8 @@ from control.deps import public
 from control.internal.admin import router as service_tokens
 from control.internal.endpoints import router as internal
 from control.keys.endpoints import router as keys
-from control.providers.endpoints import credentials, kinds, price_book, router as endpoints
+from control.prices.endpoints import router as prices
+from control.providers.endpoints import credentials, kinds, router as endpoints
 from control.routes.endpoints import router as routes
 from control.teams.endpoints import router as teams
 from control.usage.endpoints import router as usage
@@ -23,7 +24,7 @@ from control.users.endpoints import router as users
 
 router = APIRouter()
 PARTS = (
-    auth, users, teams, keys, kinds, endpoints, credentials, routes, price_book, service_tokens, usage, audit,
+    auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, audit,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")
