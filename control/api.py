@@ -18,7 +18,8 @@ from control.internal.endpoints import router as internal
 from control.keys.endpoints import router as keys
 from control.kit.permissions import Person
 from control.kit.schemas import example
-from control.providers.endpoints import credentials, kinds, price_book, router as endpoints
+from control.prices.endpoints import router as prices
+from control.providers.endpoints import credentials, kinds, router as endpoints
 from control.routes.endpoints import router as routes
 from control.teams.endpoints import router as teams
 from control.usage.endpoints import router as usage
@@ -27,8 +28,7 @@ from control.users.endpoints import router as users
 
 router = APIRouter()
 PARTS = (
-    auth, users, teams, keys, kinds, endpoints, credentials, routes, price_book, service_tokens, usage, requests,
-    audit,
+    auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")

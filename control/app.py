@@ -22,7 +22,7 @@ from control.security import open_vault
 from control.settings import Settings
 from control.snapshots.publisher import Publisher
 from control.static import BUILT, Console
-from control.usage import bodies
+from control.usage import bodies, retention
 
 LARGER = {"/internal/v1/usage": 16, "/internal/v1/request-log": 32}
 """How many times as long as others the bodies of these paths may be."""
@@ -41,7 +41,8 @@ def build(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        standing = [asyncio.create_task(work) for work in (control.publisher.run(), bodies.keep_sweeping(db))]
+        works = (control.publisher.run(), bodies.keep_sweeping(db), retention.run(db, settings.retention))
+        standing = [asyncio.create_task(work) for work in works]
         yield
         for task in standing:
             task.cancel()

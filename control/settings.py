@@ -1,4 +1,4 @@
-"""Process settings of the control plane: the `[console]`, `[database]`, `[secrets]` and `[oidc]` tables of config.toml.
+"""Process settings of the control plane: the tables of config.toml that are not the gateway's or the trainer's.
 
 Read once at start. Each may be overridden by an environment variable, `TUNEGATE_` + table + `_` + key, such as
 `TUNEGATE_DATABASE_URL`; a list is separated by commas there, a table is JSON.
@@ -207,6 +207,24 @@ class OidcTable(_Table):
         return self
 
 
+class RetentionTable(_Table):
+    """`[retention]`: how long usage is kept. Sums by key and day, by team and shift, budgets and the audit log stay."""
+
+    ledger_days: Annotated[int, Field(ge=0, le=36_500)] = 400
+    """Days for which each request is kept, at least 35, since budgets of a month are summed from them. 0: for ever."""
+    hourly_days: Annotated[int, Field(ge=0, le=36_500)] = 0
+    """Days for which sums by hour are kept, at least as many as `ledger_days`: reports of an older time know whole
+    days of keys, teams and owners, and nothing of routes and endpoints. 0: for ever."""
+
+    @model_validator(mode="after")
+    def _fit(self) -> RetentionTable:
+        if 0 < self.ledger_days < 35:
+            raise ValueError("ledger_days is 0 or at least 35")
+        if 0 < self.hourly_days < (self.ledger_days or 36_501):
+            raise ValueError("hourly_days is 0 or at least ledger_days: sums outlive what they sum up")
+        return self
+
+
 class Settings(_Table):
     """All process settings of the control plane."""
 
@@ -218,6 +236,8 @@ class Settings(_Table):
     """Sealing."""
     oidc: OidcTable = OidcTable()
     """Single sign-on."""
+    retention: RetentionTable = RetentionTable()
+    """How long usage is kept."""
 
     @model_validator(mode="after")
     def _can_come_back(self) -> Self:

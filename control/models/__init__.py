@@ -2,11 +2,13 @@
 
 from control.models.base import Base
 from control.models.identity import Membership, RefreshSession, ServiceToken, Team, User
-from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageHour, UsageRow
+from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageRow
 from control.models.requests import RequestBody, ShadowHour
-from control.models.routing import ApiKey, Credential, Endpoint, Grant, KeyUse, Route, RouteVersion
+from control.models.rollups import ROLLUPS
+from control.models.routing import ApiKey, Credential, Endpoint, Grant, KeyUse, PriceVersion, Route, RouteVersion
 
 __all__ = [
+    "ROLLUPS",
     "ApiKey",
     "AuditRow",
     "Base",
@@ -16,6 +18,7 @@ __all__ = [
     "Grant",
     "KeyUse",
     "Membership",
+    "PriceVersion",
     "Quarantine",
     "RefreshSession",
     "RequestBody",
@@ -25,7 +28,6 @@ __all__ = [
     "ShadowHour",
     "SpendRow",
     "Team",
-    "UsageHour",
     "UsageRow",
     "User",
 ]

@@ -1,4 +1,4 @@
-"""What happened: the ledger with its rollups, spend, quarantine, and the audit chain.
+"""What happened: the ledger, spend, quarantine, and the audit chain.
 
 These rows carry names instead of foreign keys: they outlive what they describe.
 """
@@ -15,14 +15,14 @@ from control.models.base import NAME, Base, BigId, LongText
 
 
 class Counter(Base):
-    """A number that a writer locks and counts up: `config`, `usage`, `audit`."""
+    """A number that a writer locks and counts up: `config`, `usage`, `audit`, `retention`, `prices`."""
 
     __tablename__ = "counter"
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     value: Mapped[int] = mapped_column(BigInteger, default=0)
     text: Mapped[str] = mapped_column(String(64), default="")
-    """For `audit`: the hash of the last row."""
+    """For `audit`: the hash of the last row. For `retention`: the hour of the last sweep."""
 
 
 class UsageRow(Base):
@@ -67,41 +67,6 @@ class UsageRow(Base):
     attempts: Mapped[list[Any]]
     shadow_of: Mapped[str | None] = mapped_column(String(36))
     """Of a copy for a shadow target: the `id` of the request. Such a row is in no sum but `shadow_hour`."""
-
-
-class UsageHour(Base):
-    """Sums of the ledger by hour: what the console reads. Written in the ledger's own transaction."""
-
-    __tablename__ = "usage_hour"
-    __table_args__ = (
-        UniqueConstraint(
-            "hour", "key", "route", "endpoint", "upstream_model", "operation", "failed", name="uq_usage_hour"
-        ),
-        Index("ix_usage_hour_key", "key", "hour"),
-        Index("ix_usage_hour_owner", "owner", "hour"),
-        Index("ix_usage_hour_team", "team", "hour"),
-    )
-
-    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
-    hour: Mapped[datetime] = mapped_column(index=True)
-    key: Mapped[str] = mapped_column(String(250))
-    team: Mapped[str] = mapped_column(String(NAME))
-    owner: Mapped[str] = mapped_column(String(NAME))
-    route: Mapped[str] = mapped_column(String(120))
-    endpoint: Mapped[str] = mapped_column(String(120))
-    upstream_model: Mapped[str] = mapped_column(String(160))
-    operation: Mapped[str] = mapped_column(String(16))
-    failed: Mapped[bool]
-    requests: Mapped[int] = mapped_column(BigInteger)
-    input_tokens: Mapped[int] = mapped_column(BigInteger)
-    cache_read_tokens: Mapped[int] = mapped_column(BigInteger)
-    cache_write_tokens: Mapped[int] = mapped_column(BigInteger)
-    output_tokens: Mapped[int] = mapped_column(BigInteger)
-    reasoning_tokens: Mapped[int] = mapped_column(BigInteger)
-    cost_nano: Mapped[int] = mapped_column(BigInteger)
-    duration_ms: Mapped[float]
-    ttft_ms: Mapped[float]
-    ttft_count: Mapped[int] = mapped_column(BigInteger)
 
 
 class SpendRow(Base):

@@ -113,6 +113,28 @@ class RouteVersion(Base):
     created_by: Mapped[str] = mapped_column(String(NAME))
 
 
+class PriceVersion(Published, Base):
+    """One version of a price in the book: written once, in effect from a moment until a later version is."""
+
+    __tablename__ = "price"
+    __table_args__ = (Index("ix_price_what", "kind", "name", "model", "effective_from"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    """endpoint or provider."""
+    name: Mapped[str] = mapped_column(String(NAME))
+    model: Mapped[str] = mapped_column(String(160))
+    """The upstream's name of the model."""
+    effective_from: Mapped[datetime] = mapped_column(index=True)
+    price: Mapped[dict[str, Any]]
+    """`gateway.contract.snapshot.Price`."""
+    currency: Mapped[str] = mapped_column(String(16))
+    """A note: nothing is converted."""
+    source: Mapped[str] = mapped_column(String(1000))
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(NAME))
+
+
 class Grant(Published, Base):
     """Who may use a resource: one table for routes, knowledge bases, datasets, adapters and suites."""
 

@@ -1,4 +1,4 @@
-"""`/api/v1/providers`, `/prices` and `/endpoints`: kinds of upstream API, list prices, accounts, credentials."""
+"""`/api/v1/providers` and `/endpoints`: kinds of upstream API, accounts, credentials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from control.kit.audit import note
 from control.kit.pages import Page, Paging, Search, contains, paginate
 from control.kit.permissions import Person
 from control.kit.schemas import EndpointSpec
-from control.providers import prices, secrets, service
+from control.providers import secrets, service
 from control.providers.probe import probe
 from control.providers.schemas import (
     Credential,
@@ -23,7 +23,6 @@ from control.providers.schemas import (
     Endpoint,
     EndpointCreate,
     EndpointUpdate,
-    PriceBook,
     Provider,
     Providers,
     TestResult,
@@ -31,12 +30,10 @@ from control.providers.schemas import (
 from gateway.contract.providers import KINDS
 
 kinds = APIRouter(prefix="/providers", tags=["endpoints"])
-price_book = APIRouter(prefix="/prices", tags=["endpoints"])
 router = APIRouter(prefix="/endpoints", tags=["endpoints"])
 credentials = APIRouter(prefix="/endpoints/{name}/credentials", tags=["endpoints"])
 Reader = Annotated[Person, Depends(allow("endpoints:read"))]
 Writer = Annotated[Person, Depends(allow("endpoints:write"))]
-Pricer = Annotated[Person, Depends(allow("routes:read"))]
 Tester = Annotated[Person, Depends(allow("endpoints:test"))]
 
 
@@ -44,12 +41,6 @@ Tester = Annotated[Person, Depends(allow("endpoints:test"))]
 async def list_providers(_: Reader) -> Providers:
     """Kinds of upstream API, with a form for the endpoints of each."""
     return Providers(items=[Provider(**kind.model_dump(), form=kind.form()) for kind in KINDS.values()])
-
-
-@price_book.get("")
-async def list_prices(_: Pricer, search: Search = None) -> PriceBook:
-    """List prices of well-known models, to start from: they are used by nothing unless you put them into a route."""
-    return PriceBook(items=prices.find(search or ""))
 
 
 @router.get("")

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from control.kit.schemas import A_MOMENT, Body, EndpointSpec, Flag, RowVersion, Slug, example
-from gateway.contract.snapshot import Price
 
 Secret = Annotated[
     str,
@@ -137,20 +136,3 @@ class TestResult(BaseModel):
     latency_ms: float | None
     models: list[str]
     """Names of its models, at most 1000."""
-
-
-class ListPrice(BaseModel):
-    """What a vendor asks for a model, as far as this list knows."""
-
-    model: str
-    vendor: str
-    currency: str
-    price: Price
-    source: str
-    as_of: str
-
-
-class PriceBook(BaseModel):
-    """Prices to pick from."""
-
-    items: list[ListPrice]

@@ -1,7 +1,8 @@
 """Holds the snapshot that gateways ask for, and wakes them when it changes.
 
 The database's `config` counter says which version there is. A commit in this process makes the publisher look at
-once; a commit in another control process is seen by the poll, at most `interval` seconds later.
+once; a commit in another control process is seen by the poll, at most `interval` seconds later. When a price of the
+book takes effect, the first publisher to notice makes a new version.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from sqlalchemy import select
 
 from control.db import Database
 from control.models import Counter
+from control.models.base import now
 from control.security import Vault
+from control.snapshots.book import take_effect
 from control.snapshots.render import Rendered, Renderer
 
 log = logging.getLogger("tunegate.control.snapshots")
@@ -45,12 +48,20 @@ class Publisher:
                     log.error("the snapshot cannot be rendered, the last one stays: %s: %s", type(exc).__name__, exc)
                 self._failed = True
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
+                async with asyncio.timeout(self._patience()):
                     await self._wake.wait()
             self._wake.clear()
 
+    def _patience(self) -> float:
+        """Seconds until there may be something to do."""
+        due = self._current.next_price if self._current is not None and not self._failed else None
+        return self._interval if due is None else min(self._interval, max(0.0, (due - now()).total_seconds()))
+
     async def refresh(self) -> None:
-        """Render anew if the database has another version than we hold."""
+        """Render anew if the database has another version than we hold; a price whose time has come makes one."""
+        if self._current is not None and self._current.next_price is not None and self._current.next_price <= now():
+            async with self._db.write() as session:
+                await take_effect(session, now())
         async with self._db.read() as session:
             version = await session.scalar(select(Counter.value).where(Counter.name == "config"))
             if version is None or (self._current is not None and self._current.number == version):

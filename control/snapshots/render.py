@@ -23,6 +23,7 @@ from control.kit.access import Access
 from control.models import ApiKey, Credential, Endpoint, Route, Team
 from control.models.base import now
 from control.security import Sealed, Vault
+from control.snapshots.book import Book
 from gateway.contract import snapshot as wire
 from gateway.contract.internal import KEYS_PER_PAGE, KeyPage, SnapshotHead
 from gateway.contract.seal import seal
@@ -52,6 +53,8 @@ class Rendered:
     """Endpoint name -> credential."""
     pages: Mapping[str, bytes]
     """SHA-256 -> bytes of a `KeyPage`."""
+    next_price: datetime | None
+    """When a price of the book takes effect that is not in this version."""
 
     def head_for(self, token: str) -> bytes:
         """The head, with the credentials sealed for the gateway that holds this service token."""
@@ -77,7 +80,11 @@ class Renderer:
         names = {endpoint["name"] for endpoint in endpoints}
         copies = _copies(names)
         rows = (await session.scalars(select(Route).where(Route.enabled).order_by(Route.name))).all()
-        routes = _mended([route for row in rows if (route := _route(row, names, copies)) is not None], rows)
+        book = await Book.load(session)
+        providers = {endpoint["name"].partition(NUMBERED)[0]: endpoint["provider"] for endpoint in endpoints}
+        priced = [(row, list(book.priced(row.spec, providers))) for row in rows]
+        wired = (_route(row, targets, names, copies) for row, targets in priced)
+        routes = _mended([route for route in wired if route is not None], rows)
         teams = (await session.scalars(select(Team).order_by(Team.name))).all()
         access = await Access.load(session, {row.name: row for row in rows}, teams)
         keys = (await session.scalars(select(ApiKey).order_by(ApiKey.seq))).all()
@@ -93,7 +100,7 @@ class Renderer:
         )
         content = head.model_dump(mode="json", by_alias=True)
         fingerprint = hashlib.sha256(json.dumps([content, [s.text for s in secrets.values()]]).encode()).hexdigest()
-        return Rendered(number, f'"c{number}-{fingerprint[:16]}"', content, secrets, dict(pages))
+        return Rendered(number, f'"c{number}-{fingerprint[:16]}"', content, secrets, dict(pages), book.next_change)
 
     async def _endpoints(self, session: AsyncSession, secrets: dict[str, Secret]) -> list[dict[str, Any]]:
         credentials: dict[str, list[Credential]] = {}
@@ -133,11 +140,13 @@ def _copies(names: Iterable[str]) -> dict[str, list[str]]:
     return copies
 
 
-def _route(row: Route, names: set[str], copies: Mapping[str, list[str]]) -> dict[str, Any] | None:
+def _route(
+    row: Route, priced: Iterable[Mapping[str, Any]], names: set[str], copies: Mapping[str, list[str]]
+) -> dict[str, Any] | None:
     """The wire form of a route; a target of an endpoint with several credentials becomes one target for each."""
     targets = [
-        target | {"endpoint": copy}
-        for target in row.spec["target"]
+        {**target, "endpoint": copy}
+        for target in priced
         for copy in copies.get(target["endpoint"], [])
         if copy in names
     ]

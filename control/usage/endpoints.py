@@ -9,37 +9,39 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.deps import Db, allow
 from control.errors import Problem
 from control.kit.membership import teams_of
 from control.kit.permissions import Person
-from control.kit.schemas import Moment
-from control.models import UsageHour, UsageRow
+from control.kit.schemas import A_MOMENT, Moment, example
+from control.models import UsageRow
 from control.models.base import now
 from control.usage import reports, shadows
-from control.usage.reports import Dimension, Filters, UsageSums
+from control.usage.reports import Question, UsageReport
 from control.usage.shadows import ShadowSums
+from control.usage.sources import Dimension, Filters, visible_to
 from gateway.contract.usage import End
 
 router = APIRouter(prefix="/usage", tags=["usage"])
 Reader = Annotated[Person, Depends(allow("usage:own"))]
 Text = Annotated[str | None, Query(max_length=250)]
+Top = Annotated[int, Query(ge=1, le=1000, description="Lines; the rest is summed in `others`.")]
 
 CSV = {"text/csv": {"schema": {"type": "string"}}}
 
 
-class UsageReport(BaseModel):
-    """Sums of the time asked for."""
-
-    since: datetime
-    until: datetime
-    lines: list[UsageSums]
-
-
 class LedgerRow(BaseModel):
     """One admitted request."""
+
+    model_config = example(
+        seq=1, id="01936f3a-0000-7000-8000-000000000001", ts=A_MOMENT, gateway="gateway-1/0", request_id="req-1",
+        key="chatbot@support", team="support", owner="support", operation="chat", model="gpt-4o", route="gpt-4o",
+        endpoint="openai-eu", upstream_model="gpt-4o", snapshot="c7", stream=True, end="success", status=200, error="",
+        usage_source="provider", input_tokens=100, cache_read_tokens=0, cache_write_tokens=0, output_tokens=100,
+        reasoning_tokens=0, cost_nano=1_250_000, ttft_ms=210.5, duration_ms=1800.0, attempts=[],
+        shadow_of=None,
+    )  # fmt: skip
 
     seq: int
     id: str
@@ -88,14 +90,6 @@ class LedgerPage(BaseModel):
     before: int | None
 
 
-class Asked(BaseModel):
-    """The report that was asked for."""
-
-    filters: Filters
-    by: list[Dimension]
-    timezone: str
-
-
 def _asked(
     since: Moment | None = None,
     until: Moment | None = None,
@@ -106,7 +100,7 @@ def _asked(
     team: Text = None,
     route: Text = None,
     endpoint: Text = None,
-) -> Asked:
+) -> Question:
     """The last 24 hours unless said otherwise."""
     try:
         ZoneInfo(timezone)
@@ -120,33 +114,31 @@ def _asked(
     if start >= end:
         raise Problem(422, "empty_time", "`since` is not before `until`")
     filters = Filters(since=start, until=end, key=key, owner=owner, team=team, route=route, endpoint=endpoint)
-    return Asked(filters=filters, by=list(dict.fromkeys(by or [])), timezone=timezone)
+    return Question(filters=filters, by=list(dict.fromkeys(by or [])), timezone=timezone)
 
 
-Question = Annotated[Asked, Depends(_asked)]
+Asked = Annotated[Question, Depends(_asked)]
 
 
 @router.get("")
-async def get_usage(session: Db, person: Reader, asked: Question) -> UsageReport:
-    """Sums by up to three dimensions."""
-    return UsageReport(since=asked.filters.since, until=asked.filters.until, lines=await _lines(session, person, asked))
+async def get_usage(session: Db, person: Reader, asked: Asked, top: Top = 100) -> UsageReport:
+    """Sums by up to three dimensions. Without time among them the most expensive come first, and only the `top`."""
+    return await reports.report(session, person, await teams_of(session, person.id), asked, top)
 
 
-@router.get(
-    "/export", response_class=Response, responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
-)
-async def export_usage(session: Db, person: Reader, asked: Question) -> Response:
-    """The same as CSV."""
-    text = reports.as_csv(asked.by, await _lines(session, person, asked))
+@router.get("/export", response_class=Response, responses={200: {"content": CSV}})
+async def export_usage(session: Db, person: Reader, asked: Asked) -> Response:
+    """The same as CSV, with every line."""
+    lines = await reports.complete(session, person, await teams_of(session, person.id), asked)
     headers = {"content-disposition": 'attachment; filename="usage.csv"'}
-    return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(reports.as_csv(asked.by, lines), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/requests")
 async def list_requests(
     session: Db,
     person: Reader,
-    asked: Question,
+    asked: Asked,
     before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
     per_page: Annotated[int, Query(ge=1, le=200)] = 50,
     request_id: Text = None,
@@ -156,16 +148,16 @@ async def list_requests(
 ) -> LedgerPage:
     """Rows of the ledger, the newest first; with `shadow`, the copies for shadow targets and nothing else."""
     filters = asked.filters
-    query = select(UsageRow).where(reports.visible_to(person, await teams_of(session, person.id), UsageRow))
+    teams = await teams_of(session, person.id)
+    query = select(UsageRow).where(visible_to(person, teams, UsageRow.team, UsageRow.owner))
     last = filters.until - timedelta(microseconds=1)  # one upper bound: SQLite looks at no more than one
     if before is not None:
         moment = await session.scalar(select(UsageRow.ts).where(UsageRow.seq == before))
         query = query.where(UsageRow.seq < before if moment is None else _older_than(moment, before))
         last = min(last, moment or last)
     query = query.where(UsageRow.ts >= filters.since, UsageRow.ts <= last)
-    for name in ("key", "owner", "team", "route", "endpoint"):
-        if (value := getattr(filters, name)) is not None:
-            query = query.where(getattr(UsageRow, name) == value)
+    for name, value in filters.given.items():
+        query = query.where(getattr(UsageRow, name) == value)
     if request_id is not None:
         query = query.where(UsageRow.request_id == request_id)
     if end is not None:
@@ -179,7 +171,7 @@ async def list_requests(
 
 
 @router.get("/shadows")
-async def get_shadows(session: Db, _: Annotated[Person, Depends(allow("usage:read"))], asked: Question) -> ShadowReport:
+async def get_shadows(session: Db, _: Annotated[Person, Depends(allow("usage:read"))], asked: Asked) -> ShadowReport:
     """Sums by shadow target. Only the time of the question counts."""
     lines = await shadows.report(session, asked.filters.since, asked.filters.until)
     return ShadowReport(since=asked.filters.since, until=asked.filters.until, lines=lines)
@@ -188,8 +180,3 @@ async def get_shadows(session: Db, _: Annotated[Person, Depends(allow("usage:rea
 def _older_than(moment: datetime, seq: int) -> ColumnElement[bool]:
     """Rows after this one in the order of the list, which is that of the indexes: by moment, then by number."""
     return or_(UsageRow.ts < moment, and_(UsageRow.ts == moment, UsageRow.seq < seq))
-
-
-async def _lines(session: AsyncSession, person: Person, asked: Asked) -> list[UsageSums]:
-    visible = reports.visible_to(person, await teams_of(session, person.id), UsageHour)
-    return await reports.report(session, visible, asked.filters, asked.by, asked.timezone)

@@ -10,16 +10,17 @@ import json
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
-from sqlalchemy import select, update
+from sqlalchemy import Table, case, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import lock
-from control.models import ApiKey, KeyUse, Quarantine, UsageHour, UsageRow
+from control.kit.upsert import upsert
+from control.models import ApiKey, KeyUse, Quarantine, UsageRow
 from control.models.base import now
-from control.usage import shadows, spend
+from control.usage import rollup, shadows, spend
 from gateway.contract.internal import UsageAck, UsageBatch
 from gateway.contract.usage import UsageEvent
 
@@ -51,9 +52,10 @@ async def store(session: AsyncSession, batch: UsageBatch) -> UsageAck:
         counter.value += 1
         await shadows.add(session, [row for row in rows if row.shadow_of is not None])
         rows = [row for row in rows if row.shadow_of is None]
-        await _roll_up(session, rows)
-        await spend.add(session, rows, counter.value)
-        await _touch_keys(session, rows)
+        if rows:
+            await rollup.add(session, rows)
+            await spend.add(session, rows, counter.value)
+            await _touch_keys(session, rows)
     return UsageAck(stored=stored, duplicates=len(known) + repeated, quarantined=quarantined)
 
 
@@ -121,64 +123,16 @@ def _row(event: UsageEvent, gateway: str, received: datetime, owners: dict[str, 
     )
 
 
-SUMS = (
-    "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "cost_nano",
-    "duration_ms",
-)  # fmt: skip
-"""Columns that ledger and rollup share, summed."""
-
-
-async def _roll_up(session: AsyncSession, rows: Sequence[UsageRow]) -> None:
-    hours: dict[tuple[Any, ...], UsageHour] = {}
-    for row in rows:
-        hour = row.ts.replace(minute=0, second=0, microsecond=0)
-        failed = row.end != "success"
-        place = (hour, row.key, row.route, row.endpoint[:120], row.upstream_model[:160], row.operation[:16], failed)
-        total = hours.get(place)
-        if total is None:
-            total = hours[place] = await _hour(session, place, row)
-        total.requests += 1
-        for column in SUMS:
-            setattr(total, column, getattr(total, column) + getattr(row, column))
-        if row.ttft_ms is not None:
-            total.ttft_ms += row.ttft_ms
-            total.ttft_count += 1
-
-
-async def _hour(session: AsyncSession, place: tuple[Any, ...], row: UsageRow) -> UsageHour:
-    hour, key, route, endpoint, upstream_model, operation, failed = place
-    found = await session.scalar(
-        select(UsageHour).where(
-            UsageHour.hour == hour,
-            UsageHour.key == key,
-            UsageHour.route == route,
-            UsageHour.endpoint == endpoint,
-            UsageHour.upstream_model == upstream_model,
-            UsageHour.operation == operation,
-            UsageHour.failed == failed,
-        )
-    )
-    if found is None:
-        found = UsageHour(
-            hour=hour, key=key, team=row.team, owner=row.owner, route=route, endpoint=endpoint,
-            upstream_model=upstream_model, operation=operation, failed=failed, requests=0, ttft_ms=0.0, ttft_count=0,
-            **dict.fromkeys(SUMS, 0),
-        )  # fmt: skip
-        session.add(found)
-    return found
-
-
 async def _touch_keys(session: AsyncSession, rows: Sequence[UsageRow]) -> None:
     last: dict[str, datetime] = {}
     for row in rows:
         last[row.key] = max(row.ts, last.get(row.key, row.ts))
-    known = set(await session.scalars(select(KeyUse.public_name).where(KeyUse.public_name.in_(list(last)))))
-    for name, moment in last.items():
-        if name in known:
-            await session.execute(
-                update(KeyUse)
-                .where(KeyUse.public_name == name, KeyUse.last_used_at < moment)
-                .values(last_used_at=moment)
-            )
-        else:
-            session.add(KeyUse(public_name=name, last_used_at=moment))
+    uses = [{"public_name": name, "last_used_at": moment} for name, moment in last.items()]
+    known = KeyUse.__table__.c.last_used_at
+    await upsert(
+        session,
+        cast(Table, KeyUse.__table__),
+        ["public_name"],
+        uses,
+        lambda new: {"last_used_at": case((known < new.last_used_at, new.last_used_at), else_=known)},
+    )

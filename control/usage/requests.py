@@ -16,8 +16,9 @@ from control.kit.audit import note
 from control.kit.membership import teams_of
 from control.kit.permissions import Person
 from control.models import RequestBody, UsageRow
-from control.usage import bodies, reports
+from control.usage import bodies
 from control.usage.endpoints import LedgerRow
+from control.usage.sources import visible_to
 
 router = APIRouter(prefix="/usage/requests", tags=["usage"])
 Reader = Annotated[Person, Depends(allow("usage:own"))]
@@ -94,7 +95,7 @@ async def erase_bodies(id: Id, session: Db, person: BodyReader) -> None:
 
 async def _rows(session: AsyncSession, person: Person, id: str) -> list[UsageRow]:
     """The request and its copies, which have the same request id."""
-    visible = reports.visible_to(person, await teams_of(session, person.id), UsageRow)
+    visible = visible_to(person, await teams_of(session, person.id), UsageRow.team, UsageRow.owner)
     row = await session.scalar(select(UsageRow).where(UsageRow.id == id, visible))
     if row is None:
         raise not_found("request", id)

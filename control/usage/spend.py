@@ -1,19 +1,21 @@
 """What each budget has been spent, kept beside the ledger in its transaction.
 
-A row is made from the ledger's own sum when it is first needed and added to from then on, so it equals the ledger to
-the nano-unit at every commit.
+A row is made from the ledger's own sum when it is first needed (of all time: from the sums that outlive the ledger) and
+added to from then on, so it equals the ledger to the nano-unit at every commit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.models import ApiKey, SpendRow, Team, UsageRow
 from control.models.base import now
+from control.models.rollups import usage_caller_day, usage_owner_shift
 from control.usage.windows import FOREVER, window_of
 from gateway.contract.internal import Spend, Spent
 
@@ -92,7 +94,7 @@ async def _count(
         )
     )
     if row is None:
-        total = await _ledger_sum(session, scope, window)
+        total = await _sum(session, scope, window)
         row = SpendRow(scope=kind, name=name, span=span, timezone=timezone, start=window[0], end=window[1], nano=total)
         session.add(row)
     else:
@@ -101,13 +103,18 @@ async def _count(
     await session.flush()
 
 
-async def _ledger_sum(session: AsyncSession, scope: Scope, window: tuple[int, int]) -> int:
+async def _sum(session: AsyncSession, scope: Scope, window: tuple[int, int]) -> int:
+    """What the ledger says; of all time, what the sums say that outlive it (`control.usage.retention`)."""
+    query: Select[Any]
+    if window == (0, FOREVER):
+        table, name = (usage_caller_day, "key") if scope[0] == "key" else (usage_owner_shift, "team")
+        query = select(func.coalesce(func.sum(table.c.cost_nano), 0)).where(table.c[name] == scope[1])
+        return int(await session.scalar(query) or 0)
     column = UsageRow.key if scope[0] == "key" else UsageRow.team
     query = select(func.coalesce(func.sum(UsageRow.cost_nano), 0)).where(
-        column == scope[1], UsageRow.shadow_of.is_(None)
+        UsageRow.shadow_of.is_(None),
+        column == scope[1],
+        UsageRow.ts >= datetime.fromtimestamp(window[0], UTC),
+        UsageRow.ts < datetime.fromtimestamp(window[1], UTC),
     )
-    if window[0]:
-        query = query.where(UsageRow.ts >= datetime.fromtimestamp(window[0], UTC))
-    if window[1] < FOREVER:
-        query = query.where(UsageRow.ts < datetime.fromtimestamp(window[1], UTC))
     return int(await session.scalar(query) or 0)

@@ -13,8 +13,9 @@ from sqlalchemy import func, select
 
 from control.db import Database
 from control.errors import Problem
-from control.models import RequestBody, ShadowHour, SpendRow, UsageHour, UsageRow
+from control.models import RequestBody, ShadowHour, SpendRow, UsageRow
 from control.models.base import now
+from control.models.rollups import usage_hour
 from control.security import Vault
 from control.usage import bodies, shadows
 from gateway.contract.internal import BodyBatch
@@ -179,7 +180,7 @@ def test_a_copy_is_in_the_ledger_and_in_no_sum_but_its_own(database_url: str) ->
         async with db.read() as session:
             assert await session.scalar(select(SpendRow.nano)) == 100
             assert (
-                await session.execute(select(func.sum(UsageHour.requests), func.sum(UsageHour.cost_nano)))
+                await session.execute(select(func.sum(usage_hour.c.requests), func.sum(usage_hour.c.cost_nano)))
             ).one() == (1, 100)
             assert await session.scalar(select(func.count()).select_from(UsageRow)) == 3
             moment = now()

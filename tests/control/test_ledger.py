@@ -18,8 +18,9 @@ from control.audit.endpoints import verify
 from control.db import Database
 from control.kit.audit import Actor, note
 from control.migrations.run import migrate
-from control.models import ApiKey, AuditRow, Counter, Quarantine, SpendRow, Team, UsageHour, UsageRow
+from control.models import ApiKey, AuditRow, Counter, Quarantine, SpendRow, Team, UsageRow
 from control.models.base import new_id, now
+from control.models.rollups import usage_hour
 from control.usage import ingest
 from control.usage.spend import spend_after
 from control.usage.windows import window_of
@@ -81,7 +82,7 @@ def test_an_event_that_arrives_again_is_counted_once(database_url: str) -> None:
         assert await send(db, event(id=one["id"], cost_nano=99)) == (0, 1, 0)
         async with db.read() as session:
             assert await session.scalar(select(func.sum(UsageRow.cost_nano))) == 1_234_572
-            assert await session.scalar(select(func.sum(UsageHour.cost_nano))) == 1_234_572
+            assert await session.scalar(select(func.sum(usage_hour.c.cost_nano))) == 1_234_572
             row = (await session.scalars(select(UsageRow).where(UsageRow.id == one["id"]))).one()
             assert (row.ts.tzinfo, round(row.ts.timestamp(), 5)) == (UTC, round(one["ts"], 5))
             assert (row.input_tokens, row.reasoning_tokens, row.duration_ms) == (10, 3, 80.0)
@@ -100,8 +101,8 @@ def test_writers_at_the_same_time_lose_and_double_nothing(database_url: str) -> 
         assert stored == 120
         async with db.read() as session:
             assert await session.scalar(select(func.sum(UsageRow.cost_nano))) == total
-            assert await session.scalar(select(func.sum(UsageHour.cost_nano))) == total
-            assert await session.scalar(select(func.sum(UsageHour.requests))) == 120
+            assert await session.scalar(select(func.sum(usage_hour.c.cost_nano))) == total
+            assert await session.scalar(select(func.sum(usage_hour.c.requests))) == 120
             assert await session.scalar(select(SpendRow.nano)) == total
 
     run(database_url, work)

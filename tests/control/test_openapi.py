@@ -17,10 +17,13 @@ from control.auth.schemas import Me, Tokens
 from control.commands import describe
 from control.internal.admin import ServiceToken
 from control.keys.schemas import ApiKey, ApiKeyWithSecret
+from control.prices.schemas import PriceVersion
 from control.providers.schemas import Endpoint
 from control.routes.schemas import Route
 from control.settings import ConsoleTable, Settings
 from control.teams.schemas import Team, TeamDetail
+from control.usage.endpoints import LedgerRow
+from control.usage.reports import UsageReport
 from control.users.schemas import User, UserCreated
 from gateway.contract.usage import UsageEvent
 
@@ -32,8 +35,8 @@ OPERATIONS = [
     for method, operation in methods.items()
 ]
 ANSWERS: tuple[type[BaseModel], ...] = (
-    ApiKey, ApiKeyWithSecret, AuditEntry, Endpoint, Me, Route, ServiceToken, Team, TeamDetail, Tokens, User,
-    UserCreated,
+    ApiKey, ApiKeyWithSecret, AuditEntry, Endpoint, LedgerRow, Me, PriceVersion, Route, ServiceToken, Team, TeamDetail,
+    Tokens, UsageReport, User, UserCreated,
 )  # fmt: skip
 """Main answers."""
 each_operation = pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
@@ -91,7 +94,7 @@ def test_every_operation_names_the_errors_that_it_can_have(method: str, path: st
     people = "security" in operation and not path.startswith("/internal/")
     assert ("401" in errors) == ("security" in operation or path.endswith(("/login", "/refresh")))
     assert ("403" in errors) == people
-    assert ("404" in errors) == ("{" in path or path.endswith("/keys/revoke"))
+    assert ("404" in errors) == ("{" in path or path.endswith(("/keys/revoke", "/prices/costs")))
     assert ("409" in errors) == (people and method != "get")
     assert ("413" in errors) == ("400" in errors) == ("requestBody" in operation)
     assert ("422" in errors) == bool("requestBody" in operation or operation.get("parameters"))

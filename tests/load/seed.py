@@ -1,7 +1,7 @@
 """Fills a control database with people, keys and a month of usage: `python -m tests.load.seed --config F`.
 
-What is written is what ingest would have written: every event in the ledger, the sums of its hour in `usage_hour`,
-the last use of its key. A few keys do most of the work, and a key mostly asks for one model, as in real life.
+What is written is what ingest would have written: every event in the ledger, its sums, the last use of its key. A few
+keys do most of the work, and a key mostly asks for one model, as in real life.
 """
 
 from __future__ import annotations
@@ -14,25 +14,27 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import case, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import settings
 from control.db import Database, lock, publish
 from control.kit.audit import Actor, note
 from control.migrations.run import migrate
-from control.models import ApiKey, KeyUse, Membership, Team, UsageHour, UsageRow, User
+from control.models import ROLLUPS, ApiKey, KeyUse, Membership, Team, UsageRow, User
 from control.models.base import new_id, now
+from control.models.rollups import SUMS
 from control.security import sha256
-from control.usage.ingest import SUMS
+from control.usage import rollup
 
 Row = dict[str, Any]
 PEOPLE, TEAMS, ROUTES = 200, 20, 12
 AUDITED = 2_000
 """Keys whose creation is in the audit log."""
-BATCH = 10_000
+BATCH = 50_000
 
 
 def make_keys(count: int, moment: datetime, dice: random.Random) -> list[Row]:
@@ -57,10 +59,11 @@ def make_hours(keys: list[Row], rows: int, since: datetime, hours: int, dice: ra
     for number in range(hours):
         start = since + timedelta(hours=number)
         count = rows * (number + 1) // hours - rows * number // hours
-        yield [_event(keys, start + timedelta(seconds=3600 * place / count), dice) for place in range(count)]
+        yield [make_event(keys, start + timedelta(seconds=3600 * place / count), dice) for place in range(count)]
 
 
-def _event(keys: list[Row], moment: datetime, dice: random.Random) -> Row:
+def make_event(keys: list[Row], moment: datetime, dice: random.Random) -> Row:
+    """An event of some key at a moment: columns of the ledger by name."""
     at = int(len(keys) * dice.random() ** 3)
     key, route = keys[at], (at if dice.random() < 0.9 else at + 1) % ROUTES
     draw = dice.getrandbits(32)
@@ -77,27 +80,6 @@ def _event(keys: list[Row], moment: datetime, dice: random.Random) -> Row:
         "reasoning_tokens": answer // 5, "cost_nano": prompt * 2_503 + answer * 10_007,
         "ttft_ms": None if failed else draw % 1_600 / 4, "duration_ms": draw % 40_000 / 4, "attempts": [],
     }  # fmt: skip
-
-
-def roll_up(events: list[Row]) -> list[Row]:
-    """Sums of events of one hour, as ingest makes them."""
-    sums: dict[tuple[Any, ...], Row] = {}
-    for event in events:
-        failed = event["end"] != "success"
-        place = (event["key"], event["route"], failed)
-        total = sums.get(place)
-        if total is None:
-            same = ("key", "team", "owner", "route", "endpoint", "upstream_model", "operation")
-            total = sums[place] = {name: event[name] for name in same} | dict.fromkeys(SUMS, 0)
-            hour = event["ts"].replace(minute=0, second=0, microsecond=0)
-            total |= {"hour": hour, "failed": failed, "requests": 0, "ttft_ms": 0.0, "ttft_count": 0}
-        total["requests"] += 1
-        for name in SUMS:
-            total[name] += event[name]
-        if event["ttft_ms"] is not None:
-            total["ttft_ms"] += event["ttft_ms"]
-            total["ttft_count"] += 1
-    return list(sums.values())
 
 
 async def seed(db: Database, rows: int, keys: int, days: int = 30) -> None:
@@ -136,29 +118,40 @@ async def _people(session: AsyncSession) -> None:
 
 
 async def _usage(session: AsyncSession, hours: Iterator[list[Row]]) -> None:
-    ledger, sums, used = [], [], {}
+    batch: list[Row] = []
+    used: dict[str, datetime] = {}
     for events in hours:
-        ledger += [{("ended" if name == "end" else name): event[name] for name in event} for event in events]
-        sums += roll_up(events)
+        batch += events
         used |= {event["key"]: event["ts"] for event in events}
-        if len(ledger) >= BATCH:
-            await session.execute(insert(UsageRow.__table__), ledger)
-            await session.execute(insert(UsageHour.__table__), sums)
-            ledger, sums = [], []
-    if ledger:
-        await session.execute(insert(UsageRow.__table__), ledger)
-        await session.execute(insert(UsageHour.__table__), sums)
+        if len(batch) >= BATCH:
+            await _store(session, batch)
+            batch = []
+    if batch:
+        await _store(session, batch)
     if used:
         uses = [{"public_name": name, "last_used_at": moment} for name, moment in used.items()]
         await session.execute(insert(KeyUse.__table__), uses)
 
 
+async def _store(session: AsyncSession, events: list[Row]) -> None:
+    ledger = [{("ended" if name == "end" else name): event[name] for name in event} for event in events]
+    await session.execute(insert(UsageRow.__table__), ledger)
+    rows: Any = [SimpleNamespace(**event) for event in events]  # ORM rows would take minutes
+    await rollup.add(session, rows)
+
+
 async def check(session: AsyncSession, rows: int) -> None:
     """Requests, tokens, money and times of ledger and hourly sums are the same, to the last unit."""
-    ledger = select(func.count(), func.count(UsageRow.ttft_ms), *(func.sum(getattr(UsageRow, name)) for name in SUMS))
-    hours = select(*(func.sum(getattr(UsageHour, name)) for name in ("requests", "ttft_count", *SUMS)))
-    there, summed = (await session.execute(ledger)).one(), (await session.execute(hours)).one()
-    assert tuple(there) == tuple(summed), f"the ledger has {there}, the hourly sums {summed}"
+    names = [name for name in SUMS if name not in ("requests", "failed", "ttft_count")]
+    failed = func.sum(case((UsageRow.end != "success", 1), else_=0))
+    ledger = select(
+        func.count(), failed, func.count(UsageRow.ttft_ms), *(func.sum(getattr(UsageRow, n)) for n in names)
+    )
+    there = tuple((await session.execute(ledger)).one())
+    for table in ROLLUPS:
+        sums = select(*(func.sum(table.c[name]) for name in ("requests", "failed", "ttft_count", *names)))
+        summed = tuple((await session.execute(sums)).one())
+        assert there == summed, f"the ledger has {there}, {table.name} {summed}"
     assert there[0] == rows, f"{there[0]} rows instead of {rows}"
 
 

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import func, select
 
 from control.db import Database
-from control.models import ApiKey, UsageHour, UsageRow
+from control.models import ApiKey, UsageRow
+from control.models.rollups import usage_hour
 from tests.load.seed import seed
 
 
@@ -24,8 +25,8 @@ def test_it_fills_an_empty_database_and_refuses_a_full_one(tmp_path: Path) -> No
                 assert await session.scalar(select(func.count()).select_from(ApiKey)) == 50
                 assert await session.scalar(select(func.count()).select_from(UsageRow)) == 3_000
                 spent = await session.scalar(select(func.sum(UsageRow.cost_nano)))
-                assert spent == await session.scalar(select(func.sum(UsageHour.cost_nano)))
-                assert await session.scalar(select(func.count()).select_from(UsageHour)) < 3_000
+                assert spent == await session.scalar(select(func.sum(usage_hour.c.cost_nano)))
+                assert await session.scalar(select(func.count()).select_from(usage_hour)) < 3_000
         finally:
             await db.close()
 

@@ -12,13 +12,24 @@ from control.models.base import BigId, LongText, Utc
 BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 """Names differ by case on every database, not only on those where that is the default."""
 
+WHO = {"key": 250, "team": 120, "owner": 120}
+PLACE = {"route": 120, "endpoint": 120, "upstream_model": 160, "operation": 16}
+ROLLUPS = (
+    ("usage_hour", "hour", WHO | PLACE, ("key", *PLACE)),
+    ("usage_place_hour", "hour", PLACE, tuple(PLACE)),
+    ("usage_owner_shift", "shift", {"team": 120, "owner": 120}, ("team", "owner")),
+    ("usage_caller_day", "day", WHO, ("key",)),
+)
+
+COUNTERS = ("config", "usage", "audit", "retention", "prices")
+
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:  # noqa: PLR0915  (a list of statements, written once)
+def upgrade() -> None:
     """Apply."""
     op.create_table(
         "access_grant",
@@ -270,40 +281,8 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of statements, written once)
         batch_op.create_index("ix_usage_event_team", ["team", "ts", "seq"], unique=False)
         batch_op.create_index("ix_usage_event_ts", ["ts", "seq"], unique=False)
 
-    op.create_table(
-        "usage_hour",
-        sa.Column("id", BigId, autoincrement=True, nullable=False),
-        sa.Column("hour", Utc(), nullable=False),
-        sa.Column("key", sa.String(length=250), nullable=False),
-        sa.Column("team", sa.String(length=120), nullable=False),
-        sa.Column("owner", sa.String(length=120), nullable=False),
-        sa.Column("route", sa.String(length=120), nullable=False),
-        sa.Column("endpoint", sa.String(length=120), nullable=False),
-        sa.Column("upstream_model", sa.String(length=160), nullable=False),
-        sa.Column("operation", sa.String(length=16), nullable=False),
-        sa.Column("failed", sa.Boolean(), nullable=False),
-        sa.Column("requests", sa.BigInteger(), nullable=False),
-        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("reasoning_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cost_nano", sa.BigInteger(), nullable=False),
-        sa.Column("duration_ms", sa.Double(), nullable=False),
-        sa.Column("ttft_ms", sa.Double(), nullable=False),
-        sa.Column("ttft_count", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_usage_hour")),
-        sa.UniqueConstraint(
-            "hour", "key", "route", "endpoint", "upstream_model", "operation", "failed", name="uq_usage_hour"
-        ),
-        **BINARY,
-    )
-    with op.batch_alter_table("usage_hour", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_usage_hour_hour"), ["hour"], unique=False)
-        batch_op.create_index("ix_usage_hour_key", ["key", "hour"], unique=False)
-        batch_op.create_index("ix_usage_hour_owner", ["owner", "hour"], unique=False)
-        batch_op.create_index("ix_usage_hour_team", ["team", "hour"], unique=False)
-
+    _create_prices()
+    _create_rollups()
     op.create_table(
         "usage_quarantine",
         sa.Column("id", BigId, autoincrement=True, nullable=False),
@@ -415,8 +394,64 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of statements, written once)
     )
     op.bulk_insert(
         sa.table("counter", sa.column("name"), sa.column("value"), sa.column("text")),
-        [{"name": name, "value": 1 if name == "config" else 0, "text": ""} for name in ("config", "usage", "audit")],
+        [{"name": name, "value": 1 if name == "config" else 0, "text": ""} for name in COUNTERS],
     )
+
+
+def _create_prices() -> None:
+    op.create_table(
+        "price",
+        sa.Column("id", BigId, autoincrement=True, nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("model", sa.String(length=160), nullable=False),
+        sa.Column("effective_from", Utc(), nullable=False),
+        sa.Column("price", sa.JSON(), nullable=False),
+        sa.Column("currency", sa.String(length=16), nullable=False),
+        sa.Column("source", sa.String(length=1000), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_price")),
+        **BINARY,
+    )
+    with op.batch_alter_table("price", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_price_effective_from"), ["effective_from"], unique=False)
+        batch_op.create_index("ix_price_what", ["kind", "name", "model", "effective_from"], unique=False)
+
+
+def _create_rollups() -> None:
+    for rollup, time, parts, unique in ROLLUPS:
+        op.create_table(
+            rollup,
+            sa.Column("id", BigId, autoincrement=True, nullable=False),
+            sa.Column(time, sa.Integer(), nullable=False),
+            *(sa.Column(name, sa.String(length=length), nullable=False) for name, length in parts.items()),
+            sa.Column("requests", sa.BigInteger(), nullable=False),
+            sa.Column("failed", sa.BigInteger(), nullable=False),
+            sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+            sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
+            sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
+            sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+            sa.Column("reasoning_tokens", sa.BigInteger(), nullable=False),
+            sa.Column("cost_nano", sa.BigInteger(), nullable=False),
+            sa.Column("ttft_count", sa.BigInteger(), nullable=False),
+            sa.Column("duration_ms", sa.Double(), nullable=False),
+            sa.Column("ttft_ms", sa.Double(), nullable=False),
+            *(sa.Column(f"duration_{n}", sa.Integer(), nullable=True) for n in range(18)),
+            *(sa.Column(f"ttft_{n}", sa.Integer(), nullable=True) for n in range(18)),
+            sa.PrimaryKeyConstraint("id", name=op.f(f"pk_{rollup}")),
+            sa.UniqueConstraint(time, *unique, name=f"uq_{rollup}"),
+            **BINARY,
+        )
+    with op.batch_alter_table("usage_hour", schema=None) as batch_op:
+        batch_op.create_index("ix_usage_hour_key", ["key", "hour"], unique=False)
+        batch_op.create_index("ix_usage_hour_owner", ["owner", "hour"], unique=False)
+        batch_op.create_index("ix_usage_hour_team", ["team", "hour"], unique=False)
+
+    with op.batch_alter_table("usage_caller_day", schema=None) as batch_op:
+        batch_op.create_index("ix_usage_caller_day_key", ["key", "day", "cost_nano", "requests"], unique=False)
+        batch_op.create_index("ix_usage_caller_day_owner", ["owner", "day"], unique=False)
+        batch_op.create_index("ix_usage_caller_day_team", ["team", "day"], unique=False)
 
 
 def downgrade() -> None:
@@ -428,6 +463,10 @@ def downgrade() -> None:
         "credential",
         "user_account",
         "usage_quarantine",
+        "price",
+        "usage_caller_day",
+        "usage_owner_shift",
+        "usage_place_hour",
         "usage_hour",
         "usage_event",
         "team",

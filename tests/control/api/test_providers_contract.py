@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from gateway.contract import snapshot as wire
@@ -39,11 +41,11 @@ def test_the_api_lists_them(control: Running) -> None:
 
 
 def test_prices_have_a_source_and_a_date_and_can_be_searched(control: Running) -> None:
-    listed = control.as_("member").get("/api/v1/prices").json()["items"]
+    listed = control.as_("member").get("/api/v1/prices/defaults").json()["items"]
     assert 20 <= len(listed) <= 40
-    assert all(entry["source"] and entry["as_of"] for entry in listed)
+    assert all(entry["source"] and date.fromisoformat(entry["as_of"]) for entry in listed)
     assert {entry["vendor"] for entry in listed} == {"openai", "anthropic", "deepseek", "qwen", "glm", "gemini"}
-    found = control.admin.get("/api/v1/prices", params={"search": "GPT-4o"}).json()["items"]
+    found = control.admin.get("/api/v1/prices/defaults", params={"search": "GPT-4o"}).json()["items"]
     assert [entry["model"] for entry in found] == ["gpt-4o", "gpt-4o-mini"]
-    assert control.admin.get("/api/v1/prices", params={"search": "%"}).json()["items"] == []
-    assert control.admin.get("/api/v1/prices", params={"search": "x" * 201}).status_code == 422
+    assert control.admin.get("/api/v1/prices/defaults", params={"search": "%"}).json()["items"] == []
+    assert control.admin.get("/api/v1/prices/defaults", params={"search": "x" * 201}).status_code == 422

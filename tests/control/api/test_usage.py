@@ -99,6 +99,18 @@ def test_a_request_that_was_reported_late_is_listed_where_it_happened(control: R
     assert seen == ["late5", "late7", "late8", "late0", "late2", "late4", "late6", "late3", "late1"]
 
 
+def test_a_long_report_is_cut_and_its_export_is_not(control: Running) -> None:
+    send(control, *(event(key=f"k{n:03}@x", cost_nano=n, duration_ms=100.0, ttft_ms=None) for n in range(130)))
+    answer = control.admin.get("/api/v1/usage", params={"by": "key"}).json()
+    assert [line["group"]["key"] for line in answer["lines"]] == [f"k{n:03}@x" for n in range(129, 29, -1)]
+    assert (answer["others"]["requests"], answer["others"]["cost_nano"]) == (30, sum(range(30)))
+    assert (answer["total"]["requests"], answer["total"]["cost_nano"]) == (130, sum(range(130)))
+    assert 64 <= answer["total"]["p50_duration_ms"] <= answer["others"]["p95_duration_ms"] <= 128
+    assert answer["total"]["p95_ttft_ms"] is None
+    text = control.admin.get("/api/v1/usage/export", params={"by": "key"}).text
+    assert len(list(csv.DictReader(io.StringIO(text)))) == 130
+
+
 def test_csv_cells_are_no_formulas(control: Running) -> None:
     send(control, event(route="=cmd|' /C calc'!A0", cost_nano=5))
     answer = control.admin.get("/api/v1/usage/export", params={"by": "route"})
@@ -121,11 +133,20 @@ def test_a_key_knows_when_it_was_last_used(control: Running) -> None:
     "query",
     [
         "timezone=Mars", "by=password", "by=key&by=route&by=day&by=hour", "since=yesterday", "since=2026-01-01",
-        "since=2027-01-01T00:00:00Z&until=2026-01-01T00:00:00Z", "until=0001-01-01T00:00:00Z",
+        "since=2027-01-01T00:00:00Z&until=2026-01-01T00:00:00Z", "until=0001-01-01T00:00:00Z", "top=0", "top=1001",
+        "since=0001-01-01T00:00:00%2B12:00", "until=9999-12-31T23:59:59-12:00",
     ],
 )  # fmt: skip
 def test_a_bad_question_is_a_422(control: Running, query: str) -> None:
     assert control.admin.get(f"/api/v1/usage?{query}").status_code == 422
+
+
+@pytest.mark.parametrize("by", [["day"], ["hour", "key"], ["team", "day"], ["key"]])
+def test_all_of_time_is_a_report_as_quick_as_any(control: Running, by: list[str]) -> None:
+    send(control, event(cost_nano=7), event(ts=0.0, cost_nano=1))
+    ever = {"since": "0001-01-01T00:00:00Z", "until": "9999-12-31T23:59:59Z", "timezone": "Asia/Shanghai", "by": by}
+    assert sum(line["cost_nano"] for line in report(control, **ever)) == 8
+    assert report(control, **ever | {"since": "9999-01-01T00:00:00Z"}) == []
 
 
 @pytest.mark.parametrize("body", [{}, {"gateway": "g", "events": [{}] * 1001}, {"gateway": "", "events": []}, []])

@@ -247,6 +247,22 @@ export type UsageSums = {
      */
     output_tokens: number;
     /**
+     * P50 Duration Ms
+     */
+    p50_duration_ms: number | null;
+    /**
+     * P50 Ttft Ms
+     */
+    p50_ttft_ms: number | null;
+    /**
+     * P95 Duration Ms
+     */
+    p95_duration_ms: number | null;
+    /**
+     * P95 Ttft Ms
+     */
+    p95_ttft_ms: number | null;
+    /**
      * Reasoning Tokens
      */
     reasoning_tokens: number;
@@ -263,21 +279,123 @@ export type UsageSums = {
 /**
  * UsageReport
  *
- * Sums of the time asked for.
+ * Sums of the time asked for. Percentiles are exact to a factor of two; most are much closer.
  */
 export type UsageReport = {
     /**
      * Lines
      */
     lines: Array<UsageSums>;
+    others: UsageSums | null;
     /**
      * Since
      */
     since: string;
+    total: UsageSums;
     /**
      * Until
      */
     until: string;
+};
+
+/**
+ * UnpricedTargets
+ *
+ * All of them.
+ */
+export type UnpricedTargets = {
+    /**
+     * Items
+     */
+    items: Array<UnpricedTarget>;
+};
+
+/**
+ * Price
+ *
+ * Price per million tokens, in the account currency. Cached and reasoning tokens fall back to the plain ones.
+ */
+export type Price = {
+    /**
+     * Cache Write
+     *
+     * Prompt tokens written to a cache; as `input` if absent.
+     */
+    cache_write?: number | string | null;
+    /**
+     * Cached Input
+     *
+     * Prompt tokens read from a cache; as `input` if absent.
+     */
+    cached_input?: number | string | null;
+    /**
+     * Input
+     *
+     * Prompt tokens that no cache had.
+     */
+    input?: number | string;
+    /**
+     * Output
+     *
+     * Completion tokens.
+     */
+    output?: number | string;
+    /**
+     * Reasoning
+     *
+     * Reasoning tokens; as `output` if absent.
+     */
+    reasoning?: number | string | null;
+};
+
+/**
+ * ListPrice
+ *
+ * What a vendor asks for a model, as far as this list knows.
+ */
+export type ListPrice = {
+    /**
+     * As Of
+     */
+    as_of: string;
+    /**
+     * Currency
+     */
+    currency: string;
+    /**
+     * Model
+     */
+    model: string;
+    price: Price;
+    /**
+     * Source
+     */
+    source: string;
+    /**
+     * Vendor
+     */
+    vendor: string;
+};
+
+/**
+ * UnpricedTarget
+ *
+ * A target of a route that is being served at no charge, because nobody has said a price.
+ */
+export type UnpricedTarget = {
+    /**
+     * Endpoint
+     */
+    endpoint: string;
+    /**
+     * Model
+     */
+    model: string;
+    /**
+     * Route
+     */
+    route: string;
+    suggestion: ListPrice | null;
 };
 
 /**
@@ -595,6 +713,31 @@ export type TeamCreate = {
 };
 
 /**
+ * TargetCost
+ *
+ * What it would cost at one target.
+ */
+export type TargetCost = {
+    /**
+     * Cost Nano
+     */
+    cost_nano: number;
+    /**
+     * Endpoint
+     */
+    endpoint: string;
+    /**
+     * Model
+     */
+    model: string;
+    /**
+     * Origin
+     */
+    origin: 'target' | 'route' | 'endpoint' | 'provider' | 'none';
+    price: Price;
+};
+
+/**
  * Target
  *
  * One place that can answer a route: an endpoint and the model's name there.
@@ -628,44 +771,6 @@ export type Target = {
      * Share of the load inside its tier; 0 takes the target out.
      */
     weight?: number;
-};
-
-/**
- * Price
- *
- * Price per million tokens, in the account currency. Cached and reasoning tokens fall back to the plain ones.
- */
-export type Price = {
-    /**
-     * Cache Write
-     *
-     * Prompt tokens written to a cache; as `input` if absent.
-     */
-    cache_write?: number | string | null;
-    /**
-     * Cached Input
-     *
-     * Prompt tokens read from a cache; as `input` if absent.
-     */
-    cached_input?: number | string | null;
-    /**
-     * Input
-     *
-     * Prompt tokens that no cache had.
-     */
-    input?: number | string;
-    /**
-     * Output
-     *
-     * Completion tokens.
-     */
-    output?: number | string;
-    /**
-     * Reasoning
-     *
-     * Reasoning tokens; as `output` if absent.
-     */
-    reasoning?: number | string | null;
 };
 
 /**
@@ -1668,44 +1773,122 @@ export type FieldError = {
 };
 
 /**
- * PriceBook
- *
- * Prices to pick from.
+ * Page[PriceVersion]
  */
-export type PriceBook = {
+export type PriceVersionPage = {
     /**
      * Items
      */
-    items: Array<ListPrice>;
+    items: Array<PriceVersion>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
 };
 
 /**
- * ListPrice
+ * PriceVersion
  *
- * What a vendor asks for a model, as far as this list knows.
+ * A version of a price in the book.
  */
-export type ListPrice = {
+export type PriceVersion = {
     /**
-     * As Of
+     * Created At
      */
-    as_of: string;
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
     /**
      * Currency
      */
     currency: string;
     /**
+     * Effective From
+     */
+    effective_from: string;
+    /**
+     * Endpoint
+     */
+    endpoint: string | null;
+    /**
      * Model
      */
     model: string;
+    /**
+     * Number
+     */
+    number: number;
     price: Price;
+    /**
+     * Provider
+     */
+    provider: string | null;
     /**
      * Source
      */
     source: string;
     /**
-     * Vendor
+     * State
      */
-    vendor: string;
+    state: 'past' | 'current' | 'future';
+};
+
+/**
+ * PriceCreate
+ *
+ * A new version of a price: for one endpoint, or for every endpoint of a provider that has none of its own.
+ */
+export type PriceCreate = {
+    /**
+     * Currency
+     *
+     * A note for people: nothing is converted.
+     */
+    currency?: string;
+    /**
+     * Effective From
+     *
+     * From when on it counts; absent: from now on. It cannot be in the past: what was charged stays.
+     */
+    effective_from?: string | null;
+    /**
+     * Endpoint
+     *
+     * Name of the endpoint; or else give `provider`.
+     */
+    endpoint?: string | null;
+    /**
+     * Model
+     *
+     * The upstream's name of the model.
+     */
+    model: string;
+    /**
+     * Per million tokens, in the account currency. Zero throughout says that it is free.
+     */
+    price: Price;
+    /**
+     * Provider
+     *
+     * Kind of upstream API, as `GET /api/v1/providers` lists them.
+     */
+    provider?: string | null;
+    /**
+     * Source
+     *
+     * Where the price was found.
+     */
+    source?: string;
 };
 
 /**
@@ -1815,6 +1998,18 @@ export type Login = {
      * Case counts.
      */
     username: string;
+};
+
+/**
+ * ListPrices
+ *
+ * Prices to pick from.
+ */
+export type ListPrices = {
+    /**
+     * Items
+     */
+    items: Array<ListPrice>;
 };
 
 /**
@@ -2176,6 +2371,62 @@ export type CredentialCreate = {
      * What it is called, such as `billing-account-2`.
      */
     name: string;
+};
+
+/**
+ * Costs
+ *
+ * What it would cost now at each target of the route.
+ */
+export type Costs = {
+    /**
+     * Targets
+     */
+    targets: Array<TargetCost>;
+};
+
+/**
+ * CostQuestion
+ *
+ * What would this cost?
+ */
+export type CostQuestion = {
+    /**
+     * Cache Read Tokens
+     *
+     * Prompt tokens read from a cache.
+     */
+    cache_read_tokens?: number;
+    /**
+     * Cache Write Tokens
+     *
+     * Prompt tokens written to a cache.
+     */
+    cache_write_tokens?: number;
+    /**
+     * Input Tokens
+     *
+     * Prompt tokens that no cache has.
+     */
+    input_tokens?: number;
+    /**
+     * Output Tokens
+     *
+     * Completion tokens without reasoning.
+     */
+    output_tokens?: number;
+    /**
+     * Reasoning Tokens
+     *
+     * Reasoning tokens.
+     */
+    reasoning_tokens?: number;
+    /**
+     * Route
+     *
+     * Name of the route.
+     */
+    route: string;
 };
 
 /**
@@ -3976,6 +4227,30 @@ export type ListPricesData = {
          * Part of a name.
          */
         search?: string | null;
+        /**
+         * Endpoint
+         */
+        endpoint?: string | null;
+        /**
+         * Provider
+         */
+        provider?: string | null;
+        /**
+         * Model
+         */
+        model?: string | null;
+        /**
+         * State
+         */
+        state?: 'past' | 'current' | 'future' | null;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
     };
     url: '/api/v1/prices';
 };
@@ -4005,10 +4280,189 @@ export type ListPricesResponses = {
     /**
      * Successful Response
      */
-    200: PriceBook;
+    200: PriceVersionPage;
 };
 
 export type ListPricesResponse = ListPricesResponses[keyof ListPricesResponses];
+
+export type CreatePriceData = {
+    body: PriceCreate;
+    path?: never;
+    query?: never;
+    url: '/api/v1/prices';
+};
+
+export type CreatePriceErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreatePriceError = CreatePriceErrors[keyof CreatePriceErrors];
+
+export type CreatePriceResponses = {
+    /**
+     * Successful Response
+     */
+    201: PriceVersion;
+};
+
+export type CreatePriceResponse = CreatePriceResponses[keyof CreatePriceResponses];
+
+export type CalculateCostsData = {
+    body: CostQuestion;
+    path?: never;
+    query?: never;
+    url: '/api/v1/prices/costs';
+};
+
+export type CalculateCostsErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CalculateCostsError = CalculateCostsErrors[keyof CalculateCostsErrors];
+
+export type CalculateCostsResponses = {
+    /**
+     * Successful Response
+     */
+    200: Costs;
+};
+
+export type CalculateCostsResponse = CalculateCostsResponses[keyof CalculateCostsResponses];
+
+export type ListDefaultPricesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Search
+         *
+         * Part of a name.
+         */
+        search?: string | null;
+    };
+    url: '/api/v1/prices/defaults';
+};
+
+export type ListDefaultPricesErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListDefaultPricesError = ListDefaultPricesErrors[keyof ListDefaultPricesErrors];
+
+export type ListDefaultPricesResponses = {
+    /**
+     * Successful Response
+     */
+    200: ListPrices;
+};
+
+export type ListDefaultPricesResponse = ListDefaultPricesResponses[keyof ListDefaultPricesResponses];
+
+export type ListUnpricedTargetsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/prices/unpriced';
+};
+
+export type ListUnpricedTargetsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListUnpricedTargetsError = ListUnpricedTargetsErrors[keyof ListUnpricedTargetsErrors];
+
+export type ListUnpricedTargetsResponses = {
+    /**
+     * Successful Response
+     */
+    200: UnpricedTargets;
+};
+
+export type ListUnpricedTargetsResponse = ListUnpricedTargetsResponses[keyof ListUnpricedTargetsResponses];
 
 export type ListProvidersData = {
     body?: never;
@@ -5139,6 +5593,12 @@ export type GetUsageData = {
     body?: never;
     path?: never;
     query?: {
+        /**
+         * Top
+         *
+         * Lines; the rest is summed in `others`.
+         */
+        top?: number;
         /**
          * Since
          */
