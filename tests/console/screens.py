@@ -13,6 +13,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -67,7 +68,9 @@ def installation(folder: Path, *, filled: bool) -> Iterator[Running]:
         await db.close()
         return token, {"admin": security.open_vault(settings).access_token(admin.id, 0, 3600)}
 
-    running = Running(Settings(console=ConsoleTable(data_dir=folder)), *asyncio.run(prepare()))
+    with ThreadPoolExecutor(1) as pool:  # in this thread, Playwright's loop may be running
+        prepared = pool.submit(asyncio.run, prepare()).result()
+    running = Running(Settings(console=ConsoleTable(data_dir=folder)), *prepared)
     running.start()
     try:
         for kind, bodies in json.loads(FILLED.read_text()).items() if filled else ():

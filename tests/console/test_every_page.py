@@ -1,0 +1,75 @@
+"""Every page that stands in the menu, full and empty: laid out well in both languages, both themes and at three widths,
+and without serious faults of accessibility.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.console.browsing import Console
+from tests.console.layout import faults
+from tests.console.screens import installation, pages
+
+AXE = Path(__file__).parents[2] / "console/node_modules/axe-core/axe.min.js"
+LOOKS = {
+    "full": [
+        ("zh-CN", "light", 1280), ("zh-CN", "dark", 1920), ("zh-CN", "light", 390),
+        ("en", "light", 1920), ("en", "dark", 1280), ("en", "dark", 390),
+    ],
+    "empty": [("zh-CN", "dark", 1280), ("en", "light", 390)],
+}  # fmt: skip
+PAGES = sorted(pages().items())
+
+
+@pytest.fixture(scope="module", params=sorted(LOOKS))
+def visited(
+    request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Console]]:
+    """A tab in which the administrator of a full, or of an empty, installation has signed in."""
+    filled = request.param == "full"
+    with installation(tmp_path_factory.mktemp(request.param), filled=filled) as running:
+        context = browser.new_context(timezone_id="Asia/Shanghai")
+        context.set_default_timeout(15_000)
+        console = Console(context.new_page(), running.url)
+        console.open("/login")
+        console.sign_in("admin")
+        yield request.param, console
+        context.close()
+
+
+def _show(console: Console, path: str, locale: str, theme: str, width: int) -> Page:
+    page = console.page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.evaluate(f'localStorage.setItem(\'tunegate.preferences\', \'{{"locale":"{locale}","theme":"{theme}"}}\')')
+    console.open(path)
+    return page
+
+
+@pytest.mark.parametrize(("name", "path"), PAGES, ids=[name for name, _ in PAGES])
+def test_the_layout_is_good(visited: tuple[str, Console], name: str, path: str) -> None:
+    state, console = visited
+    found = {}
+    for look in LOOKS[state]:
+        if wrong := faults(_show(console, path, *look)):
+            found[look] = wrong
+    assert not found
+
+
+@pytest.mark.parametrize(("name", "path"), PAGES, ids=[name for name, _ in PAGES])
+def test_axe_finds_nothing_serious(visited: tuple[str, Console], name: str, path: str) -> None:
+    _, console = visited
+    found = []
+    for theme in ("light", "dark"):
+        page = _show(console, path, "en", theme, 1280)
+        # not as a script of the page, which the content security policy forbids: by the debugger
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        result: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        for violation in result["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                found += [f"{theme}: {violation['id']}: {node['html'][:160]}" for node in violation["nodes"][:5]]
+    assert not found
