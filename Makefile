@@ -82,14 +82,14 @@ clean: ## remove the environments and caches (var/, with its configuration and l
 
 # ---- The console: its packages from its lock file, and what is built of it
 
+NODE := $(shell node --version 2>/dev/null)
+
 console/node_modules/.installed: console/package.json console/package-lock.json
-	@echo "installing the console's packages"
-	@cd console && npm ci --silent --no-audit --no-fund
-	@touch $@
+	@$(if $(NODE),,echo "the console needs Node.js 20.19 or newer with npm: without it, there is only its API" && exit 0;) \
+	echo "installing the console's packages" && cd console && npm ci --silent --no-audit --no-fund && touch node_modules/.installed
 
 console/dist/index.html: console/node_modules/.installed $(shell find console/src console/public console/*.ts console/index.html -type f 2>/dev/null)
-	@echo "building the console"
-	@cd console && npm run --silent build -- --logLevel warn
+	@$(if $(NODE),echo "building the console" && cd console && npm run --silent build -- --logLevel warn,true)
 
 # ---- How the environments are filled; a stamp file says what is done --------------------------------------------
 

@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control import api, errors
@@ -56,6 +59,8 @@ def build(settings: Settings) -> FastAPI:
         summary="Users, keys, providers, routes, usage and audit of a Tunegate installation.",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
+        docs_url=None,  # see below: FastAPI's own would load its scripts from somebody else's server
+        redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
         separate_input_output_schemas=False,
     )
@@ -71,9 +76,21 @@ def build(settings: Settings) -> FastAPI:
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
     assert_guarded(app)
+    app.add_route("/docs", _docs, include_in_schema=False)
     app.mount("/", Console(settings.console.static_dir or BUILT, settings.console.gateway_url), name="console")
     app.add_middleware(BodyLimit, limit=settings.console.max_body_bytes)
     return app
+
+
+async def _docs(_: Request) -> Response:
+    """The API, to read and to try."""
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="Tunegate control API",
+        swagger_js_url="/swagger/swagger-ui-bundle.js",
+        swagger_css_url="/swagger/swagger-ui.css",
+        swagger_favicon_url="/favicon.svg",
+    )
 
 
 def assert_guarded(app: FastAPI) -> None:

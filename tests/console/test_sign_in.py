@@ -72,6 +72,15 @@ def test_the_login_page_is_laid_out_well(console: Console, page: Page, locale: s
     assert faults(page) == []
 
 
+def test_the_page_of_the_api_needs_no_other_server(console: Console, page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    console.open("/docs")
+    expect(page.locator("h1.title")).to_contain_text("Tunegate control API")
+    assert asked
+    assert [url for url in asked if not url.startswith((console.url, "data:"))] == []
+
+
 def _refused_once(read):  # type: ignore[no-untyped-def]
     refused = False
 
