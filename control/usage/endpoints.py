@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, StringConstraints
 from sqlalchemy import ColumnElement, and_, or_, select
 
 from control.deps import Db, allow
@@ -17,8 +17,9 @@ from control.kit.permissions import Person
 from control.kit.schemas import A_MOMENT, Moment, example
 from control.models import UsageRow
 from control.models.base import now
-from control.usage import budgets, reports, shadows
+from control.usage import budgets, daily, reports, shadows
 from control.usage.budgets import BudgetsInUse
+from control.usage.daily import DailyUsage
 from control.usage.reports import Question, UsageReport
 from control.usage.shadows import ShadowSums
 from control.usage.sources import Dimension, Filters, visible_to
@@ -194,6 +195,17 @@ async def list_budgets(
     """Budgets of keys and teams that are spent to this part in their running window: the fullest, at most 100."""
     teams = await teams_of(session, person.id)
     return BudgetsInUse(items=await budgets.nearly_spent(session, person, teams, spent))
+
+
+@router.get("/daily")
+async def get_daily_usage(
+    session: Db,
+    person: Reader,
+    key: Annotated[list[Annotated[str, StringConstraints(max_length=250)]], Query(min_length=1, max_length=200)],
+    days: Annotated[int, Query(ge=1, le=366)] = 30,
+) -> DailyUsage:
+    """What keys did on each of the last days of UTC, for small charts."""
+    return await daily.of_keys(session, person, await teams_of(session, person.id), key, days)
 
 
 def _older_than(moment: datetime, seq: int) -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ import time
 from control.db import Database
 from control.kit.permissions import Person
 from control.models import Team
+from control.usage import daily
 from control.usage.budgets import nearly_spent, spending
 from tests.control.test_ledger import add_key, event, run, send
 
@@ -65,5 +66,23 @@ def test_nearly_spent_budgets_are_told_to_whom_they_concern(database_url: str) -
         assert [one.name for one in own] == ["full@alice"]
         assert [one.name for one in member] == ["lab", "full@alice"]
         assert [one.name for one in full] == ["lab"]
+
+    run(database_url, work)
+
+
+def test_the_days_of_keys_are_those_of_the_ledger(database_url: str) -> None:
+    async def work(db: Database) -> None:
+        await filled(db)
+        await send(db, event(key="free@alice", ts=time.time() - 3 * 86_400, cost_nano=5), event(key="other@bob"))
+        asked = ["free@alice", "unused@alice", "of@lab", "other@bob", "no@such"]
+        async with db.read() as session:
+            whole = await daily.of_keys(session, ADMIN, [], asked, 7)
+            own = await daily.of_keys(session, ALICE, [], asked, 7)
+        by_key = {one.key: one for one in whole.items}
+        assert list(by_key) == asked
+        assert (sum(by_key["free@alice"].cost_nano), by_key["free@alice"].requests.count(1)) == (1005, 2)
+        assert [sum(by_key[key].requests) for key in asked[1:]] == [0, 1, 1, 0]
+        assert all(len(one.requests) == len(one.cost_nano) == 7 for one in whole.items)
+        assert [sum(one.requests) for one in own.items] == [2, 0, 0, 0, 0]
 
     run(database_url, work)

@@ -2124,6 +2124,26 @@ export type LedgerPage = {
 };
 
 /**
+ * KeyDays
+ *
+ * A key's days, the oldest first; the last one is today. A day without requests has zeros.
+ */
+export type KeyDays = {
+    /**
+     * Cost Nano
+     */
+    cost_nano: Array<number>;
+    /**
+     * Key
+     */
+    key: string;
+    /**
+     * Requests
+     */
+    requests: Array<number>;
+};
+
+/**
  * Health
  *
  * The process answers.
@@ -2438,6 +2458,22 @@ export type Difference = {
      * Path
      */
     path: string;
+};
+
+/**
+ * DailyUsage
+ *
+ * Days of UTC, of each key that was asked for.
+ */
+export type DailyUsage = {
+    /**
+     * Items
+     */
+    items: Array<KeyDays>;
+    /**
+     * Since
+     */
+    since: string;
 };
 
 /**
@@ -5901,6 +5937,52 @@ export type ListBudgetsResponses = {
 };
 
 export type ListBudgetsResponse = ListBudgetsResponses[keyof ListBudgetsResponses];
+
+export type GetDailyUsageData = {
+    body?: never;
+    path?: never;
+    query: {
+        /**
+         * Key
+         */
+        key: Array<string>;
+        /**
+         * Days
+         */
+        days?: number;
+    };
+    url: '/api/v1/usage/daily';
+};
+
+export type GetDailyUsageErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetDailyUsageError = GetDailyUsageErrors[keyof GetDailyUsageErrors];
+
+export type GetDailyUsageResponses = {
+    /**
+     * Successful Response
+     */
+    200: DailyUsage;
+};
+
+export type GetDailyUsageResponse = GetDailyUsageResponses[keyof GetDailyUsageResponses];
 
 export type ExportUsageData = {
     body?: never;
