@@ -56,7 +56,8 @@ def make_keys(count: int, moment: datetime, dice: random.Random) -> list[Row]:
             "owner": owner, "digest": sha256(secret), "prefix": f"sk-tg-{secret[:6]}", "enabled": dice.random() > 0.05,
             "revoked_at": moment if dice.random() < 0.1 else None, "models": ["*"], "cidrs": [],
             "limits": {"rpm": 60}, "budgets": dict(enumerate(BUDGETS)).get(number, []),
-            "note": f"service {number % 97}", "row_version": 1, "created_at": moment, "created_by": "admin", "updated_at": moment,
+            "note": f"service {number % 97}", "row_version": 1, "created_at": moment,
+            "created_by": "admin", "updated_at": moment,
         })  # fmt: skip
     return rows
 

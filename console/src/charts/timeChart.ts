@@ -42,7 +42,7 @@ export function timeChart({ kind, axis, titles, series, format, look }: TimeChar
     color: colours,
     textStyle: { fontFamily: 'inherit' },
     grid: { left: 4, right: 8, top: series.length > 1 ? 34 : 12, bottom: 2, containLabel: true },
-    legend: { show: series.length > 1, type: 'plain', top: 0, left: 0, itemWidth: 12, itemHeight: 8, itemGap: 14, icon: 'roundRect', textStyle: { color: look.text } },
+    legend: { show: series.length > 1, type: 'scroll', right: 0, pageTextStyle: { color: look.text }, pageIconColor: look.text, pageIconInactiveColor: look.line, top: 0, left: 0, itemWidth: 12, itemHeight: 8, itemGap: 14, icon: 'roundRect', textStyle: { color: look.text } },
     tooltip: { trigger: 'axis', confine: true, backgroundColor: look.surface, borderColor: look.line, textStyle: { color: look.text, fontSize: 13 }, formatter: tooltip },
     xAxis: {
       type: 'category',
