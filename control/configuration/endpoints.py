@@ -70,7 +70,7 @@ def _table(name: str, table: BaseModel) -> SettingsTable:
             value=None if is_secret(field) else values[key],
             default=getattr(table, key) == field.default,
             secret=is_secret(field),
-            given=getattr(table, key) not in ("", None),
+            given=getattr(table, key) not in ("", None, (), {}),
             meaning=_one_line(field.description),
         )
         for key, field in kind.model_fields.items()
