@@ -24,6 +24,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from control.errors import ConfigError
 from control.kit.permissions import Role
@@ -42,6 +43,16 @@ def _tabled(value: object) -> object:
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_listed)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+Secret = Annotated[str, Field(json_schema_extra={"secret": True})]
+"""A value that the API never shows, not even where it says where the secret is."""
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether the value of a setting must not be shown."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("secret") is True
 
 
 class _Table(BaseModel):
@@ -117,7 +128,7 @@ class ConsoleTable(_Table):
 class DatabaseTable(_Table):
     """`[database]`: where everything is kept."""
 
-    url: str = ""
+    url: Secret = ""
     """`postgresql+asyncpg://…`, `mysql+asyncmy://…` or `sqlite+aiosqlite:///FILE`. Empty: SQLite in `data_dir`.
     A value `env:NAME` or `file:PATH` is read from there."""
     pool_size: Annotated[int, Field(ge=1, le=200)] = 10
@@ -127,16 +138,16 @@ class DatabaseTable(_Table):
 class SecretsTable(_Table):
     """`[secrets]`: what seals the credentials of providers."""
 
-    key: str = ""
+    key: Secret = ""
     """Key-encryption key, 32 bytes in urlsafe base64, as `env:NAME` or `file:PATH`. Empty: one is made in `data_dir`,
     which is only allowed on a loopback listener."""
-    previous_key: str = ""
+    previous_key: Secret = ""
     """The key until now, in the same form. What it sealed still opens, until `tunegate secrets rotate` has run."""
     unwrap_url: str = ""
     """Where HashiCorp Vault's transit engine decrypts, such as
     `https://vault.example.com:8200/v1/transit/decrypt/tunegate`. Then `key` holds what transit wrapped (`vault:v1:…`),
     which is unwrapped once, at start, and kept in memory only."""
-    unwrap_token: str = ""
+    unwrap_token: Secret = ""
     """Vault's token, as `env:NAME` or `file:PATH` (such as the sink of a Vault agent)."""
     unwrap_namespace: str = ""
     """Namespace of Vault Enterprise."""
@@ -160,7 +171,7 @@ class OidcTable(_Table):
     provider on loopback. Needs `[console] public_url`; register `<public_url>/api/v1/auth/oidc/callback` there."""
     client_id: str = ""
     """What the provider calls this installation."""
-    client_secret: str = ""
+    client_secret: Secret = ""
     """`env:NAME` or `file:PATH`. Empty: a public client, which proves itself by PKCE alone."""
     scopes: str = "openid profile email"
     """Asked for, separated by spaces."""

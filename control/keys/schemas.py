@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from control.kit.schemas import A_MOMENT, Body, Budgets, Flag, Moment, Note, RowVersion, Slug, example
+from control.usage.budgets import Spending
 from gateway.contract.snapshot import Budget, Limits
 
 
@@ -106,6 +107,10 @@ class ApiKey(BaseModel):
         revoked_at=None, old_until=None, last_used_at=A_MOMENT, note="", log_bodies=True,
         created_at=A_MOMENT, created_by="alice",
         row_version=1,
+        spending=[{
+            "window": "month", "timezone": "UTC", "amount_nano": 50_000_000_000, "spent_nano": 12_345_678_900,
+            "since": "2026-11-01T00:00:00Z", "resets_at": "2026-12-01T00:00:00Z",
+        }],
     )  # fmt: skip
 
     public_name: str
@@ -127,6 +132,8 @@ class ApiKey(BaseModel):
     created_at: datetime
     created_by: str
     row_version: int
+    spending: list[Spending]
+    """The budgets, with what has been spent of each in its running window."""
 
 
 class ApiKeyWithSecret(ApiKey):

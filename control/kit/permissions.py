@@ -21,7 +21,7 @@ _OPERATE = _VIEW | {
 }  # fmt: skip
 
 ROLES: dict[Role, frozenset[str]] = {
-    "admin": _OPERATE | {"users:write", "endpoints:test", "tokens:write", "requests:bodies"},
+    "admin": _OPERATE | {"users:write", "endpoints:test", "tokens:write", "requests:bodies", "settings:read"},
     "operator": frozenset(_OPERATE),
     "engineer": _OWN | {"endpoints:read"},
     "member": _OWN,

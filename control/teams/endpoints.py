@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
 from control.deps import Db, allow
@@ -15,6 +17,7 @@ from control.kit.pages import Page, Paging, Search, contains, paginate
 from control.kit.permissions import Person
 from control.teams import service
 from control.teams.schemas import Team, TeamCreate, TeamDetail, TeamMember, TeamUpdate
+from control.usage.budgets import spending
 
 router = APIRouter(prefix="/teams", tags=["teams"])
 Reader = Annotated[Person, Depends(allow("teams:own"))]
@@ -29,13 +32,15 @@ async def list_teams(session: Db, person: Reader, paging: Paging, search: Search
         query = query.where(models.Team.name.in_(await teams_of(session, person.id)))
     if search:
         query = query.where(contains(search, [models.Team.name, models.Team.description]))
-    return await paginate(session, query, paging, _shown)
+    page = await paginate(session, query, paging, lambda row: row)
+    items = await _shown(session, page.items)
+    return Page(items=items, total=page.total, page=page.page, per_page=page.per_page)
 
 
 @router.post("", status_code=201)
 async def create_team(body: TeamCreate, session: Db, person: Writer) -> Team:
     """Add a team."""
-    return _shown(await service.create(session, person, body))
+    return await _one(session, await service.create(session, person, body))
 
 
 @router.get("/{name}")
@@ -44,13 +49,13 @@ async def get_team(name: str, session: Db, person: Reader) -> TeamDetail:
     if not person.may("teams:read") and name not in await teams_of(session, person.id):
         raise not_found("team", name)
     team = await service.find(session, name)
-    return TeamDetail(**_shown(team).model_dump(), members=await service.members(session, team))
+    return TeamDetail(**(await _one(session, team)).model_dump(), members=await service.members(session, team))
 
 
 @router.patch("/{name}")
 async def update_team(name: str, body: TeamUpdate, session: Db, person: Writer) -> Team:
     """Change a team."""
-    return _shown(await service.update(session, person, name, body))
+    return await _one(session, await service.update(session, person, name, body))
 
 
 @router.put("/{name}/members", status_code=204)
@@ -65,5 +70,15 @@ async def remove_team_member(name: str, username: str, session: Db, person: Writ
     await service.remove_member(session, person, name, username)
 
 
-def _shown(team: models.Team) -> Team:
-    return Team.model_validate(team, from_attributes=True)
+async def _one(session: AsyncSession, team: models.Team) -> Team:
+    return (await _shown(session, [team]))[0]
+
+
+async def _shown(session: AsyncSession, teams: Sequence[models.Team]) -> list[Team]:
+    """Teams with what their budgets have been spent: one query, however many teams."""
+    spent = await spending(session, "team", {team.name: team.budgets or () for team in teams})
+    stored = [name for name in Team.model_fields if name != "spending"]
+    return [
+        Team.model_validate({name: getattr(team, name) for name in stored} | {"spending": spent[team.name]})
+        for team in teams
+    ]

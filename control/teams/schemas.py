@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from control.kit.schemas import A_MOMENT, Body, Budgets, Flag, Note, RowVersion, Slug, example
+from control.usage.budgets import Spending
 from gateway.contract.snapshot import Budget, Limits
 
 
@@ -60,6 +61,10 @@ class Team(BaseModel):
         name="support", description="the help desk", limits={},
         budgets=[{"amount": "500", "window": "month", "timezone": "UTC"}], enabled=True, created_at=A_MOMENT,
         row_version=1,
+        spending=[{
+            "window": "month", "timezone": "UTC", "amount_nano": 500_000_000_000, "spent_nano": 12_345_678_900,
+            "since": "2026-11-01T00:00:00Z", "resets_at": "2026-12-01T00:00:00Z",
+        }],
     )  # fmt: skip
 
     name: str
@@ -69,6 +74,8 @@ class Team(BaseModel):
     enabled: bool
     created_at: datetime
     row_version: int
+    spending: list[Spending]
+    """The budgets, with what has been spent of each in its running window."""
 
 
 class TeamDetail(Team):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, StringConstraints
 from sqlalchemy import ColumnElement, and_, or_, select
 
 from control.deps import Db, allow
@@ -17,7 +17,9 @@ from control.kit.permissions import Person
 from control.kit.schemas import A_MOMENT, Moment, example
 from control.models import UsageRow
 from control.models.base import now
-from control.usage import reports, shadows
+from control.usage import budgets, daily, reports, shadows
+from control.usage.budgets import BudgetsInUse
+from control.usage.daily import DailyUsage
 from control.usage.reports import Question, UsageReport
 from control.usage.shadows import ShadowSums
 from control.usage.sources import Dimension, Filters, visible_to
@@ -100,6 +102,8 @@ def _asked(
     team: Text = None,
     route: Text = None,
     endpoint: Text = None,
+    upstream_model: Text = None,
+    operation: Text = None,
 ) -> Question:
     """The last 24 hours unless said otherwise."""
     try:
@@ -113,7 +117,10 @@ def _asked(
         start = end
     if start >= end:
         raise Problem(422, "empty_time", "`since` is not before `until`")
-    filters = Filters(since=start, until=end, key=key, owner=owner, team=team, route=route, endpoint=endpoint)
+    filters = Filters(
+        since=start, until=end, key=key, owner=owner, team=team, route=route, endpoint=endpoint,
+        upstream_model=upstream_model, operation=operation,
+    )  # fmt: skip
     return Question(filters=filters, by=list(dict.fromkeys(by or [])), timezone=timezone)
 
 
@@ -122,7 +129,9 @@ Asked = Annotated[Question, Depends(_asked)]
 
 @router.get("")
 async def get_usage(session: Db, person: Reader, asked: Asked, top: Top = 100) -> UsageReport:
-    """Sums by up to three dimensions. Without time among them the most expensive come first, and only the `top`."""
+    """Sums by up to three dimensions: of the `top` most expensive, which come first, or, if time is among the
+    dimensions, in its order.
+    """
     return await reports.report(session, person, await teams_of(session, person.id), asked, top)
 
 
@@ -175,6 +184,28 @@ async def get_shadows(session: Db, _: Annotated[Person, Depends(allow("usage:rea
     """Sums by shadow target. Only the time of the question counts."""
     lines = await shadows.report(session, asked.filters.since, asked.filters.until)
     return ShadowReport(since=asked.filters.since, until=asked.filters.until, lines=lines)
+
+
+@router.get("/budgets")
+async def list_budgets(
+    session: Db,
+    person: Reader,
+    spent: Annotated[float, Query(ge=0, le=1000, description="Part of the amount, such as 0.9.")] = 0.9,
+) -> BudgetsInUse:
+    """Budgets of keys and teams that are spent to this part in their running window: the fullest, at most 100."""
+    teams = await teams_of(session, person.id)
+    return BudgetsInUse(items=await budgets.nearly_spent(session, person, teams, spent))
+
+
+@router.get("/daily")
+async def get_daily_usage(
+    session: Db,
+    person: Reader,
+    key: Annotated[list[Annotated[str, StringConstraints(max_length=250)]], Query(min_length=1, max_length=200)],
+    days: Annotated[int, Query(ge=1, le=366)] = 30,
+) -> DailyUsage:
+    """What keys did on each of the last days of UTC, for small charts."""
+    return await daily.of_keys(session, person, await teams_of(session, person.id), key, days)
 
 
 def _older_than(moment: datetime, seq: int) -> ColumnElement[bool]:

@@ -91,11 +91,16 @@ class Question(BaseModel):
 
 
 async def report(session: AsyncSession, person: Person, teams: Sequence[str], asked: Question, top: int) -> UsageReport:
-    """Sums by the dimensions: the `top` most expensive, or all in order of time where time is one of them."""
+    """Sums by the dimensions, of the `top` most expensive; all of these in order of time where time is one of them."""
     reader = _Reader(session, person, teams, asked)
     rest: list[Sums] = []
-    if asked.timed or not asked.by:
+    if not reader.places:
         lines = await reader.lines(MOST_ROWS)
+    elif asked.timed:
+        best = await reader.most_expensive(top + 1)
+        lines = await reader.lines(MOST_ROWS, best[:top]) if best else []
+        if len(best) > top:
+            rest = [_without(await reader.total(), (sums for _, sums in lines))]
     elif _MANY.isdisjoint(asked.by):
         every = await reader.lines(MOST_ROWS)
         lines, rest = every[:top], [sums for _, sums in every[top:]]
@@ -146,7 +151,8 @@ class _Reader:
         self._source = Source(asked.filters, asked.timezone, person, teams, session.get_bind().dialect.name)
         self._zone = ZoneInfo(asked.timezone)
         time = [name for name in TIME if name in asked.by][:1]  # an hour says which day it is in
-        self._groups = [*time, *(name for name in asked.by if name not in TIME)]
+        self.places = [name for name in asked.by if name not in TIME]
+        self._groups = [*time, *self.places]
 
     async def lines(self, most: int, only: Sequence[tuple[Any, ...]] | None = None) -> list[Found]:
         """Every group (or only these) and its sums."""
@@ -163,10 +169,10 @@ class _Reader:
         return [line for line in lines if line[1]["requests"]]  # a sum over nothing is one line, too
 
     async def most_expensive(self, count: int) -> list[tuple[Any, ...]]:
-        """The groups that cost most, the first the most."""
-        query = self._source.ranking(self._groups)
+        """The groups that cost most, whatever the time; the first the most."""
+        query = self._source.ranking(self.places)
         rows = await self._session.execute(query.order_by(*self._by_cost(query)).limit(count))
-        return [tuple(row)[: len(self._groups)] for row in rows]
+        return [tuple(row)[: len(self.places)] for row in rows]
 
     async def total(self) -> Sums:
         """The sums of everything."""
@@ -174,7 +180,7 @@ class _Reader:
 
     def _by_cost(self, query: Select[Any]) -> list[ColumnElement[Any]]:
         columns = query.selected_columns
-        return [columns["cost_nano"].desc(), columns["requests"].desc(), *(columns[name] for name in self._groups)]
+        return [columns["cost_nano"].desc(), columns["requests"].desc(), *(columns[name] for name in self.places)]
 
     def _labels(self, group: tuple[Any, ...]) -> dict[str, str]:
         values = dict(zip(self._groups, group, strict=True))

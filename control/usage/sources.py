@@ -32,7 +32,7 @@ from control.models.rollups import ROLLUPS, span_of, usage_caller_day, usage_hou
 from control.usage.rollup import HOUR, hours
 
 Dimension = Literal["key", "owner", "team", "route", "endpoint", "upstream_model", "operation", "hour", "day"]
-FILTERS = ("key", "owner", "team", "route", "endpoint")
+FILTERS = ("key", "owner", "team", "route", "endpoint", "upstream_model", "operation")
 TIME = ("hour", "day")
 Piece = tuple[Table, int, int]
 """A table of sums, its first hour (or shift, or day), and the one after its last."""
@@ -48,6 +48,8 @@ class Filters(BaseModel):
     team: str | None = None
     route: str | None = None
     endpoint: str | None = None
+    upstream_model: str | None = None
+    operation: str | None = None
 
     @property
     def given(self) -> dict[str, str]:
@@ -103,8 +105,8 @@ class Source:
     def query(
         self, groups: Sequence[str], names: Sequence[str], only: Sequence[tuple[Any, ...]] | None = None
     ) -> Select[Any]:
-        """Sums of the columns `names` in each group (or only in these). An `hour` is a number since 1970, and a `day`
-        one of the time zone's.
+        """Sums of the columns `names` in each group; with `only`, in the groups that are these apart from their time.
+        An `hour` is a number since 1970, and a `day` one of the time zone's.
         """
         return _together([self._part(piece, groups, names, only) for piece in self.pieces(groups)], groups, names)
 
@@ -136,7 +138,7 @@ class Source:
         if table is not usage_place_hour:
             conditions.append(visible_to(self.person, self.teams, table.c.team, table.c.owner))
         if only is not None:
-            conditions.append(tuple_(*(found[name] for name in groups)).in_(only))
+            conditions.append(tuple_(*(found[name] for name in groups if name not in TIME)).in_(only))
         elif rough and table is usage_caller_day and self._walks(groups):
             return _key_by_key(conditions, names)
         kept = {

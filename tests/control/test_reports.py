@@ -152,6 +152,42 @@ def test_the_rest_beyond_the_top_is_summed(database_url: str) -> None:
     run(database_url, work)
 
 
+def test_in_time_the_top_is_that_of_the_whole_time(database_url: str) -> None:
+    async def work(db: Database) -> None:
+        await filled(db, some_events(400))
+        filters = Filters(since=now() - timedelta(days=9), until=now())
+        for by in (["day", "key"], ["hour", "route", "upstream_model"], ["team", "day"]):
+            places = [name for name in by if name not in ("hour", "day")]
+            timed = reports.Question.model_validate({"filters": filters, "by": by, "timezone": "Asia/Shanghai"})
+            whole_time = reports.Question.model_validate({"filters": filters, "by": places, "timezone": "UTC"})
+            async with db.read() as session:
+                every = await reports.report(session, ADMIN, [], timed, 1000)
+                cut = await reports.report(session, ADMIN, [], timed, 2)
+                best = await reports.report(session, ADMIN, [], whole_time, 2)
+            top = [{name: line.group[name] for name in places} for line in best.lines]
+            assert cut.lines == [line for line in every.lines if {name: line.group[name] for name in places} in top]
+            assert cut.others is not None
+            assert best.others is not None
+            assert cut.others.cost_nano == best.others.cost_nano
+            assert cut.total.cost_nano == every.total.cost_nano
+
+    run(database_url, work)
+
+
+@pytest.mark.parametrize(("name", "value"), [("upstream_model", "m1"), ("operation", "chat"), ("operation", "none")])
+def test_a_report_is_narrowed_by_what_was_called_upstream(database_url: str, name: str, value: str) -> None:
+    async def work(db: Database) -> None:
+        events = some_events(120)
+        await filled(db, events)
+        filters = Filters.model_validate({"since": now() - timedelta(days=11), "until": now(), name: value})
+        asked = reports.Question(filters=filters, by=["key"], timezone="UTC")
+        async with db.read() as session:
+            answer = await reports.report(session, ADMIN, [], asked, 100)
+        assert answer.total.requests == sum(one[name] == value for one in events)
+
+    run(database_url, work)
+
+
 HOUR_9 = datetime(2026, 11, 10, 9, 0, tzinfo=UTC)
 
 

@@ -28,12 +28,19 @@ from control.models import ROLLUPS, ApiKey, KeyUse, Membership, Team, UsageRow, 
 from control.models.base import new_id, now
 from control.models.rollups import SUMS
 from control.security import sha256
-from control.usage import rollup
+from control.usage import rollup, spend
 
 Row = dict[str, Any]
 PEOPLE, TEAMS, ROUTES = 200, 20, 12
 AUDITED = 2_000
 """Keys whose creation is in the audit log."""
+BUDGETS = (
+    [{"amount": "60", "window": "month", "timezone": "Asia/Shanghai"}, {"amount": "5", "window": "day"}],
+    [{"amount": "20", "window": "month", "timezone": "Asia/Shanghai"}],
+    [{"amount": "400", "window": "total"}],
+    [{"amount": "15", "window": "week", "timezone": "UTC"}],
+)
+"""Of the first keys, which do most; and of the first teams."""
 BATCH = 50_000
 
 
@@ -48,8 +55,9 @@ def make_keys(count: int, moment: datetime, dice: random.Random) -> list[Row]:
             "id": new_id(), "public_name": f"key-{number:05}@{owner}", "name": f"key-{number:05}", "owner_kind": kind,
             "owner": owner, "digest": sha256(secret), "prefix": f"sk-tg-{secret[:6]}", "enabled": dice.random() > 0.05,
             "revoked_at": moment if dice.random() < 0.1 else None, "models": ["*"], "cidrs": [],
-            "limits": {"rpm": 60}, "budgets": [], "note": f"service {number % 97}", "row_version": 1,
-            "created_at": moment, "created_by": "admin", "updated_at": moment,
+            "limits": {"rpm": 60}, "budgets": dict(enumerate(BUDGETS)).get(number, []),
+            "note": f"service {number % 97}", "row_version": 1, "created_at": moment,
+            "created_by": "admin", "updated_at": moment,
         })  # fmt: skip
     return rows
 
@@ -75,7 +83,7 @@ def make_event(keys: list[Row], moment: datetime, dice: random.Random) -> Row:
         "operation": "chat", "model": f"model-{route:02}", "route": f"model-{route:02}",
         "endpoint": f"endpoint-{route % 5}", "upstream_model": f"upstream-{route:02}", "snapshot": "seed",
         "stream": draw % 2 == 0, "end": "upstream_error" if failed else "success", "status": 502 if failed else 200,
-        "error": "upstream_error" if failed else "", "usage_source": "upstream", "input_tokens": prompt,
+        "error": "upstream_error" if failed else "", "usage_source": "provider", "input_tokens": prompt,
         "cache_read_tokens": prompt // 3, "cache_write_tokens": 0, "output_tokens": answer,
         "reasoning_tokens": answer // 5, "cost_nano": prompt * 2_503 + answer * 10_007,
         "ttft_ms": None if failed else draw % 1_600 / 4, "duration_ms": draw % 40_000 / 4, "attempts": [],
@@ -103,13 +111,17 @@ async def seed(db: Database, rows: int, keys: int, days: int = 30) -> None:
             note(session, Actor("admin"), "create", "key", key["public_name"], after={"note": key["note"]})
         await _usage(session, make_hours(minted, rows, since, 24 * days, dice))
         counter.value += 1
+        for number, budgets in enumerate(BUDGETS[:keys]):
+            await spend.begin(session, ("key", minted[number]["public_name"]), budgets, counter.value)
+            await spend.begin(session, ("team", f"team-{number:02}"), budgets, counter.value)
         publish(session)
         await check(session, rows)
 
 
 async def _people(session: AsyncSession) -> None:
     people = [User(id=new_id(), username=f"person-{number:03}", role="member") for number in range(PEOPLE)]
-    teams = [Team(id=new_id(), name=f"team-{number:02}") for number in range(TEAMS)]
+    budgets = dict(enumerate(BUDGETS))
+    teams = [Team(id=new_id(), name=f"team-{number:02}", budgets=budgets.get(number, [])) for number in range(TEAMS)]
     session.add_all([*people, *teams])
     await session.flush()
     for number, person in enumerate(people):

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.contract.internal import KeyPage, SnapshotHead
 from tests.control.api.conftest import Running
+from tests.control.test_ledger import event
 
 
 def create(control: Running, name: str = "k", who: str = "admin", **fields: Any) -> dict[str, Any]:
@@ -181,3 +182,32 @@ def test_what_is_no_json_or_too_large_is_refused_before_it_is_read(control: Runn
 @pytest.mark.parametrize("query", ["page=0", "per_page=0", "per_page=201", "page=x", "page=99999999999999999999"])
 def test_pages_are_capped(control: Running, query: str) -> None:
     assert control.admin.get(f"/api/v1/keys?{query}").status_code == 422
+
+
+def test_keys_that_expire_soon_are_found(control: Running) -> None:
+    moments = {"past": -1, "soon": 3, "later": 30}
+    for name, days in moments.items():
+        expires = (datetime.now(UTC) + timedelta(days=days)).isoformat()
+        assert control.admin.post("/api/v1/keys", json={"name": name, "expires_at": expires}).status_code == 201
+    assert control.admin.post("/api/v1/keys", json={"name": "never"}).status_code == 201
+    week = (datetime.now(UTC) + timedelta(days=7)).isoformat()
+    found = control.admin.get("/api/v1/keys", params={"expires_before": week}).json()["items"]
+    assert [key["name"] for key in found] == ["soon"]
+    assert control.admin.get("/api/v1/keys", params={"expires_before": "soon"}).status_code == 422
+
+
+def test_a_key_and_a_team_say_what_their_budgets_have_been_spent(control: Running) -> None:
+    budget = {"amount": "0.00001", "window": "month"}
+    control.admin.post("/api/v1/teams", json={"name": "lab", "budgets": [budget]})
+    made = control.admin.post("/api/v1/keys", json={"name": "bot", "team": "lab", "budgets": [budget]}).json()
+    assert [one["spent_nano"] for one in made["spending"]] == [0]
+    usage = {"gateway": "g1", "events": [event(key="bot@lab", team="lab", cost_nano=9_500)]}
+    assert control.service().post("/internal/v1/usage", json=usage).status_code == 200
+    for path in ("keys/bot@lab", "teams/lab"):
+        (spending,) = control.admin.get(f"/api/v1/{path}").json()["spending"]
+        assert (spending["amount_nano"], spending["spent_nano"], spending["window"]) == (10_000, 9_500, "month")
+    (listed,) = control.admin.get("/api/v1/keys").json()["items"]
+    assert listed["spending"] == [spending]
+    items = control.admin.get("/api/v1/usage/budgets").json()["items"]
+    assert {(one["kind"], one["name"]) for one in items} == {("key", "bot@lab"), ("team", "lab")}
+    assert control.as_("member").get("/api/v1/usage/budgets").json()["items"] == []

@@ -2,7 +2,7 @@
 
 import type { Client, Options as Options2, TDataShape } from './client';
 import { client } from './client.gen';
-import type { CalculateCostsData, CalculateCostsErrors, CalculateCostsResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreatePriceData, CreatePriceErrors, CreatePriceResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, EraseBodiesData, EraseBodiesErrors, EraseBodiesResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetEndpointData, GetEndpointErrors, GetEndpointResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRequestData, GetRequestErrors, GetRequestResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetShadowsData, GetShadowsErrors, GetShadowsResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDefaultPricesData, ListDefaultPricesErrors, ListDefaultPricesResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListUnpricedTargetsData, ListUnpricedTargetsErrors, ListUnpricedTargetsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RefreshData, RefreshErrors, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RevealBodiesData, RevealBodiesErrors, RevealBodiesResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, StartOidcData, StartOidcErrors, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
+import type { CalculateCostsData, CalculateCostsErrors, CalculateCostsResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreatePriceData, CreatePriceErrors, CreatePriceResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, EraseBodiesData, EraseBodiesErrors, EraseBodiesResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetDailyUsageData, GetDailyUsageErrors, GetDailyUsageResponses, GetEndpointData, GetEndpointErrors, GetEndpointResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRequestData, GetRequestErrors, GetRequestResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetSettingsData, GetSettingsErrors, GetSettingsResponses, GetShadowsData, GetShadowsErrors, GetShadowsResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListBudgetsData, ListBudgetsErrors, ListBudgetsResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDefaultPricesData, ListDefaultPricesErrors, ListDefaultPricesResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListUnpricedTargetsData, ListUnpricedTargetsErrors, ListUnpricedTargetsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RefreshData, RefreshErrors, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RevealBodiesData, RevealBodiesErrors, RevealBodiesResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, StartOidcData, StartOidcErrors, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -278,7 +278,7 @@ export const testEndpoint = <ThrowOnError extends boolean = false>(options: Opti
 /**
  * List Keys
  *
- * Keys, the newest first.
+ * Keys, the newest first; with `expires_before` those that have not expired yet and will have by then.
  */
 export const listKeys = <ThrowOnError extends boolean = false>(options?: Options<ListKeysData, ThrowOnError>) => (options?.client ?? client).get<ListKeysResponses, ListKeysErrors, ThrowOnError>({
     responseType: 'json',
@@ -658,6 +658,18 @@ export const revokeToken = <ThrowOnError extends boolean = false>(options: Optio
 });
 
 /**
+ * Get Settings
+ *
+ * The settings that this process was started with. They are changed in config.toml or the environment.
+ */
+export const getSettings = <ThrowOnError extends boolean = false>(options?: Options<GetSettingsData, ThrowOnError>) => (options?.client ?? client).get<GetSettingsResponses, GetSettingsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/settings',
+    ...options
+});
+
+/**
  * List Teams
  *
  * Teams by name: all with `teams:read`, one's own without.
@@ -742,12 +754,37 @@ export const removeTeamMember = <ThrowOnError extends boolean = false>(options: 
 /**
  * Get Usage
  *
- * Sums by up to three dimensions. Without time among them the most expensive come first, and only the `top`.
+ * Sums by up to three dimensions: of the `top` most expensive, which come first, or, if time is among the
+ * dimensions, in its order.
  */
 export const getUsage = <ThrowOnError extends boolean = false>(options?: Options<GetUsageData, ThrowOnError>) => (options?.client ?? client).get<GetUsageResponses, GetUsageErrors, ThrowOnError>({
     responseType: 'json',
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/usage',
+    ...options
+});
+
+/**
+ * List Budgets
+ *
+ * Budgets of keys and teams that are spent to this part in their running window: the fullest, at most 100.
+ */
+export const listBudgets = <ThrowOnError extends boolean = false>(options?: Options<ListBudgetsData, ThrowOnError>) => (options?.client ?? client).get<ListBudgetsResponses, ListBudgetsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/usage/budgets',
+    ...options
+});
+
+/**
+ * Get Daily Usage
+ *
+ * What keys did on each of the last days of UTC, for small charts.
+ */
+export const getDailyUsage = <ThrowOnError extends boolean = false>(options: Options<GetDailyUsageData, ThrowOnError>) => (options.client ?? client).get<GetDailyUsageResponses, GetDailyUsageErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/usage/daily',
     ...options
 });
 

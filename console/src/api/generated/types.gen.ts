@@ -593,6 +593,38 @@ export type TeamPage = {
 };
 
 /**
+ * Spending
+ *
+ * A budget, and what has been spent of it in its running window.
+ */
+export type Spending = {
+    /**
+     * Amount Nano
+     */
+    amount_nano: number;
+    /**
+     * Resets At
+     */
+    resets_at: string | null;
+    /**
+     * Since
+     */
+    since: string | null;
+    /**
+     * Spent Nano
+     */
+    spent_nano: number;
+    /**
+     * Timezone
+     */
+    timezone: string;
+    /**
+     * Window
+     */
+    window: 'day' | 'week' | 'month' | 'total';
+};
+
+/**
  * Team
  *
  * A team.
@@ -623,6 +655,10 @@ export type Team = {
      * Row Version
      */
     row_version: number;
+    /**
+     * Spending
+     */
+    spending: Array<Spending>;
 };
 
 /**
@@ -680,6 +716,10 @@ export type TeamDetail = {
      * Row Version
      */
     row_version: number;
+    /**
+     * Spending
+     */
+    spending: Array<Spending>;
 };
 
 /**
@@ -1031,6 +1071,61 @@ export type ShadowReport = {
      * Until
      */
     until: string;
+};
+
+/**
+ * SettingsTable
+ *
+ * A table of config.toml.
+ */
+export type SettingsTable = {
+    /**
+     * Meaning
+     */
+    meaning: string;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Settings
+     */
+    settings: Array<Setting>;
+};
+
+export type JsonValue = unknown;
+
+/**
+ * Setting
+ *
+ * One key of config.toml.
+ */
+export type Setting = {
+    /**
+     * Default
+     */
+    default: boolean;
+    /**
+     * Given
+     */
+    given: boolean;
+    /**
+     * Key
+     */
+    key: string;
+    /**
+     * Meaning
+     */
+    meaning: string;
+    /**
+     * Secret
+     */
+    secret: boolean;
+    value: JsonValue;
+    /**
+     * Variable
+     */
+    variable: string;
 };
 
 /**
@@ -2029,6 +2124,26 @@ export type LedgerPage = {
 };
 
 /**
+ * KeyDays
+ *
+ * A key's days, the oldest first; the last one is today. A day without requests has zeros.
+ */
+export type KeyDays = {
+    /**
+     * Cost Nano
+     */
+    cost_nano: Array<number>;
+    /**
+     * Key
+     */
+    key: string;
+    /**
+     * Requests
+     */
+    requests: Array<number>;
+};
+
+/**
  * Health
  *
  * The process answers.
@@ -2302,6 +2417,18 @@ export type EndpointCreate = {
 };
 
 /**
+ * EffectiveSettings
+ *
+ * Every table that control reads, in the order of its documentation.
+ */
+export type EffectiveSettings = {
+    /**
+     * Tables
+     */
+    tables: Array<SettingsTable>;
+};
+
+/**
  * Differences
  *
  * How one version differs from another.
@@ -2331,6 +2458,22 @@ export type Difference = {
      * Path
      */
     path: string;
+};
+
+/**
+ * DailyUsage
+ *
+ * Days of UTC, of each key that was asked for.
+ */
+export type DailyUsage = {
+    /**
+     * Items
+     */
+    items: Array<KeyDays>;
+    /**
+     * Since
+     */
+    since: string;
 };
 
 /**
@@ -2443,6 +2586,35 @@ export type Checked = {
      * Problems
      */
     problems: Array<FieldError>;
+};
+
+/**
+ * BudgetsInUse
+ *
+ * Budgets that are nearly spent, the fullest first.
+ */
+export type BudgetsInUse = {
+    /**
+     * Items
+     */
+    items: Array<BudgetInUse>;
+};
+
+/**
+ * BudgetInUse
+ *
+ * A budget of a key or a team.
+ */
+export type BudgetInUse = {
+    /**
+     * Kind
+     */
+    kind: 'key' | 'team';
+    /**
+     * Name
+     */
+    name: string;
+    spending: Spending;
 };
 
 /**
@@ -2644,6 +2816,10 @@ export type ApiKeyWithSecret = {
      * Secret
      */
     secret: string;
+    /**
+     * Spending
+     */
+    spending: Array<Spending>;
 };
 
 /**
@@ -2821,6 +2997,10 @@ export type ApiKey = {
      * Row Version
      */
     row_version: number;
+    /**
+     * Spending
+     */
+    spending: Array<Spending>;
 };
 
 /**
@@ -3861,6 +4041,10 @@ export type ListKeysData = {
          * State
          */
         state?: 'active' | 'disabled' | 'revoked' | 'all';
+        /**
+         * Expires Before
+         */
+        expires_before?: string | null;
         /**
          * Page
          */
@@ -5272,6 +5456,39 @@ export type RevokeTokenResponses = {
 
 export type RevokeTokenResponse = RevokeTokenResponses[keyof RevokeTokenResponses];
 
+export type GetSettingsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/settings';
+};
+
+export type GetSettingsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetSettingsError = GetSettingsErrors[keyof GetSettingsErrors];
+
+export type GetSettingsResponses = {
+    /**
+     * Successful Response
+     */
+    200: EffectiveSettings;
+};
+
+export type GetSettingsResponse = GetSettingsResponses[keyof GetSettingsResponses];
+
 export type ListTeamsData = {
     body?: never;
     path?: never;
@@ -5635,6 +5852,14 @@ export type GetUsageData = {
          * Endpoint
          */
         endpoint?: string | null;
+        /**
+         * Upstream Model
+         */
+        upstream_model?: string | null;
+        /**
+         * Operation
+         */
+        operation?: string | null;
     };
     url: '/api/v1/usage';
 };
@@ -5668,6 +5893,96 @@ export type GetUsageResponses = {
 };
 
 export type GetUsageResponse = GetUsageResponses[keyof GetUsageResponses];
+
+export type ListBudgetsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Spent
+         *
+         * Part of the amount, such as 0.9.
+         */
+        spent?: number;
+    };
+    url: '/api/v1/usage/budgets';
+};
+
+export type ListBudgetsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListBudgetsError = ListBudgetsErrors[keyof ListBudgetsErrors];
+
+export type ListBudgetsResponses = {
+    /**
+     * Successful Response
+     */
+    200: BudgetsInUse;
+};
+
+export type ListBudgetsResponse = ListBudgetsResponses[keyof ListBudgetsResponses];
+
+export type GetDailyUsageData = {
+    body?: never;
+    path?: never;
+    query: {
+        /**
+         * Key
+         */
+        key: Array<string>;
+        /**
+         * Days
+         */
+        days?: number;
+    };
+    url: '/api/v1/usage/daily';
+};
+
+export type GetDailyUsageErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetDailyUsageError = GetDailyUsageErrors[keyof GetDailyUsageErrors];
+
+export type GetDailyUsageResponses = {
+    /**
+     * Successful Response
+     */
+    200: DailyUsage;
+};
+
+export type GetDailyUsageResponse = GetDailyUsageResponses[keyof GetDailyUsageResponses];
 
 export type ExportUsageData = {
     body?: never;
@@ -5709,6 +6024,14 @@ export type ExportUsageData = {
          * Endpoint
          */
         endpoint?: string | null;
+        /**
+         * Upstream Model
+         */
+        upstream_model?: string | null;
+        /**
+         * Operation
+         */
+        operation?: string | null;
     };
     url: '/api/v1/usage/export';
 };
@@ -5807,6 +6130,14 @@ export type ListRequestsData = {
          * Endpoint
          */
         endpoint?: string | null;
+        /**
+         * Upstream Model
+         */
+        upstream_model?: string | null;
+        /**
+         * Operation
+         */
+        operation?: string | null;
     };
     url: '/api/v1/usage/requests';
 };
@@ -6033,6 +6364,14 @@ export type GetShadowsData = {
          * Endpoint
          */
         endpoint?: string | null;
+        /**
+         * Upstream Model
+         */
+        upstream_model?: string | null;
+        /**
+         * Operation
+         */
+        operation?: string | null;
     };
     url: '/api/v1/usage/shadows';
 };

@@ -8,7 +8,7 @@ const key: ApiKey = {
   name: 'app', public_name: 'app@alice', owner: 'alice', owner_kind: 'user', prefix: 'sk-tg-abc', enabled: true, note: 'n', log_bodies: false,
   models: ['gpt-4o', 'qwen/*'], cidrs: ['10.0.0.0/8', '::1/128'], limits: { rpm: 5 }, row_version: 3,
   budgets: [{ amount: '5', window: 'day', timezone: 'UTC' }], created_at: '', created_by: '', last_used_at: null,
-  old_until: null, revoked_at: null, expires_at: '2027-01-31T00:00:00Z',
+  old_until: null, revoked_at: null, spending: [], expires_at: '2027-01-31T00:00:00Z',
 } // prettier-ignore
 
 describe('the form of a key', () => {
