@@ -80,16 +80,21 @@ async def spending(
 
 
 async def nearly_spent(session: AsyncSession, person: Person, teams: Sequence[str], part: float) -> list[BudgetInUse]:
-    """Budgets that the person sees of which at least `part` is spent. One of nothing is closed on purpose: left out."""
+    """Budgets that the person sees of which at least `part` is spent: of what is enabled, and not those of nothing,
+    which are closed on purpose.
+    """
     moment = now()
     of_team = case((ApiKey.owner_kind == "team", ApiKey.owner), else_="")
     keys = select(ApiKey.public_name, ApiKey.budgets, SpendRow.span, SpendRow.timezone, SpendRow.nano).join(
         SpendRow, and_(SpendRow.scope == "key", SpendRow.name == ApiKey.public_name, _running(moment))
     )
-    keys = keys.where(ApiKey.revoked_at.is_(None), visible_to(person, teams, of_team, ApiKey.owner))
+    keys = keys.where(
+        ApiKey.revoked_at.is_(None), ApiKey.enabled.is_(True), visible_to(person, teams, of_team, ApiKey.owner)
+    )
     whole = select(Team.name, Team.budgets, SpendRow.span, SpendRow.timezone, SpendRow.nano).join(
         SpendRow, and_(SpendRow.scope == "team", SpendRow.name == Team.name, _running(moment))
     )
+    whole = whole.where(Team.enabled.is_(True))
     if not person.may("teams:read"):
         whole = whole.where(Team.name.in_(teams))
     found: list[BudgetInUse] = []

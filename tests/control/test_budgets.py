@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+from sqlalchemy import update
+
 from control.db import Database
 from control.kit.permissions import Person
-from control.models import Team
+from control.models import ApiKey, Team
 from control.usage import daily
 from control.usage.budgets import nearly_spent, spending
 from tests.control.test_ledger import add_key, event, run, send
@@ -62,10 +64,14 @@ def test_nearly_spent_budgets_are_told_to_whom_they_concern(database_url: str) -
             own = await nearly_spent(session, ALICE, [], 0.9)
             member = await nearly_spent(session, ALICE, ["lab"], 0.9)
             full = await nearly_spent(session, ADMIN, [], 1.0)
+        async with db.write() as session:
+            await session.execute(update(ApiKey).where(ApiKey.public_name == "full@alice").values(enabled=False))
+        async with db.read() as session:
+            enabled = await nearly_spent(session, ADMIN, [], 0.9)
         assert [(one.kind, one.name) for one in every] == [("team", "lab"), ("key", "full@alice")]
         assert [one.name for one in own] == ["full@alice"]
         assert [one.name for one in member] == ["lab", "full@alice"]
-        assert [one.name for one in full] == ["lab"]
+        assert [one.name for one in full] == [one.name for one in enabled] == ["lab"]
 
     run(database_url, work)
 
