@@ -10,11 +10,9 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_KINDS = [f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")]
-_READABLE = ", ".join(
-    ["x-request-id", *(f"x-tunegate-{what}" for what in ("route", "target", "attempts", "overhead-us", "error"))]
-    + [*_KINDS, "retry-after"]
-)
+_LIMITS = (f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset"))
+_TOLD = (f"x-tunegate-{what}" for what in ("route", "target", "attempts", "overhead-us", "error"))
+_READABLE = ", ".join(("x-request-id", *_TOLD, *_LIMITS, "retry-after")).encode()
 _PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, POST"),
     (b"access-control-allow-headers", b"authorization, *"),
@@ -26,7 +24,7 @@ def headers_of(origin: str) -> list[tuple[bytes, bytes]]:
     """What lets pages of the origin read an answer."""
     return [
         (b"access-control-allow-origin", origin.encode("ascii")),
-        (b"access-control-expose-headers", _READABLE.encode()),
+        (b"access-control-expose-headers", _READABLE),
         (b"vary", b"origin"),
     ]
 

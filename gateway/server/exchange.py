@@ -29,8 +29,8 @@ class Exchange:
     """A complete request, and at most one answer to it: `respond`, or `begin` … `write` … `finish`."""
 
     __slots__ = (
-        "_chunked", "_connection", "_transport", "body", "complete", "first_lines", "gone", "headers", "http10", "keep_alive",
-        "on_gone", "on_pause", "on_resume", "operation", "paused", "peer", "started",
+        "_chunked", "_connection", "_transport", "body", "complete", "first_lines", "gone", "headers", "http10",
+        "keep_alive", "on_gone", "on_pause", "on_resume", "operation", "paused", "peer", "started",
     )  # fmt: skip
 
     def __init__(

@@ -339,6 +339,27 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of statements, written once)
         **BINARY,
     )
     op.create_table(
+        "chat_session",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("user_id", sa.String(length=36), nullable=False),
+        sa.Column("title", sa.String(length=200), nullable=False),
+        sa.Column("settings", sa.JSON(), nullable=False),
+        sa.Column("messages", sa.JSON(), nullable=False),
+        sa.Column("turns", sa.Integer(), nullable=False),
+        sa.Column("words", LongText, nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("updated_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_chat_session_user_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_chat_session")),
+        **BINARY,
+    )
+    with op.batch_alter_table("chat_session", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_chat_session_user_id"), ["user_id"], unique=False)
+
+    op.create_table(
         "credential",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("endpoint_id", sa.String(length=36), nullable=False),
@@ -426,6 +447,7 @@ def downgrade() -> None:
         "refresh_session",
         "membership",
         "credential",
+        "chat_session",
         "user_account",
         "usage_quarantine",
         "usage_hour",
