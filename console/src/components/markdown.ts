@@ -34,7 +34,7 @@ function math(md: MarkdownIt): void {
     if (!silent) {
       const token = state.push('math', 'code', 0)
       token.content = tex
-      token.meta = display
+      token.meta = { display }
     }
     state.pos = end + close.length
     return true
@@ -85,7 +85,7 @@ function leaf(token: Token): Node {
   code.textContent = content
   if (type === 'code_inline') return code
   if (type === 'math') {
-    code.dataset.math = meta ? 'display' : 'inline'
+    code.dataset.math = meta?.display ? 'display' : 'inline'
     return code
   }
   if (type === 'fence' || type === 'code_block') {
