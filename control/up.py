@@ -193,7 +193,8 @@ def _origins(config: dict[str, Any], console: str) -> list[str]:
     host, port = _split(console)
     local = host in ("localhost", "0.0.0.0", "::", "::1") or host.startswith("127.")
     named = [f"[{host}]" if ":" in host else host, *(("127.0.0.1", "localhost") if local else ())]
-    origins = [f"http://{name}:{port}".lower() for name in named]
+    suffix = "" if port == 80 else f":{port}"  # browsers leave out the port that http has anyway
+    origins = [f"http://{name}{suffix}".lower() for name in named]
     if public := config.get("console", {}).get("public_url"):
         parts = urlsplit(public)
         origins.append(f"{parts.scheme}://{parts.netloc}".lower())
