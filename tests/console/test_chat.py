@@ -5,24 +5,23 @@ from __future__ import annotations
 import base64
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.console.browsing import Console
+from tests.console.chatting import HOSTILE, RICH, Chat, fill, gateway_at, held
 from tests.console.layout import faults
 from tests.control.api.conftest import Running, Start
 from tests.fakes import scripts, wire
 from tests.fakes.gateway import Gateway
 from tests.fakes.plane import PASSWORD, Plane
-from tests.fakes.upstream import Close, Seen, Step, Upstream, Wait
+from tests.fakes.upstream import Close, Seen, Step, Upstream
 from tests.fakes.wire import Usage
 from tests.processes import eventually, free_port
 
-ENDPOINT = {"name": "up", "provider": "openai"}
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -39,7 +38,7 @@ def upstream() -> Iterator[Upstream]:
 def control(start_control: Start, upstream: Upstream) -> Running:
     """Control that knows where the gateway will be, with two models for everybody."""
     running = start_control(gateway_url=f"http://127.0.0.1:{free_port()}", allow_private_upstreams=True)
-    _fill(lambda path, body: running.admin.post(f"/api/v1{path}", json=body).raise_for_status(), upstream)
+    fill(lambda path, body: running.admin.post(f"/api/v1{path}", json=body).raise_for_status(), upstream)
     return running
 
 
@@ -47,67 +46,14 @@ def control(start_control: Start, upstream: Upstream) -> Running:
 def gateway(control: Running, tmp_path: Path) -> Iterator[Gateway]:
     """The gateway that runs from it, and lets its console's pages in."""
     address = control.settings.console.gateway_url
-    with _gateway(tmp_path / "gateway", address, control.url, control.service_token) as running:
+    with gateway_at(tmp_path / "gateway", address, control.url, control.service_token) as running:
         yield running
-
-
-def _fill(post: Callable[[str, Any], object], upstream: Upstream) -> None:
-    post("/endpoints", ENDPOINT | {"spec": {"base_url": upstream.url}})
-    for name in ("gpt", "other"):
-        target = {"target": [{"endpoint": "up", "model": name}], "price": {"input": "1000", "output": "1000"}}
-        post("/routes", {"name": name, "grants": [{"principal_kind": "everyone"}], "spec": target})
-
-
-def _gateway(folder: Path, address: str, control: str, token: str) -> Gateway:
-    folder.mkdir()
-    tables = {
-        "gateway": {"listen": address.removeprefix("http://"), "cors_origins": [control]},
-        "control": {"url": control, "token": "env:SERVICE_TOKEN"},
-    }
-    return Gateway(tables, folder, env={"SERVICE_TOKEN": token})
-
-
-class Chat:
-    """What a person does on the page."""
-
-    def __init__(self, console: Console, who: str = "member", password: str | None = None) -> None:
-        self.console, self.page = console, console.page
-        console.open("/chat")
-        console.sign_in(who, *([password] if password else []))
-        expect(self.part("model")).to_contain_text("gpt")
-
-    def part(self, name: str) -> Any:
-        return self.page.locator(f"[data-test=chat-{name}]")
-
-    def ask(self, text: str) -> None:
-        self.part("input").fill(text)
-        self.part("input").press("Enter")
-
-    @property
-    def answer(self) -> Any:
-        """The last one."""
-        return self.part("assistant").last
-
-    def saved(self) -> None:
-        expect(self.part("saving")).to_have_attribute("data-state", "saved")
 
 
 @pytest.fixture
 def chat(console: Console, gateway: Gateway) -> Chat:
     """The page, signed in as a member."""
     return Chat(console)
-
-
-def held(event: threading.Event, *words: str) -> Callable[[Seen], list[Step]]:
-    """A stream that waits for the event before its last word."""
-
-    def answer(seen: Seen) -> list[Step]:
-        *first, last = (wire.word_event(word) for word in words)
-        return scripts.stream(
-            [wire.role_event(), *first, Wait(event), last, *wire.openai_stream([], Usage(), asked=True)]
-        )
-
-    return answer
 
 
 def test_an_answer_arrives_piece_by_piece_and_is_there_after_a_reload(
@@ -192,23 +138,6 @@ def test_sessions_are_found_renamed_and_deleted(chat: Chat, page: Page) -> None:
     expect(chat.part("item")).to_have_count(1)
     expect(chat.part("item")).to_contain_text("Renamed")
     expect(chat.part("user")).to_have_count(0)
-
-
-HOSTILE = """<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>
-<svg onload="window.hacked=3"></svg> <iframe srcdoc="<script>parent.hacked=4</script>"></iframe>
-
-[click](javascript:window.hacked=5) [html](data:text/html;base64,PHNjcmlwdD4=) [here](/account) <javascript:alert(1)>
-
-![pixel](http://evil.example/pixel.png) ![svg](data:image/svg+xml;base64,PHN2Zz4=)
-
-```html" onmouseover="window.hacked=6
-<b>code</b>
-```
-
-$\\href{javascript:window.hacked=7}{x}$ $$\\includegraphics{http://evil.example/x.png}$$
-
-<style>body{display:none}</style> [good](https://good.example/)
-"""
 
 
 def test_a_hostile_answer_does_nothing(chat: Chat, page: Page, upstream: Upstream) -> None:
@@ -329,7 +258,7 @@ def test_a_gateway_that_does_not_answer_is_said_and_tried_again(
     console.sign_in("member")
     expect(page.locator("[data-test=chat-gateway-problem]")).to_contain_text("does not answer")
     address = control.settings.console.gateway_url
-    with _gateway(tmp_path / "late", address, control.url, control.service_token):
+    with gateway_at(tmp_path / "late", address, control.url, control.service_token):
         page.get_by_role("button", name="Try again").click()
         expect(page.locator("[data-test=chat-model]")).to_contain_text("gpt")
 
@@ -362,8 +291,8 @@ def test_control_is_killed_and_comes_back_and_nothing_that_was_shown_is_lost(
     go = threading.Event()
     upstream.on("gpt", held(go, "before", " and after"))
     with Plane(tmp_path, f"sqlite+aiosqlite:///{tmp_path}/c.db") as plane:
-        _fill(lambda path, body: plane.post(path, **body), upstream)
-        with _gateway(tmp_path / "gateway", address, plane.url, plane.service_token):
+        fill(lambda path, body: plane.post(path, **body), upstream)
+        with gateway_at(tmp_path / "gateway", address, plane.url, plane.service_token):
             chat = Chat(Console(page, plane.url), "admin", PASSWORD)
             chat.ask("Survive this")
             expect(chat.answer).to_contain_text("before")
@@ -388,19 +317,6 @@ def test_a_viewer_has_no_chat(console: Console, page: Page) -> None:
     expect(page.get_by_role("link", name="Chat", exact=True)).to_have_count(0)
 
 
-RICH = f"""Look:
-
-$$\\frac{{a}}{{b}}$$
-
-| a | b |
-|---|---|
-| 1 | 2 |
-
-```python
-def f(x):
-    return x  # {"long " * 40}
-```
-"""
 LOOKS = [(1920, "dark", "en"), (1280, "light", "zh-CN"), (390, "dark", "zh-CN")]
 
 

@@ -38,12 +38,14 @@ def test_the_local_model_answers_in_the_browser(stack: Stack, page: Page, name: 
     page.fill("#username", "admin")
     page.fill("#password", stack.password)
     page.locator("button[type=submit]").click()
+    page.wait_for_url(lambda url: "/login" not in url)
     if not stack.password_changed:
         page.fill("#current", stack.password)
         page.fill("#next", PASSWORD)
         page.fill("#again", PASSWORD)
-        page.locator("[data-test=change-password]").click()
-        page.wait_for_url(lambda url: "/welcome" not in url)
+        with page.expect_response("**/api/v1/auth/password") as changed:
+            page.locator("[data-test=change-password]").click()
+        assert changed.value.ok
         stack.password_changed = True
     console.settled()
     console.open("/chat")
