@@ -27,8 +27,8 @@ from control.snapshots.publisher import Publisher
 from control.static import BUILT, Console
 from control.usage import bodies, retention
 
-LARGER = {"/internal/v1/usage": 16, "/internal/v1/request-log": 32}
-"""How many times as long as others the bodies of these paths may be."""
+LARGER = {"/internal/v1/usage": 16, "/internal/v1/request-log": 32, "/api/v1/chat/sessions": 4}
+"""How many times as long as others the bodies of these paths, and of those right below them, may be."""
 
 
 def build(settings: Settings) -> FastAPI:
@@ -113,7 +113,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._limit * LARGER.get(scope["path"], 1)
+        path: str = scope["path"]
+        limit = self._limit * (LARGER.get(path) or LARGER.get(path.rpartition("/")[0], 1))
         problem = Problem(413, "too_large", f"the body is larger than {limit} bytes")
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         if not stated.isdigit() or int(stated) > limit:

@@ -16,6 +16,7 @@ from typing import Any
 import bcrypt
 import jwt
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from control import kms
 from control.errors import ConfigError
 from control.settings import SecretsTable, Settings, reference
+from gateway.contract import session
 
 BCRYPT_COST = 12
 _NONCE = 12
@@ -77,7 +79,10 @@ class Vault:
             raise ConfigError("[secrets] key must be 32 bytes in urlsafe base64 (44 characters)")
         self._keks = {kek_id(key): AESGCM(key) for key in (kek, *previous)}
         self.kek_id = kek_id(kek)
-        self._jwt_key = HKDF(SHA256(), 32, salt=None, info=b"tunegate access tokens v1").derive(kek)
+        self._jwt_key = _derived(kek, b"tunegate access tokens v1")
+        self._session_key = Ed25519PrivateKey.from_private_bytes(_derived(kek, b"tunegate session tokens v1"))
+        self.session_key = session.public_text(self._session_key)
+        """With which gateways prove session tokens: `SnapshotHead.session_key`."""
 
     def seal(self, secret: str, owner: str) -> Sealed:
         """Seal a secret for the row `owner`."""
@@ -100,6 +105,10 @@ class Vault:
         """User id and token version of a valid access token, else None."""
         claims = self.read("control", token)
         return (str(claims["sub"]), int(claims["ver"])) if claims is not None else None
+
+    def session_token(self, key_digest: str, expires_at: int) -> str:
+        """A bearer for gateways that stands for the API key of this hex digest, until a Unix time in seconds."""
+        return session.sign(self._session_key, bytes.fromhex(key_digest), expires_at)
 
     def sign(self, audience: str, seconds: int, claims: Mapping[str, Any]) -> str:
         """A JWT of these claims for one use, `audience`, good for some seconds."""
@@ -125,6 +134,10 @@ class Vault:
 
     def _wrap(self, data_key: bytes, owner: str) -> str:
         return _encrypt(self._keks[self.kek_id], data_key, owner)
+
+
+def _derived(kek: bytes, use: bytes) -> bytes:
+    return HKDF(SHA256(), 32, salt=None, info=use).derive(kek)
 
 
 def kek_id(kek: bytes) -> str:

@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from control import firstrun
 from control.firstrun import Files, LocalEngine
@@ -182,7 +183,22 @@ def _environment(config: dict[str, Any], listen: str, console: str | None) -> di
         environment |= {"TUNEGATE_CONSOLE_LISTEN": console, "TUNEGATE_CONTROL_URL": f"http://{console}"}
         if not config.get("console", {}).get("gateway_url"):  # set where browsers come through a proxy
             environment.setdefault("TUNEGATE_CONSOLE_GATEWAY_URL", f"http://{listen}")
+        if "cors_origins" not in config.get("gateway", {}):  # the console's chat calls the gateway from the browser
+            environment.setdefault("TUNEGATE_GATEWAY_CORS_ORIGINS", ",".join(_origins(config, console)))
     return environment
+
+
+def _origins(config: dict[str, Any], console: str) -> list[str]:
+    """Origins of the console's pages, under each of the names that a browser on this machine may use."""
+    host, port = _split(console)
+    local = host in ("localhost", "0.0.0.0", "::", "::1") or host.startswith("127.")
+    named = [f"[{host}]" if ":" in host else host, *(("127.0.0.1", "localhost") if local else ())]
+    suffix = "" if port == 80 else f":{port}"  # browsers leave out the port that http has anyway
+    origins = [f"http://{name}{suffix}".lower() for name in named]
+    if public := config.get("console", {}).get("public_url"):
+        parts = urlsplit(public)
+        origins.append(f"{parts.scheme}://{parts.netloc}".lower())
+    return list(dict.fromkeys(origins))
 
 
 def _children(

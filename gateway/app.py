@@ -30,6 +30,7 @@ from gateway.limits.memory import MemoryLimiter
 from gateway.pipeline import Pipeline
 from gateway.routing.health import HealthBook
 from gateway.runtime import Runtime
+from gateway.server.cors import Cors, lines
 from gateway.server.protocol import Front, bind
 from gateway.settings import Settings
 from gateway.snapshot.compile import compile_snapshot
@@ -185,13 +186,14 @@ class Worker:
             max_connections=gateway.max_connections,
             request_timeout=gateway.request_timeout,
             keepalive_timeout=gateway.keepalive_timeout,
+            cors=lines(gateway.cors_origins),
         )
 
     def _server(self, front: Front) -> uvicorn.Server:
         gateway = self._settings.gateway
         return uvicorn.Server(
             uvicorn.Config(
-                build(self.api),
+                Cors(build(self.api), gateway.cors_origins),
                 http=bind(front),
                 ws="none",
                 lifespan="off",

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from operator import mul
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.contract import snapshot as wire
 from gateway.providers.base import Provider, Usage
 from gateway.redact import Redactor
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MILLION = 1_000_000
 
@@ -232,6 +235,8 @@ class Runtime:
     wildcards: tuple[Route, ...]
     """Wildcard routes, the longest prefix first."""
     endpoints: dict[str, Endpoint]
+    session_key: Ed25519PublicKey | None = None
+    """Proves session tokens; None: there are none, as in a stand-alone gateway."""
 
     def unusable(self) -> list[Endpoint]:
         """Endpoints that this machine cannot talk to."""

@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[float, Field(gt=0)]
 Size = Annotated[int, Field(ge=1)]
+
+
+def _listed(value: object) -> object:
+    """A list in an environment variable is separated by commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class _Table(BaseModel):
@@ -47,6 +55,19 @@ class GatewayTable(_Table):
     """PEM certificate chain: the listener speaks TLS."""
     tls_key: Path | None = None
     """PEM key of `tls_cert`."""
+    cors_origins: Words = ()
+    """Origins whose web pages may call /v1, such as https://console.example.com (in the environment separated by
+    commas). The console's chat needs its own; `tunegate up` names it by itself."""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            plain = origin.isascii() and origin == f"{parts.scheme}://{parts.netloc}".lower() and "@" not in origin
+            if not plain or parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{origin!r} is not an origin, such as https://console.example.com")
+        return value
 
     @field_validator("listen")
     @classmethod

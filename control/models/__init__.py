@@ -1,6 +1,7 @@
 """All tables: importing this package fills `Base.metadata`."""
 
 from control.models.base import Base
+from control.models.chat import ChatSession
 from control.models.identity import Membership, RefreshSession, ServiceToken, Team, User
 from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageRow
 from control.models.requests import RequestBody, ShadowHour
@@ -12,6 +13,7 @@ __all__ = [
     "ApiKey",
     "AuditRow",
     "Base",
+    "ChatSession",
     "Counter",
     "Credential",
     "Endpoint",

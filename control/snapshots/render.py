@@ -96,6 +96,7 @@ class Renderer:
                 "route": routes,
                 "team": [{"name": team.name, "limits": team.limits, "budget": team.budgets} for team in teams],
                 "key_pages": [digest for digest, _ in pages],
+                "session_key": self._vault.session_key,
             }
         )
         content = head.model_dump(mode="json", by_alias=True)

@@ -30,6 +30,7 @@ BODY_BATCH_BYTES = 1_048_576
 them up to six times as long."""
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+SessionKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{43}=$")]
 
 
 class SnapshotHead(Wire):
@@ -50,6 +51,9 @@ class SnapshotHead(Wire):
     """Groups of keys."""
     key_pages: tuple[Digest, ...] = ()
     """SHA-256 of each page of keys, in order."""
+    session_key: SessionKey | None = None
+    """Ed25519 public key of the session tokens that stand for a key (`gateway.contract.session`), in base64. Absent:
+    no session token is good."""
 
 
 class KeyPage(Wire):

@@ -29,8 +29,8 @@ class Exchange:
     """A complete request, and at most one answer to it: `respond`, or `begin` … `write` … `finish`."""
 
     __slots__ = (
-        "_chunked", "_connection", "_transport", "body", "complete", "date", "gone", "headers", "http10", "keep_alive",
-        "on_gone", "on_pause", "on_resume", "operation", "paused", "peer", "started",
+        "_chunked", "_connection", "_transport", "body", "complete", "first_lines", "gone", "headers", "http10",
+        "keep_alive", "on_gone", "on_pause", "on_resume", "operation", "paused", "peer", "started",
     )  # fmt: skip
 
     def __init__(
@@ -41,7 +41,7 @@ class Exchange:
         peer: str,
         http10: bool,
         keep_alive: bool,
-        date: bytes,
+        first_lines: bytes,
     ) -> None:
         self._connection = connection
         self._transport = connection.transport
@@ -52,8 +52,8 @@ class Exchange:
         self.body = b""
         self.peer = peer
         self.http10 = http10
-        self.date = date
-        """The `date` header line."""
+        self.first_lines = first_lines
+        """Header lines that begin every answer, each ending in CRLF: the date, for a web page its permission."""
         self.keep_alive = keep_alive
         self.started = False
         """Response headers were sent: the status cannot change any more."""
@@ -75,10 +75,10 @@ class Exchange:
         close = b"" if self.keep_alive else b"connection: close\r\n"
         if len(body) < 65_536:
             self._transport.write(
-                b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (line, self.date, lines, len(body), close, body)
+                b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (line, self.first_lines, lines, len(body), close, body)
             )
         else:
-            head = b"%b%b%bcontent-length: %d\r\n%b\r\n" % (line, self.date, lines, len(body), close)
+            head = b"%b%b%bcontent-length: %d\r\n%b\r\n" % (line, self.first_lines, lines, len(body), close)
             self._transport.writelines((head, body))
         self._connection.exchange_done()
 
@@ -98,7 +98,7 @@ class Exchange:
             self.keep_alive = False
         close = b"" if self.keep_alive else b"connection: close\r\n"
         line = STATUS_LINES[status] if status in STATUS_LINES else b"HTTP/1.1 %d \r\n" % status
-        self._transport.write(b"%b%b%b%b%b\r\n%b" % (line, self.date, lines, framing, close, first))
+        self._transport.write(b"%b%b%b%b%b\r\n%b" % (line, self.first_lines, lines, framing, close, first))
 
     def write(self, data: bytes) -> None:
         """Send more of a begun body."""

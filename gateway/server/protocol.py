@@ -40,6 +40,8 @@ class Front:
     max_connections: int
     request_timeout: float
     keepalive_timeout: float
+    cors: dict[bytes, bytes] = field(default_factory=dict)
+    """Origin whose pages may call us -> header lines that say so."""
     connections: set[InferenceProtocol] = field(default_factory=set)
     date: bytes = b""
 
@@ -48,6 +50,11 @@ class Front:
         self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
         for connection in tuple(self.connections):
             connection.check_time(now)
+
+    def first_lines(self, headers: dict[bytes, bytes]) -> bytes:
+        """The first header lines of every answer: the date, and for a page of an allowed origin that it may read it."""
+        origin = headers.get(b"origin")
+        return self.date if origin is None else self.date + self.cors.get(origin, b"")
 
 
 class InferenceProtocol(HttpToolsProtocol):
@@ -273,7 +280,8 @@ class InferenceProtocol(HttpToolsProtocol):
         # only HTTP/1.1 is kept alive unasked, and asking for the version is dear
         http10 = not (keep_alive and b"connection" not in headers) and self.parser.get_http_version() == "1.0"
         peer = self.client[0] if self.client else ""
-        self.exchange = Exchange(self, operation, headers, peer, http10, keep_alive and not http10, self.front.date)
+        first = self.front.first_lines(headers)
+        self.exchange = Exchange(self, operation, headers, peer, http10, keep_alive and not http10, first)
         if len(headers) < len(self.headers) and self._repeated(b"authorization"):
             self._refuse(GatewayError("caller_bad_request", "The request has two Authorization headers."))
         elif b"content-length" in headers and int(headers[b"content-length"]) > self.front.max_body_bytes:
@@ -285,7 +293,7 @@ class InferenceProtocol(HttpToolsProtocol):
         """Start on a request whose head is the last one's."""
         peer = self.client[0] if self.client else ""
         headers = {**known.headers, b"content-length": b"%d" % len(body)}
-        exchange = Exchange(self, self._known_operation, headers, peer, False, True, self.front.date)
+        exchange = Exchange(self, self._known_operation, headers, peer, False, True, self.front.first_lines(headers))
         exchange.body = body
         self.exchange = exchange
         Running(self.front.handle(exchange), self.tasks).step()
@@ -333,7 +341,7 @@ class InferenceProtocol(HttpToolsProtocol):
             b"content-length: %d\r\nconnection: close\r\n\r\n%b"
             % (
                 STATUS_LINES[error.status],
-                self.front.date,
+                self.front.first_lines(dict(self.headers or ())),
                 request_id.encode(),
                 error.code.encode(),
                 lines,

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gateway.contract import snapshot as wire
+from gateway.contract import session, snapshot as wire
 from gateway.errors import ConfigError, Place
 from gateway.providers.registry import PROVIDERS
 from gateway.redact import Redactor
@@ -35,12 +35,17 @@ def compile_snapshot(snapshot: wire.Snapshot) -> Runtime:
 
 
 def assemble(
-    snapshot: wire.Snapshot, table: KeyTable, credential: Credential = plain_credential, *, shared: bool = False
+    snapshot: wire.Snapshot,
+    table: KeyTable,
+    credential: Credential = plain_credential,
+    *,
+    shared: bool = False,
+    session_key: str | None = None,
 ) -> Runtime:
     """Build the Runtime of a snapshot whose keys are in the table already; ConfigError as above.
 
     `shared`: other gateways have the same configuration. What is wrong with this machine alone, such as a file that
-    is missing here, then makes its endpoint unusable instead of being a mistake.
+    is missing here, then makes its endpoint unusable instead of being a mistake. `session_key`: as in `SnapshotHead`.
     """
     problems: Problems = []
     endpoints = _endpoints(snapshot, credential, problems, shared)
@@ -51,6 +56,7 @@ def assemble(
         routes=_index(routes, problems),
         wildcards=tuple(sorted((r for r in routes if r.prefix is not None), key=lambda r: -len(r.prefix or ""))),
         endpoints=endpoints,
+        session_key=session.public_key(session_key) if session_key is not None else None,
     )
     _check_fallbacks(snapshot, runtime, problems)
     problems += table.problems

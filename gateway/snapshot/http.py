@@ -191,7 +191,7 @@ class Follower:
                     pages[digest] = self._pages[digest]
                     table.merge(pages[digest].records)
                 await asyncio.sleep(0)
-            runtime = assemble(_whole(head), table, self._credential, shared=True)
+            runtime = assemble(_whole(head), table, self._credential, shared=True, session_key=head.session_key)
             for digest in fresh:
                 for prepare in self._holder.before_swap:
                     prepare(pages[digest].records.values())

@@ -27,6 +27,8 @@ from trainer.engines import procfs
 
 VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm/bin/python"
 START_SECONDS = 200
+PASSWORD = "a password of my own"
+"""Of the admin, once the first one was changed."""
 
 
 class LedgerRow:
@@ -52,6 +54,7 @@ class Stack:
     data: Path
     url: str
     before: procfs.Files = field(default_factory=procfs.shared_memory_files)
+    password_changed: bool = False
 
     @property
     def key(self) -> str:
@@ -92,15 +95,27 @@ class Stack:
     @cached_property
     def admin(self) -> httpx.Client:
         """The control API as admin, who has changed the first password as asked."""
-        config = tomllib.loads((self.data / "config.toml").read_text())
-        client = httpx.Client(base_url=config["control"]["url"], timeout=30, trust_env=False)
-        first = {"username": "admin", "password": (self.data / "first-password").read_text().strip()}
-        token = client.post("/api/v1/auth/login", json=first).json()["access_token"]
-        change = {"current": first["password"], "new": "a password of my own"}
-        headers = {"authorization": f"Bearer {token}"}
-        token = client.post("/api/v1/auth/password", json=change, headers=headers).json()["access_token"]
-        client.headers["authorization"] = f"Bearer {token}"
+        client = httpx.Client(base_url=self.console_url, timeout=30, trust_env=False)
+        login = {"username": "admin", "password": self.password}
+        client.headers["authorization"] = (
+            f"Bearer {client.post('/api/v1/auth/login', json=login).json()['access_token']}"
+        )
+        if not self.password_changed:
+            change = {"current": self.password, "new": PASSWORD}
+            token = client.post("/api/v1/auth/password", json=change).json()["access_token"]
+            client.headers["authorization"] = f"Bearer {token}"
+            self.password_changed = True
         return client
+
+    @property
+    def console_url(self) -> str:
+        config = tomllib.loads((self.data / "config.toml").read_text())
+        return str(config["control"]["url"])
+
+    @property
+    def password(self) -> str:
+        """Of the admin."""
+        return PASSWORD if self.password_changed else (self.data / "first-password").read_text().strip()
 
     def engine_metric(self, name: str) -> float:
         with urllib.request.urlopen(f"{self.engine_url}/metrics", timeout=10) as reply:

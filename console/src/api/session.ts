@@ -4,6 +4,7 @@
  */
 import type { InternalAxiosRequestConfig } from 'axios'
 
+import { forgetToken } from './gateway'
 import { login, logout, refresh } from './generated'
 import { call } from './problem'
 import { http } from './setup'
@@ -21,6 +22,7 @@ export function onSignedOut(listener: () => void): void {
 
 export async function signIn(username: string, password: string): Promise<void> {
   token = (await call(login({ body: { username, password } }))).access_token
+  forgetToken()
 }
 
 /** Take an access token that another call has brought, such as a change of the password. */
@@ -45,6 +47,7 @@ export function resume(): Promise<boolean> {
 export async function signOut(): Promise<void> {
   await call(logout())
   token = ''
+  forgetToken()
 }
 
 /** One tab at a time: the refresh cookie is used up by each refresh, and a second use of it would end the login. */

@@ -25,6 +25,9 @@ export const toLogin = (path: string): RouteLocationRaw => ({
   query: path === '/' || path.startsWith('/login') ? {} : { back: path },
 })
 
+/** Whether a page may be seen before the first password was changed: it is where one changes it. */
+export const isForNewcomers = (name: unknown): boolean => name === 'welcome' || name === 'account'
+
 export function createConsoleRouter(): Router {
   const router = createRouter({
     history: createWebHistory(),
@@ -50,8 +53,8 @@ export function createConsoleRouter(): Router {
     }
     if (to.meta.bare) return true
     if (!session.me) return toLogin(to.fullPath)
-    if (session.me.must_change_password && to.name !== 'welcome') return { name: 'welcome' }
-    return true
+    if (!session.me.must_change_password || isForNewcomers(to.name)) return true
+    return { name: router.hasRoute('welcome') ? 'welcome' : 'account' }
   })
   return router
 }

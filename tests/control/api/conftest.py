@@ -50,7 +50,9 @@ class Running:
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._clients: dict[str, httpx.Client] = {}
         self._browsers: list[httpx.Client] = []
-        config = uvicorn.Config(self.app, access_log=False, log_level="warning", proxy_headers=False)
+        config = uvicorn.Config(
+            self.app, access_log=False, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=1
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
 

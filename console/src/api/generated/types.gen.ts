@@ -2589,6 +2589,333 @@ export type Checked = {
 };
 
 /**
+ * ChatToolCall
+ *
+ * A function that the model asked for.
+ */
+export type ChatToolCall = {
+    /**
+     * Arguments
+     */
+    arguments: string;
+    /**
+     * Name
+     */
+    name: string;
+};
+
+/**
+ * ChatToken
+ *
+ * With what a page of the console calls the gateway, for some minutes.
+ */
+export type ChatToken = {
+    /**
+     * Expires In
+     */
+    expires_in: number;
+    /**
+     * Gateway Url
+     */
+    gateway_url: string;
+    /**
+     * Key
+     */
+    key: string;
+    /**
+     * Token
+     */
+    token: string;
+};
+
+/**
+ * ChatSettings
+ *
+ * With what the messages of a session are sent. What is absent is not sent.
+ */
+export type ChatSettings = {
+    /**
+     * Max Tokens
+     */
+    max_tokens?: number | null;
+    /**
+     * Model
+     *
+     * Route that answers; empty: none was chosen yet.
+     */
+    model?: string;
+    /**
+     * Response Format
+     *
+     * JSON text of `response_format`, as the person wrote it.
+     */
+    response_format?: string;
+    /**
+     * Seed
+     */
+    seed?: number | null;
+    /**
+     * Stop
+     */
+    stop?: Array<string>;
+    /**
+     * System
+     *
+     * System prompt.
+     */
+    system?: string;
+    /**
+     * Temperature
+     */
+    temperature?: number | null;
+    /**
+     * Tools
+     *
+     * JSON text of `tools`, as the person wrote it.
+     */
+    tools?: string;
+    /**
+     * Top P
+     */
+    top_p?: number | null;
+};
+
+/**
+ * Page[ChatSessionSummary]
+ */
+export type ChatSessionSummaryPage = {
+    /**
+     * Items
+     */
+    items: Array<ChatSessionSummary>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * ChatSessionSummary
+ *
+ * A session in a list.
+ */
+export type ChatSessionSummary = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Row Version
+     */
+    row_version: number;
+    /**
+     * Title
+     */
+    title: string;
+    /**
+     * Turns
+     */
+    turns: number;
+    /**
+     * Updated At
+     */
+    updated_at: string;
+};
+
+/**
+ * ChatSessionPut
+ *
+ * A session as it is now: it replaces what was there as a whole.
+ */
+export type ChatSessionPut = {
+    /**
+     * Messages
+     *
+     * At most 2 MB of JSON together.
+     */
+    messages?: Array<ChatMessage>;
+    /**
+     * Row Version
+     *
+     * The version that this edit has seen.
+     */
+    row_version: number;
+    settings?: ChatSettings;
+    /**
+     * Title
+     */
+    title: string;
+};
+
+/**
+ * ChatFigures
+ *
+ * What was measured of an answer, in the browser. Tokens are absent when the upstream did not tell.
+ */
+export type ChatFigures = {
+    /**
+     * Duration Ms
+     */
+    duration_ms?: number | null;
+    /**
+     * Input Tokens
+     */
+    input_tokens?: number | null;
+    /**
+     * Output Tokens
+     */
+    output_tokens?: number | null;
+    /**
+     * Ttft Ms
+     *
+     * From sending to the first content.
+     */
+    ttft_ms?: number | null;
+};
+
+/**
+ * ChatFailure
+ *
+ * Why an answer is missing or ends early.
+ */
+export type ChatFailure = {
+    /**
+     * Code
+     */
+    code?: string;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Status
+     *
+     * HTTP status; 0 if no answer came, or if it failed after it had begun.
+     */
+    status?: number;
+};
+
+/**
+ * ChatMessage
+ *
+ * One message, or one answer with what is known about it.
+ */
+export type ChatMessage = {
+    /**
+     * Content
+     */
+    content?: string;
+    failure?: ChatFailure | null;
+    figures?: ChatFigures | null;
+    /**
+     * Images
+     *
+     * `data:` URLs.
+     */
+    images?: Array<string>;
+    /**
+     * Model
+     *
+     * Route that answered.
+     */
+    model?: string;
+    /**
+     * Reasoning
+     *
+     * What the model thought before it answered.
+     */
+    reasoning?: string;
+    /**
+     * Request Id
+     *
+     * Of the answer, as in the ledger.
+     */
+    request_id?: string;
+    /**
+     * Role
+     */
+    role: 'user' | 'assistant';
+    /**
+     * Stopped
+     *
+     * The person stopped the answer.
+     */
+    stopped?: boolean;
+    /**
+     * Tool Calls
+     */
+    tool_calls?: Array<ChatToolCall>;
+};
+
+/**
+ * ChatSessionCreate
+ *
+ * A new session.
+ */
+export type ChatSessionCreate = {
+    /**
+     * Messages
+     *
+     * At most 2 MB of JSON together.
+     */
+    messages?: Array<ChatMessage>;
+    settings?: ChatSettings;
+    /**
+     * Title
+     */
+    title: string;
+};
+
+/**
+ * ChatSession
+ *
+ * A session with everything in it.
+ */
+export type ChatSession = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Messages
+     */
+    messages: Array<ChatMessage>;
+    /**
+     * Row Version
+     */
+    row_version: number;
+    settings: ChatSettings;
+    /**
+     * Title
+     */
+    title: string;
+    /**
+     * Turns
+     */
+    turns: number;
+    /**
+     * Updated At
+     */
+    updated_at: string;
+};
+
+/**
  * BudgetsInUse
  *
  * Budgets that are nearly spent, the fullest first.
@@ -3497,6 +3824,298 @@ export type RefreshResponses = {
 };
 
 export type RefreshResponse = RefreshResponses[keyof RefreshResponses];
+
+export type ListChatSessionsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Search
+         *
+         * Part of a title, or of what was written.
+         */
+        search?: string | null;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/chat/sessions';
+};
+
+export type ListChatSessionsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListChatSessionsError = ListChatSessionsErrors[keyof ListChatSessionsErrors];
+
+export type ListChatSessionsResponses = {
+    /**
+     * Successful Response
+     */
+    200: ChatSessionSummaryPage;
+};
+
+export type ListChatSessionsResponse = ListChatSessionsResponses[keyof ListChatSessionsResponses];
+
+export type CreateChatSessionData = {
+    body: ChatSessionCreate;
+    path?: never;
+    query?: never;
+    url: '/api/v1/chat/sessions';
+};
+
+export type CreateChatSessionErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateChatSessionError = CreateChatSessionErrors[keyof CreateChatSessionErrors];
+
+export type CreateChatSessionResponses = {
+    /**
+     * Successful Response
+     */
+    201: ChatSession;
+};
+
+export type CreateChatSessionResponse = CreateChatSessionResponses[keyof CreateChatSessionResponses];
+
+export type DeleteChatSessionData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/chat/sessions/{id}';
+};
+
+export type DeleteChatSessionErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteChatSessionError = DeleteChatSessionErrors[keyof DeleteChatSessionErrors];
+
+export type DeleteChatSessionResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteChatSessionResponse = DeleteChatSessionResponses[keyof DeleteChatSessionResponses];
+
+export type GetChatSessionData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/chat/sessions/{id}';
+};
+
+export type GetChatSessionErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetChatSessionError = GetChatSessionErrors[keyof GetChatSessionErrors];
+
+export type GetChatSessionResponses = {
+    /**
+     * Successful Response
+     */
+    200: ChatSession;
+};
+
+export type GetChatSessionResponse = GetChatSessionResponses[keyof GetChatSessionResponses];
+
+export type PutChatSessionData = {
+    body: ChatSessionPut;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/chat/sessions/{id}';
+};
+
+export type PutChatSessionErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type PutChatSessionError = PutChatSessionErrors[keyof PutChatSessionErrors];
+
+export type PutChatSessionResponses = {
+    /**
+     * Successful Response
+     */
+    200: ChatSessionSummary;
+};
+
+export type PutChatSessionResponse = PutChatSessionResponses[keyof PutChatSessionResponses];
+
+export type CreateChatTokenData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/chat/token';
+};
+
+export type CreateChatTokenErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateChatTokenError = CreateChatTokenErrors[keyof CreateChatTokenErrors];
+
+export type CreateChatTokenResponses = {
+    /**
+     * Successful Response
+     */
+    200: ChatToken;
+};
+
+export type CreateChatTokenResponse = CreateChatTokenResponses[keyof CreateChatTokenResponses];
 
 export type ListEndpointsData = {
     body?: never;

@@ -1,0 +1,124 @@
+"""The chat: people's own saved sessions, and the token with which their browser calls the gateway.
+
+The token stands for an ordinary key of the person's own, named `console`: it is in the list of keys, and whoever may
+change that key limits, disables or revokes the chat with it. Its secret is thrown away when it is made.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import load_only
+from sqlalchemy.sql import Select
+
+from control.chat.schemas import ChatSessionCreate, ChatSessionPut
+from control.db import lock
+from control.errors import Problem, not_found, stale
+from control.keys import service as keys
+from control.keys.schemas import ApiKeyCreate
+from control.kit.pages import contains
+from control.kit.permissions import Person
+from control.models import ApiKey, ChatSession
+from control.models.base import new_id, now
+from control.security import Vault
+
+TOKEN_SECONDS = 900
+KEY_NAME = "console"
+MESSAGES_BYTES = 2_000_000
+"""Most JSON that the messages of one session may be."""
+SESSIONS = 1000
+"""Most sessions that one person may keep."""
+
+
+async def token_for(session: AsyncSession, person: Person, vault: Vault) -> tuple[str, str]:
+    """A session token for the person's console key, made if it is not there, and the key's public name.
+
+    Raises:
+        Problem: 403 `console_key` when that key was revoked, disabled or has expired.
+    """
+    key = await _console_key(session, person)
+    state = "was revoked" if key.revoked_at is not None else "is disabled" if not key.enabled else ""
+    if key.expires_at is not None and key.expires_at <= now():
+        state = state or "has expired"
+    if state:
+        raise Problem(403, "console_key", f"your key for the chat, {key.public_name!r}, {state}: ask an administrator")
+    return vault.session_token(key.digest, int(time.time()) + TOKEN_SECONDS), key.public_name
+
+
+async def _console_key(session: AsyncSession, person: Person) -> ApiKey:
+    query = select(ApiKey).where(ApiKey.public_name == f"{KEY_NAME}@{person.username}")
+    key = await session.scalar(query)
+    if key is None:
+        await lock(session, "config")  # two tabs ask at once: the second one waits, and finds what the first has made
+        key = await session.scalar(query)
+    if key is None:
+        body = ApiKeyCreate(name=KEY_NAME, note="For the chat in the console; nobody has its secret.")
+        key, _ = await keys.create(session, person, body)
+    return key
+
+
+def listed(person: Person, search: str | None) -> Select[Any]:
+    """Query of the person's own sessions, the last changed first, without what is in them."""
+    light = load_only(
+        ChatSession.id, ChatSession.title, ChatSession.turns, ChatSession.created_at, ChatSession.updated_at,
+        ChatSession.row_version, raiseload=True,
+    )  # fmt: skip
+    query = select(ChatSession).options(light).where(ChatSession.user_id == person.id)
+    if search:
+        query = query.where(contains(search, [ChatSession.title, ChatSession.words]))
+    return query.order_by(ChatSession.updated_at.desc(), ChatSession.id.desc())
+
+
+async def find(session: AsyncSession, person: Person, id: str, *, to_change: bool = False) -> ChatSession:
+    """A session of the person's own."""
+    query = select(ChatSession).where(ChatSession.id == id, ChatSession.user_id == person.id)
+    row = await session.scalar(query.with_for_update() if to_change else query)
+    if row is None:
+        raise not_found("chat session", id)
+    return row
+
+
+async def create(session: AsyncSession, person: Person, body: ChatSessionCreate) -> ChatSession:
+    """Keep a new session."""
+    count = await session.scalar(select(func.count(ChatSession.id)).where(ChatSession.user_id == person.id))
+    if (count or 0) >= SESSIONS:
+        raise Problem(409, "too_many", f"you keep {SESSIONS} chat sessions already: delete some first")
+    moment = now()
+    row = ChatSession(id=new_id(), user_id=person.id, row_version=1, created_at=moment, updated_at=moment)
+    _fill(row, body)
+    session.add(row)
+    await session.flush()
+    return row
+
+
+async def replace(session: AsyncSession, person: Person, id: str, body: ChatSessionPut) -> ChatSession:
+    """Write a session as a whole."""
+    row = await find(session, person, id, to_change=True)
+    if row.row_version != body.row_version:
+        raise stale("chat session")
+    _fill(row, body)
+    row.row_version += 1
+    row.updated_at = now()
+    await session.flush()
+    return row
+
+
+async def delete(session: AsyncSession, person: Person, id: str) -> None:
+    """Forget a session for good."""
+    await session.delete(await find(session, person, id, to_change=True))
+
+
+def _fill(row: ChatSession, body: ChatSessionCreate) -> None:
+    messages = [message.model_dump(mode="json", exclude_defaults=True) for message in body.messages]
+    size = len(json.dumps(messages, ensure_ascii=False).encode())
+    if size > MESSAGES_BYTES:
+        text = f"the messages are {size} bytes of JSON, {MESSAGES_BYTES} is the most: go on in a new session"
+        raise Problem(413, "too_large", text)
+    row.title, row.messages, row.turns = body.title, messages, len(messages)
+    row.settings = body.settings.model_dump(mode="json", exclude_defaults=True)
+    said = [text for message in body.messages for text in (message.content, message.reasoning) if text]
+    row.words = "\n".join(said).replace("\0", "")  # which PostgreSQL's texts cannot hold
