@@ -17,7 +17,7 @@ Image = Annotated[
 ]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
-Milliseconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(strict=True, ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class ChatSettings(Body):
@@ -27,8 +27,8 @@ class ChatSettings(Body):
     """Route that answers; empty: none was chosen yet."""
     system: Annotated[str, StringConstraints(max_length=100_000)] = ""
     """System prompt."""
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    temperature: Annotated[float, Field(strict=True, ge=0, le=2, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = None
     max_tokens: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = None
     seed: Annotated[int, Field(strict=True, ge=-(2**53), le=2**53)] | None = None
     stop: Annotated[tuple[Stop, ...], Field(max_length=16)] = ()

@@ -217,6 +217,7 @@ WRONG: dict[str, dict[str, Any]] = {
     },
     "a number too hot": {"settings": {"temperature": 3}},
     "not a number": {"settings": {"temperature": "NaN"}},
+    "true is no number": {"settings": {"temperature": True}},
     "no whole number": {"settings": {"max_tokens": 1.5}},
     "an unknown setting": {"settings": {"temprature": 1}},
     "half a character": {"title": "\ud800"},
