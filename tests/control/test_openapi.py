@@ -15,6 +15,7 @@ from control.app import build
 from control.audit.endpoints import AuditEntry
 from control.auth.schemas import Me, Tokens
 from control.commands import describe
+from control.configuration.endpoints import Setting, SettingsTable
 from control.internal.admin import ServiceToken
 from control.keys.schemas import ApiKey, ApiKeyWithSecret
 from control.prices.schemas import PriceVersion
@@ -22,6 +23,8 @@ from control.providers.schemas import Endpoint
 from control.routes.schemas import Route
 from control.settings import ConsoleTable, Settings
 from control.teams.schemas import Team, TeamDetail
+from control.usage.budgets import Spending
+from control.usage.daily import DailyUsage
 from control.usage.endpoints import LedgerRow
 from control.usage.reports import UsageReport
 from control.users.schemas import User, UserCreated
@@ -36,7 +39,7 @@ OPERATIONS = [
 ]
 ANSWERS: tuple[type[BaseModel], ...] = (
     ApiKey, ApiKeyWithSecret, AuditEntry, Endpoint, LedgerRow, Me, PriceVersion, Route, ServiceToken, Team, TeamDetail,
-    Tokens, UsageReport, User, UserCreated,
+    Tokens, UsageReport, User, UserCreated, DailyUsage, Setting, SettingsTable, Spending,
 )  # fmt: skip
 """Main answers."""
 each_operation = pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
