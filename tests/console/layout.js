@@ -16,6 +16,17 @@
     }
     return false
   }
+  // what of an element is in view: less what its scrolling ancestors hide
+  const shown = (e) => {
+    let { left, right, top, bottom } = e.getBoundingClientRect()
+    for (let p = e.parentElement; p; p = p.parentElement) {
+      if (getComputedStyle(p).overflowY === 'visible') continue
+      const box = p.getBoundingClientRect()
+      ;[left, right] = [Math.max(left, box.left), Math.min(right, box.right)]
+      ;[top, bottom] = [Math.max(top, box.top), Math.min(bottom, box.bottom)]
+    }
+    return { left, right, top, bottom }
+  }
   const width = document.documentElement.clientWidth
   const whole = document.documentElement.scrollWidth
   if (whole > width + 1) wrong.push(`the page is ${whole} px wide in a window of ${width} px`)
@@ -43,7 +54,7 @@
   for (const [i, a] of touchable.entries()) {
     for (const b of touchable.slice(i + 1)) {
       if (a.contains(b) || b.contains(a) || a.closest('header') !== b.closest('header')) continue
-      const [r, s] = [a.getBoundingClientRect(), b.getBoundingClientRect()]
+      const [r, s] = [shown(a), shown(b)]
       const x = Math.min(r.right, s.right) - Math.max(r.left, s.left)
       const y = Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top)
       if (x > 3 && y > 3) wrong.push(`lie over each other: ${name(a)} and ${name(b)}`)
