@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from control.audit.endpoints import router as audit
 from control.auth.endpoints import router as auth
 from control.deps import Parts, allow, public
+from control.gateways.endpoints import router as gateways
 from control.internal.admin import router as service_tokens
 from control.internal.endpoints import router as internal
 from control.keys.endpoints import router as keys
@@ -28,7 +29,8 @@ from control.users.endpoints import router as users
 
 router = APIRouter()
 PARTS = (
-    auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
+    auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, gateways,
+    audit,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")

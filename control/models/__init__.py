@@ -1,6 +1,7 @@
 """All tables: importing this package fills `Base.metadata`."""
 
 from control.models.base import Base
+from control.models.gateways import GatewayRow
 from control.models.identity import Membership, RefreshSession, ServiceToken, Team, User
 from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageRow
 from control.models.requests import RequestBody, ShadowHour
@@ -15,6 +16,7 @@ __all__ = [
     "Counter",
     "Credential",
     "Endpoint",
+    "GatewayRow",
     "Grant",
     "KeyUse",
     "Membership",
