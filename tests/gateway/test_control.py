@@ -377,26 +377,3 @@ def test_ten_thousand_keys_in_pages_and_one_of_them_changes(gateway, control, ba
     eventually(lambda: gateway.chat("gpt", secret="another").status == 200, 3)
     assert time.monotonic() - begin < 1.0
     assert len(control.pages_sent) == sent + 1
-
-
-# ---- what a gateway tells of itself ----
-
-
-def test_a_gateway_tells_how_its_targets_do_and_control_being_away_changes_nothing(gateway, control, upstream):
-    eventually(lambda: control.statuses, 3, "no report")
-    (first,) = control.statuses.values()
-    assert (first.snapshot, first.targets, first.gateway.rpartition("/")[2]) == (control.version, (), "w0")
-    for _ in range(3):
-        assert gateway.chat("gpt").status == 200
-    eventually(lambda: any(status.targets for status in control.statuses.values()), 8, "no report of targets")
-    (target,) = next(iter(control.statuses.values())).targets
-    assert (target.id, target.breaker, target.in_flight, target.successes, target.failures) == (
-        "up/one", "closed", 0, 3, 0,
-    )  # fmt: skip
-    assert target.first_content_ms is not None
-    assert 0 < target.first_content_ms < 5000
-    control.manners["status"] = fake.answering(404)
-    eventually(lambda: gateway.metric('tunegate_control_answers.*call="status"') == 0, 8)
-    assert gateway.chat("gpt").status == 200
-    del control.manners["status"]
-    eventually(lambda: next(iter(control.statuses.values())).targets[0].successes == 1, 12, "that one was not told yet")
