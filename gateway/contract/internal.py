@@ -178,7 +178,7 @@ _A_TARGET: dict[str, Any] = {
     "first_content_ms": 210.5, "successes": 40, "failures": 0,
 }  # fmt: skip
 Whole = Annotated[int, Field(strict=True, ge=0, le=2**53)]
-Moment = Annotated[float, Field(ge=0, le=253_370_764_800, allow_inf_nan=False)]
+Moment = Annotated[float, Field(strict=True, ge=0, le=253_370_764_800, allow_inf_nan=False)]
 
 
 class TargetStatus(Wire):
@@ -194,7 +194,7 @@ class TargetStatus(Wire):
     """Whether it gets requests: yes, one to probe it, no."""
     in_flight: Whole
     """Requests under way."""
-    first_content_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    first_content_ms: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None
     """Average time to the first content; null when none came in the last half minute."""
     successes: Whole
     """Answers that came whole since the last report that control took."""
