@@ -15,6 +15,7 @@ from control.auth.endpoints import router as auth
 from control.chat.endpoints import router as chat
 from control.configuration.endpoints import router as configuration
 from control.deps import Parts, allow, public
+from control.gateways.endpoints import router as gateways
 from control.internal.admin import router as service_tokens
 from control.internal.endpoints import router as internal
 from control.keys.endpoints import router as keys
@@ -31,7 +32,7 @@ from control.users.endpoints import router as users
 router = APIRouter()
 PARTS = (
     auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
-    configuration, chat,
+    configuration, chat, gateways,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")

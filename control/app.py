@@ -18,6 +18,7 @@ from control.auth.sso import provider
 from control.db import Database
 from control.deps import Control
 from control.errors import Problem
+from control.gateways import service as gateways
 from control.kit.outbound import Outbound
 from control.kit.throttle import Throttle
 from control.openapi import described
@@ -44,7 +45,10 @@ def build(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        works = (control.publisher.run(), bodies.keep_sweeping(db), retention.run(db, settings.retention))
+        works = (
+            control.publisher.run(), bodies.keep_sweeping(db), gateways.keep_sweeping(db),
+            retention.run(db, settings.retention),
+        )  # fmt: skip
         standing = [asyncio.create_task(work) for work in works]
         yield
         for task in standing:

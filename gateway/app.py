@@ -75,6 +75,7 @@ class Worker:
         self.spool = Spool(gateway.data_dir / "spool" / slot, usage.segment_bytes, usage.spool_max_bytes)
         self.holder = Holder()
         self.limiter = MemoryLimiter(share=1.0 / gateway.workers)
+        self.health = HealthBook()
         self.remote: Remote | None = None
         if settings.control.url is None:
             self.holder.swap(compile_snapshot(snapshot))
@@ -84,10 +85,9 @@ class Worker:
         else:
             from gateway.remote import Remote  # noqa: PLC0415  (an HTTP client that a stand-alone gateway never loads)
 
-            self.remote = Remote(settings, slot, self.holder, self.limiter)
+            self.remote = Remote(settings, slot, self.holder, self.limiter, self.health)
             self.shipper = Shipper(self.spool, self.remote.sink, usage.flush_interval, REMOTE_PATIENCE)
             self.keeper = Keeper(self.remote.bodies, usage.bodies_max_bytes)
-        self.health = HealthBook()
         self.metrics = Metrics(str(index))
         otlp = settings.telemetry.otlp_endpoint
         self.tracer = Tracer(otlp, settings.telemetry.trace_sample) if otlp else None

@@ -112,7 +112,7 @@ class Control:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> Answer:
-        """One request; ControlError unless the answer came whole, with status 200 or 304 and at most `most` bytes.
+        """One request; ControlError unless the answer came whole, with status 200, 204 or 304 and at most `most` bytes.
 
         `silent`: seconds that may pass without a byte. `total`: seconds for everything, so that nobody can drip-feed.
         """
@@ -123,7 +123,7 @@ class Control:
             async with self._session.request(
                 method, self._base + path, headers=headers, data=body, timeout=limits, allow_redirects=False
             ) as response:
-                if response.status not in (200, 304):
+                if response.status not in (200, 204, 304):
                     raise ControlError(f"http_{response.status}", _advice(response.status))
                 if response.headers.get("content-encoding", "identity") != "identity":
                     raise ControlError("bad_reply", "control compressed its answer although it was not asked to")

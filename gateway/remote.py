@@ -12,11 +12,13 @@ from gateway.copies.deliver import HttpBodies
 from gateway.internal import Control
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.spend import SpendPoll
+from gateway.routing.health import HealthBook
 from gateway.settings import Settings
 from gateway.snapshot.cache import Cache
 from gateway.snapshot.holder import Holder
 from gateway.snapshot.http import Follower
 from gateway.snapshot.secrets import secret
+from gateway.status import StatusReport
 from gateway.telemetry.metrics import Gauge
 from gateway.usage.http import HttpSink
 
@@ -27,7 +29,9 @@ AT_START = 2.0
 class Remote:
     """The configuration, the budgets' spend and the usage of one worker, all by one client."""
 
-    def __init__(self, settings: Settings, slot: str, holder: Holder, limiter: MemoryLimiter) -> None:
+    def __init__(
+        self, settings: Settings, slot: str, holder: Holder, limiter: MemoryLimiter, health: HealthBook
+    ) -> None:
         table = settings.control
         assert table.url is not None
         assert table.token is not None
@@ -40,6 +44,7 @@ class Remote:
         self.bodies = HttpBodies(self._control, name)
         self.follower = Follower(self._control, cache, holder, token)
         self.spend = SpendPoll(self._control, limiter)
+        self.status = StatusReport(self._control, name, holder, health)
         holder.before_swap.append(limiter.prepare)
 
     def open(self) -> None:
@@ -62,7 +67,7 @@ class Remote:
 
     def standing(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """What runs as long as the gateway does."""
-        return self.follower.run(), self.spend.run()
+        return self.follower.run(), self.spend.run(), self.status.run()
 
     async def close(self) -> None:
         """Close the connections to control."""
@@ -70,7 +75,7 @@ class Remote:
 
     def gauges(self) -> dict[str, Gauge]:
         """Metric name -> where it is read."""
-        lines = (self.follower.line, self.spend.line, self.sink.line, self.bodies.line)
+        lines = (self.follower.line, self.spend.line, self.sink.line, self.bodies.line, self.status.line)
         return {
             "tunegate_control_failures": lambda: [((line.name,), float(line.failures)) for line in lines],
             "tunegate_control_answers": lambda: [

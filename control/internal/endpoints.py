@@ -8,9 +8,19 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from control.deps import Db, Parts, service
 from control.errors import Problem
+from control.gateways import service as gateways
 from control.usage import bodies, ingest
 from control.usage.spend import spend_after
-from gateway.contract.internal import BodyAck, BodyBatch, KeyPage, SnapshotHead, Spend, UsageAck, UsageBatch
+from gateway.contract.internal import (
+    BodyAck,
+    BodyBatch,
+    GatewayStatus,
+    KeyPage,
+    SnapshotHead,
+    Spend,
+    UsageAck,
+    UsageBatch,
+)
 
 router = APIRouter(prefix="/internal/v1", tags=["internal"])
 ServiceToken = Annotated[tuple[str, str], Depends(service)]
@@ -53,6 +63,12 @@ async def post_usage(batch: UsageBatch, session: Db, token: ServiceToken) -> Usa
 async def post_request_log(batch: BodyBatch, session: Db, parts: Parts, token: ServiceToken) -> BodyAck:
     """Store bodies of requests. Sending them again changes nothing."""
     return await bodies.store(session, parts.vault, batch)
+
+
+@router.post("/status", status_code=204)
+async def post_status(status: GatewayStatus, session: Db, token: ServiceToken) -> None:
+    """Keep what a gateway tells of itself in place of its last report."""
+    await gateways.store(session, status)
 
 
 @router.get("/spend")

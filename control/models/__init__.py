@@ -2,6 +2,7 @@
 
 from control.models.base import Base
 from control.models.chat import ChatSession
+from control.models.gateways import GatewayRow
 from control.models.identity import Membership, RefreshSession, ServiceToken, Team, User
 from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageRow
 from control.models.requests import RequestBody, ShadowHour
@@ -17,6 +18,7 @@ __all__ = [
     "Counter",
     "Credential",
     "Endpoint",
+    "GatewayRow",
     "Grant",
     "KeyUse",
     "Membership",

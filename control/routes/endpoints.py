@@ -5,22 +5,27 @@ Names may hold slashes, so the paths below a route come before the route itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 from sqlalchemy import select
 
 from control import models
-from control.deps import Db, allow
+from control.deps import Db, Parts, allow
+from control.errors import Problem
+from control.keys import service as keys
 from control.kit.pages import Page, Paging, Search, contains, paginate
 from control.kit.permissions import Person
 from control.kit.schemas import RouteSpec
-from control.routes import grants, service
+from control.routes import explain, grants, service
 from control.routes.diff import differences
 from control.routes.schemas import (
     Checked,
     Differences,
+    Explanation,
     Grant,
+    Granted,
     GrantsUpdate,
     Number,
     Rollback,
@@ -42,18 +47,23 @@ Name = Annotated[str, Path(max_length=250)]
 
 
 @router.get("")
-async def list_routes(session: Db, person: Reader, paging: Paging, search: Search = None) -> Page[Route]:
+async def list_routes(
+    session: Db, person: Reader, paging: Paging, search: Search = None, enabled: bool | None = None
+) -> Page[Route]:
     """Routes, by name."""
     query = select(models.Route).where(await service.visible_to(session, person)).order_by(models.Route.name)
     if search:
         query = query.where(contains(search, [models.Route.name]))
-    return await paginate(session, query, paging, lambda row: _shown(row, person))
+    if enabled is not None:
+        query = query.where(models.Route.enabled == enabled)
+    granted = await grants.summaries(session) if person.may("grants:write") else None
+    return await paginate(session, query, paging, lambda row: _shown(row, person, granted))
 
 
 @router.post("", status_code=201)
 async def create_route(body: RouteCreate, session: Db, person: Writer) -> Route:
     """Add a route."""
-    return _shown(await service.create(session, person, body), person)
+    return await _one(session, await service.create(session, person, body), person)
 
 
 @router.post("/validate")
@@ -98,7 +108,7 @@ async def diff_route_versions(
 @router.post("/{name:path}/rollback")
 async def rollback_route(name: Name, body: Rollback, session: Db, person: Writer) -> Route:
     """Make a new version with the settings of an old one."""
-    return _shown(await service.rollback(session, person, name, body), person)
+    return await _one(session, await service.rollback(session, person, name, body), person)
 
 
 @router.get("/{name:path}/grants")
@@ -113,16 +123,33 @@ async def put_route_grants(name: Name, body: GrantsUpdate, session: Db, person: 
     return await _grants(session, await service.set_grants(session, person, name, body))
 
 
+@router.get("/{name:path}/explain")
+async def explain_route(
+    name: Name,
+    session: Db,
+    parts: Parts,
+    person: Writer,
+    key: Annotated[str, Query(max_length=250, description="Public name of a key, `name@owner`.")],
+) -> Explanation:
+    """Whether a key may use a route and why, what limits it, and where its requests go."""
+    route = await service.find(session, person, name)
+    found = await keys.find(session, person, key)
+    rendered = parts.publisher.current
+    if rendered is None:
+        raise Problem(503, "no_snapshot", "the database has not answered yet: try again", retry_after=1)
+    return await explain.explain(session, rendered, route, found)
+
+
 @router.get("/{name:path}")
 async def get_route(name: Name, session: Db, person: Reader) -> Route:
     """One route."""
-    return _shown(await service.find(session, person, name), person)
+    return await _one(session, await service.find(session, person, name), person)
 
 
 @router.patch("/{name:path}")
 async def update_route(name: Name, body: RouteUpdate, session: Db, person: Writer) -> Route:
     """Change a route; gateways know within two seconds."""
-    return _shown(await service.update(session, person, name, body), person)
+    return await _one(session, await service.update(session, person, name, body), person)
 
 
 @router.delete("/{name:path}", status_code=204)
@@ -138,7 +165,11 @@ async def _grants(session: Db, route: models.Route) -> RouteGrants:
     return RouteGrants(grants=held, row_version=route.row_version)
 
 
-def _shown(row: models.Route, person: Person) -> Route:
+async def _one(session: Db, row: models.Route, person: Person) -> Route:
+    return _shown(row, person, await grants.summaries(session, row.name) if person.may("grants:write") else None)
+
+
+def _shown(row: models.Route, person: Person, granted: Mapping[str, Granted] | None) -> Route:
     return Route(
         name=row.name,
         aliases=row.spec.get("aliases", []),
@@ -146,6 +177,7 @@ def _shown(row: models.Route, person: Person) -> Route:
         enabled=row.enabled,
         version=row.version,
         spec=RouteSpec.model_validate(row.spec) if person.may("routes:write") else None,
+        granted=granted.get(row.name, Granted()) if granted is not None else None,
         created_at=row.created_at,
         updated_at=row.updated_at,
         row_version=row.row_version,

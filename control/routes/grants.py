@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.errors import FieldError, invalid
@@ -18,6 +18,21 @@ from control.routes import schemas
 async def of(session: AsyncSession, route: str) -> list[Principal]:
     """Principals of a route, sorted."""
     return sorted((row.principal_kind, row.principal) for row in await _rows(session, route))
+
+
+async def summaries(session: AsyncSession, route: str | None = None) -> dict[str, schemas.Granted]:
+    """Of each route that is granted to anybody, or of this one: by route."""
+    query = select(Grant.resource, Grant.principal_kind, func.count()).where(Grant.resource_kind == ROUTE)
+    if route is not None:
+        query = query.where(Grant.resource == route)
+    found: dict[str, schemas.Granted] = {}
+    for name, kind, count in await session.execute(query.group_by(Grant.resource, Grant.principal_kind)):
+        summary = found.setdefault(name, schemas.Granted())
+        if kind == EVERYONE[0]:
+            summary.everyone = True
+        else:
+            setattr(summary, f"{kind}s", count)
+    return found
 
 
 async def replace(session: AsyncSession, person: Person, route: str, wanted: Sequence[schemas.Grant]) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from control.errors import FieldError
 from control.kit.schemas import A_MOMENT, Body, Flag, Note, RouteSpec, RowVersion, example
 from gateway.contract.snapshot import Price
 
-_PARTS = frozenset({"versions", "grants", "diff", "rollback", "validate"})
+_PARTS = frozenset({"versions", "grants", "diff", "rollback", "validate", "explain"})
 
 
 def _no_part(name: str) -> str:
@@ -130,13 +130,22 @@ class RouteGrants(BaseModel):
     row_version: int
 
 
+class Granted(BaseModel):
+    """Who may use a route, in numbers."""
+
+    everyone: bool = False
+    users: int = 0
+    teams: int = 0
+    keys: int = 0
+
+
 class Route(BaseModel):
     """A public model name. `spec` is null for people who may use the route but not write routes."""
 
-    model_config = example(
+    model_config = ConfigDict(use_attribute_docstrings=True) | example(
         name="gpt-4o", aliases=["chat"], price={"input": "2.5", "output": "10"}, enabled=True, version=1,
-        spec={"target": [{"endpoint": "openai-eu", "model": "gpt-4o"}]}, created_at=A_MOMENT, updated_at=A_MOMENT,
-        row_version=1,
+        spec={"target": [{"endpoint": "openai-eu", "model": "gpt-4o"}]}, granted={"everyone": True},
+        created_at=A_MOMENT, updated_at=A_MOMENT, row_version=1,
     )  # fmt: skip
 
     name: str
@@ -145,6 +154,8 @@ class Route(BaseModel):
     enabled: bool
     version: int
     spec: RouteSpec | None
+    granted: Granted | None
+    """Null for people without `grants:write`."""
     created_at: datetime
     updated_at: datetime
     row_version: int
@@ -177,3 +188,109 @@ class Differences(BaseModel):
     """How one version differs from another."""
 
     items: list[Difference]
+
+
+CheckName = Literal[
+    "route_live", "key_active", "owner_active", "not_expired", "granted", "listed", "served", "budget_left"
+]
+
+
+class Check(BaseModel):
+    """One thing that must be so for a key to use a route."""
+
+    name: CheckName
+    """route_live: gateways have the route. key_active: not disabled, not revoked. owner_active: nor is its owner
+    disabled. granted: the route is granted to everyone, the owner, a team of the owner or the key. listed: the key's
+    own list of models has it. served: gateways get the key with this route. budget_left: of each budget of the key and
+    of its team."""
+    ok: bool
+    because: list[str]
+    """What decided it: grants as `team:support`, patterns of the list, a moment, budgets that are spent."""
+
+
+class ExplainedBudget(BaseModel):
+    """Money in a window, and what is gone of it."""
+
+    amount_nano: int
+    spent_nano: int
+    """What the ledger says of the running window."""
+    window: str
+    timezone: str
+
+
+class ExplainedScope(BaseModel):
+    """Limits that a request counts for; null is no limit."""
+
+    kind: Literal["key", "team", "route"]
+    name: str
+    rpm: int | None
+    tpm: int | None
+    concurrency: int | None
+    budgets: list[ExplainedBudget]
+
+
+class ExplainedTarget(BaseModel):
+    """A place that may answer."""
+
+    endpoint: str
+    model: str
+    """Empty: the name that the client asked for."""
+    tier: int
+    """Tried from the lowest on."""
+    weight: int
+    """Of all credentials of the endpoint together."""
+    share: float
+    """Part of its tier's requests under the strategy `weighted`; 0: never used."""
+    credentials: int
+
+
+class ExplainedRoute(BaseModel):
+    """One route of the way: where its requests go, in order."""
+
+    name: str
+    strategy: str
+    max_attempts: int
+    system_prompt: bool
+    targets: list[ExplainedTarget]
+
+
+class Explanation(BaseModel):
+    """Whether a key may use a route, and where its requests would go."""
+
+    model_config = example(
+        route="gpt-4o", key="chatbot@support", snapshot="c7", allowed=True,
+        checks=[{"name": "granted", "ok": True, "because": ["everyone"]}], networks=[],
+        scopes=[
+            {
+                "kind": "key", "name": "chatbot@support", "rpm": 60, "tpm": None, "concurrency": None,
+                "budgets": [
+                    {"amount_nano": 50_000_000_000, "spent_nano": 1_250_000, "window": "month", "timezone": "UTC"}
+                ],
+            }
+        ],
+        way=[
+            {
+                "name": "gpt-4o", "strategy": "weighted", "max_attempts": 3, "system_prompt": False,
+                "targets": [
+                    {
+                        "endpoint": "openai-eu", "model": "gpt-4o", "tier": 0, "weight": 1, "share": 1.0,
+                        "credentials": 1,
+                    }
+                ],
+            }
+        ],
+    )  # fmt: skip
+
+    route: str
+    key: str
+    snapshot: str
+    """Version of the configuration that this is about: the one that gateways get now."""
+    allowed: bool
+    """All checks are good."""
+    checks: list[Check]
+    networks: list[str]
+    """Callers must come from one of them; empty: from anywhere."""
+    scopes: list[ExplainedScope]
+    """Limits of the key, its team and the route."""
+    way: list[ExplainedRoute]
+    """The route, then its fallback, its fallback's and so on; empty if gateways do not have the route."""

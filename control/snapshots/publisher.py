@@ -81,6 +81,11 @@ class Publisher:
         current = self._current
         return current if current is not None and current.etag != etag else None
 
+    @property
+    def current(self) -> Rendered | None:
+        """The snapshot that gateways get now; None before the database has answered for the first time."""
+        return self._current
+
     async def release(self) -> None:
         """Let everybody go who waits: the process is going to end."""
         self._released = True

@@ -7,6 +7,7 @@ GET  /internal/v1/snapshot?wait=S   `SnapshotHead`; `If-None-Match` waits up to 
 GET  /internal/v1/snapshot/keys/H   `KeyPage` whose SHA-256 is H; 404 when it has changed: take the head again
 POST /internal/v1/usage             `UsageBatch` → `UsageAck`; every event is stored or quarantined when 200 arrives
 POST /internal/v1/request-log       `BodyBatch` → `BodyAck`; best effort: bodies are not money
+POST /internal/v1/status            `GatewayStatus` → 204; best effort: only the last one counts
 GET  /internal/v1/spend?after=N     `Spend` of the scopes whose ledger has grown after cursor N
 """
 
@@ -28,6 +29,11 @@ BODIES_PER_BATCH = 100
 BODY_BATCH_BYTES = 1_048_576
 """A batch with more bytes of bodies gets no further entry; one entry has at most two bodies of as much. JSON makes
 them up to six times as long."""
+
+TARGETS_PER_STATUS = 2000
+"""Most targets in one report of a gateway."""
+STATUS_INTERVAL = 5.0
+"""Seconds between two reports of a gateway."""
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SessionKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{43}=$")]
@@ -169,3 +175,58 @@ class Spend(Wire):
     """To be sent as `after` next time."""
     spent: tuple[Spent, ...]
     """Scopes with a budget whose ledger has grown after the cursor asked for; with `after=0`, all of them."""
+
+
+_A_TARGET: dict[str, Any] = {
+    "id": "openai-eu/gpt-4o", "endpoint": "openai-eu", "model": "gpt-4o", "breaker": "closed", "in_flight": 2,
+    "first_content_ms": 210.5, "successes": 40, "failures": 0,
+}  # fmt: skip
+Whole = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+Moment = Annotated[float, Field(strict=True, ge=0, le=253_370_764_800, allow_inf_nan=False)]
+
+
+class TargetStatus(Wire):
+    """How one target does, as one gateway sees it."""
+
+    id: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    """`endpoint/model`, as in the header `x-tunegate-target`."""
+    endpoint: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    """Its endpoint; of one with several credentials, `endpoint+2` is the second."""
+    model: Annotated[str, StringConstraints(max_length=200)]
+    """The upstream's name of the model; empty where the client says it."""
+    breaker: Literal["closed", "half_open", "open"]
+    """Whether it gets requests: yes, one to probe it, no."""
+    in_flight: Whole
+    """Requests under way."""
+    first_content_ms: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None
+    """Average time to the first content; null when none came in the last half minute."""
+    successes: Whole
+    """Answers that came whole since the last report that control took."""
+    failures: Whole
+    """Attempts that failed since then."""
+
+
+class GatewayStatus(Wire):
+    """What one gateway tells of itself every `STATUS_INTERVAL` seconds."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "gateway": "gateway-1/w0", "version": "0.1.0", "snapshot": "c1", "started": 1_764_000_000.0,
+                    "targets": [_A_TARGET],
+                }
+            ]
+        }
+    )  # fmt: skip
+
+    gateway: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    """Instance that sends it."""
+    version: Annotated[str, StringConstraints(max_length=64)]
+    """Of its program."""
+    snapshot: Annotated[str, StringConstraints(max_length=200)] | None
+    """Version of the configuration that it serves; null: it has none yet."""
+    started: Moment
+    """Unix time, seconds."""
+    targets: tuple[TargetStatus, ...] = Field(max_length=TARGETS_PER_STATUS)
+    """Those that it has sent requests to."""

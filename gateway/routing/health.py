@@ -6,9 +6,11 @@ Kept by target id, outside the snapshot, so that a configuration change forgets 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gateway.contract.snapshot import Breaker
 
+State = Literal["closed", "half_open", "open"]
 ALPHA = 0.2
 """Weight of the newest sample in the latency average."""
 STALE = 30.0
@@ -32,6 +34,10 @@ class TargetHealth:
     sampled_at: float = 0.0
     opened: int = 0
     """How often the breaker opened, for the metric."""
+    good: int = 0
+    """Whole replies since the start."""
+    bad: int = 0
+    """Attempts since the start that were the target's fault."""
 
     def available(self, now: float) -> bool:
         """Whether a request may be sent: closed, or open long enough and nobody probing."""
@@ -54,11 +60,13 @@ class TargetHealth:
 
     def succeeded(self) -> None:
         """The whole reply came: forget earlier failures."""
+        self.good += 1
         self.failures, self.cooldown = 0, 0.0
 
     def failed(self, now: float, breaker: Breaker) -> None:
         """The target is to blame: count it, and open (or reopen, for twice as long) the breaker."""
         self.failures += 1
+        self.bad += 1
         if now >= self.open_until and self.failures >= breaker.failures:
             self.cooldown = min(self.cooldown * 2 or breaker.cooldown, max(breaker.max_cooldown, breaker.cooldown))
             self.open_until = now + self.cooldown
@@ -70,7 +78,7 @@ class TargetHealth:
         if probe:
             self.probing = False
 
-    def state(self, now: float) -> str:
+    def state(self, now: float) -> State:
         """`closed`, `open` or `half_open`."""
         if not self.open_until:
             return "closed"

@@ -84,7 +84,7 @@ TABLE: dict[str, Spec] = {
     ),
     "tunegate_control_answers": Spec(
         "gauge",
-        "1 if control answered the last call of the kind (snapshot, spend, usage, request_log) well.",
+        "1 if control answered the last call of the kind (snapshot, spend, usage, request_log, status) well.",
         ("call",),
     ),
     "tunegate_control_failures": Spec("counter", "Calls to control that failed, by kind.", ("call",)),

@@ -1,7 +1,7 @@
 """A control plane that speaks `/internal/v1` over real sockets, with good manners or with the bad ones a test asks for.
 
 It runs in a thread with its own loop. `publish` makes a configuration; `manners[kind]` (snapshot, page, usage, spend,
-request-log) is a function that may answer in its place: with raw bytes, a pause, or by cutting the connection.
+request-log, status) is a function that may answer in its place: with raw bytes, a pause, or by cutting the connection.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from gateway.contract.internal import KEYS_PER_PAGE, BodyBatch, KeyPage, SnapshotHead, Spend, UsageBatch
+from gateway.contract.internal import KEYS_PER_PAGE, BodyBatch, GatewayStatus, KeyPage, SnapshotHead, Spend, UsageBatch
 from gateway.contract.seal import seal
 from gateway.contract.usage import UsageEvent
 
@@ -51,6 +51,8 @@ class Control:
         """Usage events by id."""
         self.bodies: dict[str, dict[str, Any]] = {}
         """Entries of the request log by id."""
+        self.statuses: dict[str, GatewayStatus] = {}
+        """Last report by instance."""
         self.duplicates = 0
         self.gateways: set[str] = set()
         self.version = ""
@@ -180,6 +182,10 @@ class Control:
             entries = BodyBatch.model_validate_json(body).entries
             self.bodies |= {entry.id: entry.model_dump() for entry in entries}
             good = reply(200, json.dumps({"stored": len(entries), "duplicates": 0}).encode())
+        elif kind == "status" and method == "POST":
+            status = GatewayStatus.model_validate_json(body)
+            self.statuses[status.gateway] = status
+            good = reply(204)
         elif kind == "spend":
             good = self._spend(int(query.get("after", 0)))
         else:

@@ -193,7 +193,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_team_name")),
         **BINARY,
     )
-    _create_request_log()
+    _beside_the_ledger()
     op.create_table(
         "usage_event",
         sa.Column("seq", BigId, autoincrement=True, nullable=False),
@@ -396,54 +396,6 @@ def _create_prices() -> None:
         batch_op.create_index("ix_price_what", ["kind", "name", "model", "effective_from"], unique=False)
 
 
-def _create_request_log() -> None:
-    op.create_table(
-        "request_body",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("gateway", sa.String(length=200), nullable=False),
-        sa.Column("created_at", Utc(), nullable=False),
-        sa.Column("expires_at", Utc(), nullable=False),
-        sa.Column("sealed", LongText, nullable=False),
-        sa.Column("wrapped_key", sa.String(length=255), nullable=False),
-        sa.Column("kek_id", sa.String(length=16), nullable=False),
-        sa.Column("request_cut", sa.Boolean(), nullable=False),
-        sa.Column("response_cut", sa.Boolean(), nullable=False),
-        sa.Column("redacted", sa.JSON(), nullable=False),
-        sa.Column("erased_at", Utc(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_request_body")),
-        **BINARY,
-    )
-    with op.batch_alter_table("request_body", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_request_body_expires_at"), ["expires_at"], unique=False)
-        batch_op.create_index(batch_op.f("ix_request_body_kek_id"), ["kek_id"], unique=False)
-
-    op.create_table(
-        "shadow_hour",
-        sa.Column("id", BigId, autoincrement=True, nullable=False),
-        sa.Column("hour", Utc(), nullable=False),
-        sa.Column("route", sa.String(length=120), nullable=False),
-        sa.Column("endpoint", sa.String(length=120), nullable=False),
-        sa.Column("upstream_model", sa.String(length=160), nullable=False),
-        sa.Column("operation", sa.String(length=16), nullable=False),
-        sa.Column("failed", sa.Boolean(), nullable=False),
-        sa.Column("requests", sa.BigInteger(), nullable=False),
-        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("reasoning_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cost_nano", sa.BigInteger(), nullable=False),
-        sa.Column("duration_ms", sa.Double(), nullable=False),
-        sa.Column("ttft_ms", sa.Double(), nullable=False),
-        sa.Column("ttft_count", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_shadow_hour")),
-        sa.UniqueConstraint(
-            "hour", "route", "endpoint", "upstream_model", "operation", "failed", name="uq_shadow_hour"
-        ),
-        **BINARY,
-    )  # fmt: skip
-
-
 def _create_rollups() -> None:
     for rollup, time, parts, unique in ROLLUPS:
         op.create_table(
@@ -479,6 +431,66 @@ def _create_rollups() -> None:
         batch_op.create_index("ix_usage_caller_day_team", ["team", "day"], unique=False)
 
 
+def _beside_the_ledger() -> None:
+    """What gateways tell that is not money: bodies, sums of shadows, how they do."""
+    op.create_table(
+        "request_body",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("gateway", sa.String(length=200), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("sealed", LongText, nullable=False),
+        sa.Column("wrapped_key", sa.String(length=255), nullable=False),
+        sa.Column("kek_id", sa.String(length=16), nullable=False),
+        sa.Column("request_cut", sa.Boolean(), nullable=False),
+        sa.Column("response_cut", sa.Boolean(), nullable=False),
+        sa.Column("redacted", sa.JSON(), nullable=False),
+        sa.Column("erased_at", Utc(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_request_body")),
+        **BINARY,
+    )
+    with op.batch_alter_table("request_body", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_request_body_expires_at"), ["expires_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_request_body_kek_id"), ["kek_id"], unique=False)
+
+    op.create_table(
+        "gateway_status",
+        sa.Column("gateway", sa.String(length=200), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("snapshot", sa.String(length=200), nullable=True),
+        sa.Column("started_at", Utc(), nullable=False),
+        sa.Column("reported_at", Utc(), nullable=False),
+        sa.Column("targets", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("gateway", name=op.f("pk_gateway_status")),
+        **BINARY,
+    )
+    op.create_table(
+        "shadow_hour",
+        sa.Column("id", BigId, autoincrement=True, nullable=False),
+        sa.Column("hour", Utc(), nullable=False),
+        sa.Column("route", sa.String(length=120), nullable=False),
+        sa.Column("endpoint", sa.String(length=120), nullable=False),
+        sa.Column("upstream_model", sa.String(length=160), nullable=False),
+        sa.Column("operation", sa.String(length=16), nullable=False),
+        sa.Column("failed", sa.Boolean(), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("reasoning_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cost_nano", sa.BigInteger(), nullable=False),
+        sa.Column("duration_ms", sa.Double(), nullable=False),
+        sa.Column("ttft_ms", sa.Double(), nullable=False),
+        sa.Column("ttft_count", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_shadow_hour")),
+        sa.UniqueConstraint(
+            "hour", "route", "endpoint", "upstream_model", "operation", "failed", name="uq_shadow_hour"
+        ),
+        **BINARY,
+    )  # fmt: skip
+
+
 def downgrade() -> None:
     """Take back: whole tables, their indexes with them (MySQL refuses to drop an index that a key needs)."""
     for table in (
@@ -500,6 +512,7 @@ def downgrade() -> None:
         "shadow_hour",
         "service_token",
         "request_body",
+        "gateway_status",
         "route",
         "key_use",
         "endpoint",

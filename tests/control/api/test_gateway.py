@@ -110,3 +110,40 @@ def test_a_budget_is_spent_for_a_gateway_that_begins_afresh_and_a_raised_one_is_
     body = {"row_version": key["row_version"], "budgets": [{"amount": "1000", "window": "month"}]}
     assert control.admin.patch(f"/api/v1/keys/{key['public_name']}", json=body).status_code == 200
     eventually(lambda: gateway.chat("gpt", secret=key["secret"]).status == 200, 2)
+
+
+def test_control_knows_how_gateways_and_their_targets_do(
+    control: Running, gateway: Gateway, upstream: Upstream
+) -> None:
+    admin = control.admin
+    key = mint(control, "app")["secret"]
+    eventually(lambda: gateway.chat("gpt", secret=key).status == 200, 2)
+
+    def health() -> Any:
+        return admin.get("/api/v1/health/targets").json()
+
+    eventually(lambda: health()["items"], 8, "no report of a target")
+    assert health()["gateways"] == 1
+    (target,) = health()["items"]
+    assert (target["id"], target["closed"], target["open"], target["in_flight"]) == ("up/one", 1, 0, 0)
+    assert target["first_content_ms"] > 0
+    (one,) = admin.get("/api/v1/gateways").json()["items"]
+    assert one["live"]
+    assert one["gateway"].endswith("/w0")
+    assert (one["snapshots_behind"], one["age_seconds"] < 15) == (0, True)
+
+
+def test_a_report_that_is_no_report_is_refused(control: Running) -> None:
+    good = {"gateway": "g", "version": "1", "snapshot": None, "started": 0, "targets": []}
+    service = control.service()
+    assert service.post("/internal/v1/status", json=good).status_code == 204
+    for wrong in ({"targets": [{}]}, {"started": -1}, {"started": 1e18}, {"gateway": ""}, {"more": 1}):
+        assert service.post("/internal/v1/status", json=good | wrong).status_code == 422, wrong
+    assert control.anonymous().post("/internal/v1/status", json=good).status_code == 401
+    (only,) = control.admin.get("/api/v1/gateways").json()["items"]
+    assert (only["gateway"], only["live"], only["snapshots_behind"]) == ("g", True, None)
+    control.sql("UPDATE gateway_status SET reported_at = '2026-01-01 00:00:00.000000', snapshot = 'c0'")
+    (gone,) = control.admin.get("/api/v1/gateways").json()["items"]
+    assert (gone["live"], gone["age_seconds"] > 60) == (False, True)
+    assert gone["snapshots_behind"] == control.sql("SELECT value FROM counter WHERE name = 'config'")[0][0]
+    assert control.admin.get("/api/v1/health/targets").json() == {"gateways": 0, "items": []}

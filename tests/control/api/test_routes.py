@@ -305,3 +305,16 @@ def test_lists_are_paged_and_signs_are_only_signs(control: Running) -> None:
         assert control.admin.get(ROUTES, params=params).status_code == 422
     assert control.admin.post(ROUTES, content=b"{" * 100_000).status_code == 422
     assert control.admin.post(ROUTES, content=b" " * 1_100_000).status_code == 413
+
+
+def test_the_list_says_how_many_are_granted_and_only_to_those_who_grant(control: Running) -> None:
+    everyone, team = {"principal_kind": "everyone"}, {"principal_kind": "team", "principal": "t"}
+    assert control.admin.post("/api/v1/teams", json={"name": "t"}).is_success
+    make(control, "open", [everyone, team])
+    made = make(control, "closed")
+    assert made["granted"] == {"everyone": False, "users": 0, "teams": 0, "keys": 0}
+    assert change(control, "closed", 1, enabled=False).json()["granted"] == made["granted"]
+    listed = control.admin.get(ROUTES, params={"enabled": True}).json()["items"]
+    assert [(r["name"], r["granted"]["everyone"], r["granted"]["teams"]) for r in listed] == [("open", True, 1)]
+    assert control.as_("member").get(f"{ROUTES}/open").json()["granted"] is None
+    assert control.as_("member").get(ROUTES).json()["items"][0]["granted"] is None

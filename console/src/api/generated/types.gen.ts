@@ -753,6 +753,84 @@ export type TeamCreate = {
 };
 
 /**
+ * TargetsHealth
+ *
+ * Targets that a running gateway has sent requests to, by id.
+ */
+export type TargetsHealth = {
+    /**
+     * Gateways
+     */
+    gateways: number;
+    /**
+     * Items
+     */
+    items: Array<TargetHealth>;
+};
+
+/**
+ * TargetHealth
+ *
+ * How a target does, over all gateways that run.
+ */
+export type TargetHealth = {
+    /**
+     * Closed
+     *
+     * Breakers that let requests through, one for each gateway and credential that has used it.
+     */
+    closed: number;
+    /**
+     * Endpoint
+     */
+    endpoint: string;
+    /**
+     * Failures
+     */
+    failures: number;
+    /**
+     * First Content Ms
+     *
+     * Mean of the gateways' averages; null when no content came in the last half minute.
+     */
+    first_content_ms: number | null;
+    /**
+     * Half Open
+     *
+     * Breakers that let one request through to probe.
+     */
+    half_open: number;
+    /**
+     * Id
+     *
+     * Endpoint and model; where the client says the model, endpoint and route.
+     */
+    id: string;
+    /**
+     * In Flight
+     *
+     * Requests under way.
+     */
+    in_flight: number;
+    /**
+     * Model
+     */
+    model: string;
+    /**
+     * Open
+     *
+     * Breakers that let none through.
+     */
+    open: number;
+    /**
+     * Successes
+     *
+     * In the gateways' last reports, each of about 5 seconds.
+     */
+    successes: number;
+};
+
+/**
  * TargetCost
  *
  * What it would cost at one target.
@@ -1394,6 +1472,30 @@ export type RoutePage = {
 };
 
 /**
+ * Granted
+ *
+ * Who may use a route, in numbers.
+ */
+export type Granted = {
+    /**
+     * Everyone
+     */
+    everyone?: boolean;
+    /**
+     * Keys
+     */
+    keys?: number;
+    /**
+     * Teams
+     */
+    teams?: number;
+    /**
+     * Users
+     */
+    users?: number;
+};
+
+/**
  * Route
  *
  * A public model name. `spec` is null for people who may use the route but not write routes.
@@ -1411,6 +1513,10 @@ export type Route = {
      * Enabled
      */
     enabled: boolean;
+    /**
+     * Null for people without `grants:write`.
+     */
+    granted: Granted | null;
     /**
      * Name
      */
@@ -2173,6 +2279,256 @@ export type GrantsUpdate = {
      * The version that this edit has seen.
      */
     row_version: number;
+};
+
+/**
+ * Page[Gateway]
+ */
+export type GatewayPage = {
+    /**
+     * Items
+     */
+    items: Array<Gateway>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Gateway
+ *
+ * One worker of a gateway, by its last report.
+ */
+export type Gateway = {
+    /**
+     * Age Seconds
+     *
+     * Since its last report.
+     */
+    age_seconds: number;
+    /**
+     * Gateway
+     */
+    gateway: string;
+    /**
+     * Live
+     *
+     * It has reported within the last 15 seconds.
+     */
+    live: boolean;
+    /**
+     * Reported At
+     */
+    reported_at: string;
+    /**
+     * Snapshot
+     *
+     * Configuration that it serves; null: none yet.
+     */
+    snapshot: string | null;
+    /**
+     * Snapshots Behind
+     *
+     * Versions of the configuration that it had not taken over when it reported; null: it serves none, or another's.
+     */
+    snapshots_behind: number | null;
+    /**
+     * Started At
+     *
+     * By its own clock.
+     */
+    started_at: string;
+    /**
+     * Version
+     *
+     * Of its program.
+     */
+    version: string;
+};
+
+/**
+ * Explanation
+ *
+ * Whether a key may use a route, and where its requests would go.
+ */
+export type Explanation = {
+    /**
+     * Allowed
+     */
+    allowed: boolean;
+    /**
+     * Checks
+     */
+    checks: Array<Check>;
+    /**
+     * Key
+     */
+    key: string;
+    /**
+     * Networks
+     */
+    networks: Array<string>;
+    /**
+     * Route
+     */
+    route: string;
+    /**
+     * Scopes
+     */
+    scopes: Array<ExplainedScope>;
+    /**
+     * Snapshot
+     */
+    snapshot: string;
+    /**
+     * Way
+     */
+    way: Array<ExplainedRoute>;
+};
+
+/**
+ * ExplainedTarget
+ *
+ * A place that may answer.
+ */
+export type ExplainedTarget = {
+    /**
+     * Credentials
+     */
+    credentials: number;
+    /**
+     * Endpoint
+     */
+    endpoint: string;
+    /**
+     * Model
+     */
+    model: string;
+    /**
+     * Share
+     */
+    share: number;
+    /**
+     * Tier
+     */
+    tier: number;
+    /**
+     * Weight
+     */
+    weight: number;
+};
+
+/**
+ * ExplainedRoute
+ *
+ * One route of the way: where its requests go, in order.
+ */
+export type ExplainedRoute = {
+    /**
+     * Max Attempts
+     */
+    max_attempts: number;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Strategy
+     */
+    strategy: string;
+    /**
+     * System Prompt
+     */
+    system_prompt: boolean;
+    /**
+     * Targets
+     */
+    targets: Array<ExplainedTarget>;
+};
+
+/**
+ * ExplainedBudget
+ *
+ * Money in a window, and what is gone of it.
+ */
+export type ExplainedBudget = {
+    /**
+     * Amount Nano
+     */
+    amount_nano: number;
+    /**
+     * Spent Nano
+     */
+    spent_nano: number;
+    /**
+     * Timezone
+     */
+    timezone: string;
+    /**
+     * Window
+     */
+    window: string;
+};
+
+/**
+ * ExplainedScope
+ *
+ * Limits that a request counts for; null is no limit.
+ */
+export type ExplainedScope = {
+    /**
+     * Budgets
+     */
+    budgets: Array<ExplainedBudget>;
+    /**
+     * Concurrency
+     */
+    concurrency: number | null;
+    /**
+     * Kind
+     */
+    kind: 'key' | 'team' | 'route';
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Rpm
+     */
+    rpm: number | null;
+    /**
+     * Tpm
+     */
+    tpm: number | null;
+};
+
+/**
+ * Check
+ *
+ * One thing that must be so for a key to use a route.
+ */
+export type Check = {
+    /**
+     * Because
+     */
+    because: Array<string>;
+    /**
+     * Name
+     */
+    name: 'route_live' | 'key_active' | 'owner_active' | 'not_expired' | 'granted' | 'listed' | 'served' | 'budget_left';
+    /**
+     * Ok
+     */
+    ok: boolean;
 };
 
 /**
@@ -4642,6 +4998,85 @@ export type TestEndpointResponses = {
 
 export type TestEndpointResponse = TestEndpointResponses[keyof TestEndpointResponses];
 
+export type ListGatewaysData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/gateways';
+};
+
+export type ListGatewaysErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListGatewaysError = ListGatewaysErrors[keyof ListGatewaysErrors];
+
+export type ListGatewaysResponses = {
+    /**
+     * Successful Response
+     */
+    200: GatewayPage;
+};
+
+export type ListGatewaysResponse = ListGatewaysResponses[keyof ListGatewaysResponses];
+
+export type GetTargetHealthData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/health/targets';
+};
+
+export type GetTargetHealthErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetTargetHealthError = GetTargetHealthErrors[keyof GetTargetHealthErrors];
+
+export type GetTargetHealthResponses = {
+    /**
+     * Successful Response
+     */
+    200: TargetsHealth;
+};
+
+export type GetTargetHealthResponse = GetTargetHealthResponses[keyof GetTargetHealthResponses];
+
 export type ListKeysData = {
     body?: never;
     path?: never;
@@ -5311,6 +5746,10 @@ export type ListRoutesData = {
          */
         search?: string | null;
         /**
+         * Enabled
+         */
+        enabled?: boolean | null;
+        /**
          * Page
          */
         page?: number;
@@ -5662,6 +6101,59 @@ export type DiffRouteVersionsResponses = {
 };
 
 export type DiffRouteVersionsResponse = DiffRouteVersionsResponses[keyof DiffRouteVersionsResponses];
+
+export type ExplainRouteData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query: {
+        /**
+         * Key
+         *
+         * Public name of a key, `name@owner`.
+         */
+        key: string;
+    };
+    url: '/api/v1/routes/{name}/explain';
+};
+
+export type ExplainRouteErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ExplainRouteError = ExplainRouteErrors[keyof ExplainRouteErrors];
+
+export type ExplainRouteResponses = {
+    /**
+     * Successful Response
+     */
+    200: Explanation;
+};
+
+export type ExplainRouteResponse = ExplainRouteResponses[keyof ExplainRouteResponses];
 
 export type GetRouteGrantsData = {
     body?: never;
