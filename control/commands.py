@@ -83,8 +83,7 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             plan = imports.read(options.source, options.file)
             print(imports.text(asyncio.run(_import(settings, plan, options.dry_run)), dry_run=options.dry_run))
         case "secrets-rotate":
-            vault = security.open_vault(settings)
-            print(f"{asyncio.run(_rotate(settings, vault))} credentials were wrapped anew, by the key {vault.kek_id}")
+            asyncio.run(_rotate(settings, security.open_vault(settings)))
     return 0
 
 
@@ -141,15 +140,15 @@ async def _import(settings: Settings, plan: Plan, dry_run: bool) -> list[Line]:
         await db.close()
 
 
-async def _rotate(settings: Settings, vault: security.Vault) -> int:
+async def _rotate(settings: Settings, vault: security.Vault) -> None:
     db = Database(settings.database_url)
     try:
         async with db.write() as session:
             count = await secrets.rotate(session, vault, SYSTEM)
+        print(f"{count} credentials were wrapped anew, by the key {vault.kek_id}")
         bodies, lost = await rewrap(db, vault)
         unreadable = f"; {lost} do not open" if lost else ""
         print(f"the keys of the bodies of {bodies} requests were wrapped anew{unreadable}")
-        return count
     finally:
         await db.close()
 
