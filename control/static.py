@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 BUILT = Path(__file__).resolve().parent.parent / "console" / "dist"
 """Where `make install` builds the console."""
-_NOT_PAGES = ("api/", "internal/", "docs", "assets/")
+_NOT_PAGES = ("api/", "internal/", "docs", "assets/", "swagger/")
 _MISSING = """<!doctype html><title>Tunegate</title><h1>Tunegate</h1>
 <p>The console is not built here: run <code>make install</code>, or set <code>[console] static_dir</code>.
 The API is at <a href="/docs">/docs</a>.</p>"""
@@ -38,7 +38,8 @@ class Console(StaticFiles):
         try:
             response = await super().get_response(path, scope)
         except HTTPException as missing:
-            if missing.status_code != 404 or path.startswith(_NOT_PAGES) or "." in path.rpartition("/")[2]:
+            file = "/" not in path and "." in path  # further down, a dot is part of a name, such as /endpoints/gpu-1.eu
+            if missing.status_code != 404 or path.startswith(_NOT_PAGES) or file:
                 raise
             path = "."
         if path == ".":

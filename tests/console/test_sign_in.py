@@ -92,3 +92,14 @@ def _refused_once(read):  # type: ignore[no-untyped-def]
         return read(token)
 
     return once
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/endpoints/gpu-1.eu", 200), ("/keys", 200), ("/robots.txt", 404), ("/assets/none.js", 404),
+        ("/api/v1/none", 404), ("/internal/none", 404),
+    ],
+)  # fmt: skip
+def test_addresses_are_pages_and_files_are_files(control: Running, path: str, status: int) -> None:
+    assert control.anonymous().get(path).status_code == status
