@@ -70,6 +70,7 @@ declare module 'vue' {
     SparkLine: typeof import('./components/SparkLine.vue')['default']
     StateMessage: typeof import('./components/StateMessage.vue')['default']
     StatTile: typeof import('./components/StatTile.vue')['default']
+    SuggestInput: typeof import('./components/SuggestInput.vue')['default']
   }
   export interface GlobalDirectives {
     vLoading: typeof import('element-plus/es')['ElLoadingDirective']
