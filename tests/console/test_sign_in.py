@@ -97,7 +97,7 @@ def _refused_once(read):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/endpoints/gpu-1.eu", 200), ("/keys", 200), ("/robots.txt", 404), ("/assets/none.js", 404),
+        ("/", 200), ("/endpoints/gpu-1.eu", 200), ("/keys", 200), ("/robots.txt", 404), ("/assets/none.js", 404),
         ("/api/v1/none", 404), ("/internal/none", 404),
     ],
 )  # fmt: skip
