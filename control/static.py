@@ -38,9 +38,8 @@ class Console(StaticFiles):
         try:
             response = await super().get_response(path, scope)
         except HTTPException as missing:
-            file = (
-                path != "." and "/" not in path and "." in path
-            )  # further down, a dot is part of a name, such as /endpoints/gpu-1.eu
+            # below the top a dot is part of a name, such as /endpoints/gpu-1.eu
+            file = "." in path and "/" not in path and path != "."
             if missing.status_code != 404 or path.startswith(_NOT_PAGES) or file:
                 raise
             path = "."

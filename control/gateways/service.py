@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -12,13 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
 from control.gateways.schemas import TargetHealth
+from control.kit.periodic import every
 from control.kit.upsert import upsert
 from control.models import GatewayRow
 from control.models.base import now
 from control.snapshots.render import NUMBERED
 from gateway.contract.internal import STATUS_INTERVAL, GatewayStatus, TargetStatus
-
-log = logging.getLogger("tunegate.control.gateways")
 
 LIVE = timedelta(seconds=3 * STATUS_INTERVAL)
 """A gateway that has not reported for longer counts as gone."""
@@ -81,10 +78,5 @@ async def sweep(db: Database, moment: datetime) -> None:
 
 
 async def keep_sweeping(db: Database) -> None:
-    """Sweep every hour until cancelled. A database that is down is tried again later."""
-    while True:
-        try:
-            await sweep(db, now())
-        except Exception as exc:  # noqa: BLE001 - whatever it is, rows that stay longer harm nobody
-            log.error("old reports of gateways cannot be deleted, it is tried again: %s", type(exc).__name__)
-        await asyncio.sleep(SWEEP)
+    """Sweep every hour until cancelled."""
+    await every(SWEEP, lambda: sweep(db, now()), "old reports of gateways cannot be deleted now")

@@ -68,11 +68,11 @@ class Access:
         """Routes (or prefixes) that a key may use: what it asks for, of what it is granted."""
         caller = principals((key.owner_kind, key.owner), self.teams_of.get(key.owner, ()), [key.public_name])
         granted = frozenset[str]().union(*(self.by_principal.get(one, frozenset()) for one in caller))
-        return tuple(sorted({name for pattern in key.models for name in _both(str(pattern), granted)}))
+        return tuple(sorted({name for pattern in key.models for name in common(str(pattern), granted)}))
 
 
-def _both(pattern: str, granted: Iterable[str]) -> Iterable[str]:
-    """What a pattern of a key and the granted names have in common."""
+def common(pattern: str, granted: Iterable[str]) -> Iterable[str]:
+    """What a pattern of a key (a name, or a prefix with `*`) and names, which may be prefixes too, have in common."""
     for name in granted:
         if pattern == name or (pattern.endswith("*") and name.startswith(pattern[:-1])):
             yield name

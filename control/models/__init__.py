@@ -5,7 +5,7 @@ from control.models.chat import ChatSession
 from control.models.gateways import GatewayRow
 from control.models.identity import Membership, RefreshSession, ServiceToken, Team, User
 from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageRow
-from control.models.requests import RequestBody, ShadowHour
+from control.models.requests import RequestBody
 from control.models.rollups import ROLLUPS
 from control.models.routing import ApiKey, Credential, Endpoint, Grant, KeyUse, PriceVersion, Route, RouteVersion
 
@@ -29,7 +29,6 @@ __all__ = [
     "Route",
     "RouteVersion",
     "ServiceToken",
-    "ShadowHour",
     "SpendRow",
     "Team",
     "UsageRow",

@@ -85,17 +85,17 @@ LENGTHS = {
     "key": 250, "team": NAME, "owner": NAME, "route": 120, "endpoint": 120, "upstream_model": 160, "operation": 16,
 }  # fmt: skip
 """What sums may be told apart by, and the longest value."""
-_PLACE = ("route", "endpoint", "upstream_model", "operation")
+PLACE = ("route", "endpoint", "upstream_model", "operation")
 
 usage_hour = _rollup(
     "usage_hour", "hour", 1, tuple(LENGTHS),
     Index("ix_usage_hour_key", "key", "hour"),
     Index("ix_usage_hour_owner", "owner", "hour"),
     Index("ix_usage_hour_team", "team", "hour"),
-    unique=("key", *_PLACE),
+    unique=("key", *PLACE),
 )  # fmt: skip
 """Everything."""
-usage_place_hour = _rollup("usage_place_hour", "hour", 1, _PLACE, unique=_PLACE)
+usage_place_hour = _rollup("usage_place_hour", "hour", 1, PLACE, unique=PLACE)
 """Without callers."""
 usage_owner_shift = _rollup("usage_owner_shift", "shift", 8, ("team", "owner"), unique=("team", "owner"))
 """Without keys and places, by thirds of a day: of these, days of China are made as well as those of UTC."""
@@ -107,5 +107,7 @@ usage_caller_day = _rollup(
     unique=("key",),
 )  # fmt: skip
 """Without places, by day. The first index holds all that it takes to find the most expensive keys."""
+shadow_hour = _rollup("shadow_hour", "hour", 1, PLACE, unique=PLACE)
+"""Of copies that went to shadow targets. They are nobody's usage, so no other sum has them."""
 ROLLUPS = (usage_place_hour, usage_owner_shift, usage_caller_day, usage_hour)
-"""The smallest first."""
+"""Of requests, the smallest first."""

@@ -8,29 +8,26 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control.kit.access import Access, principals
+from control.kit.access import Access, common, principals
 from control.models import ApiKey, Route, Team
 from control.models.base import now
 from control.routes.schemas import (
     Check,
-    ExplainedBudget,
     ExplainedRoute,
     ExplainedScope,
     ExplainedTarget,
     Explanation,
 )
 from control.snapshots.render import NUMBERED, Rendered
-from control.usage.spend import spent_now
+from control.usage.budgets import spending
 from gateway.contract.internal import KeyPage
 from gateway.contract.snapshot import Key
 
-NANO = 1_000_000_000
 Wired = Mapping[str, Any]
 """Part of the snapshot as JSON."""
 
@@ -47,7 +44,7 @@ async def explain(session: AsyncSession, rendered: Rendered, route: Route, key: 
         if budget.spent_nano >= budget.amount_nano
     ]
     names = [route.name, *route.spec.get("aliases", ())]
-    ready = served is not None and served.enabled and any(_common(one, names) for one in served.models)
+    ready = served is not None and served.enabled and any(_overlap(one, names) for one in served.models)
     checks = [
         Check(name="route_live", ok=route.name in routes, because=[]),
         *await _reasons(session, route, names, key),
@@ -84,7 +81,7 @@ async def _reasons(session: AsyncSession, route: Route, names: Iterable[str], ke
     caller = principals((key.owner_kind, key.owner), access.teams_of.get(key.owner, ()), [key.public_name])
     grants = sorted(one for one in caller if route.name in access.by_principal.get(one, ()))
     patterns = [str(pattern) for pattern in key.models]
-    listed = [pattern for pattern in patterns if _common(pattern, names)]
+    listed = [pattern for pattern in patterns if _overlap(pattern, names)]
     revoked = [key.revoked_at.isoformat()] if key.revoked_at else []
     expires = [key.expires_at.isoformat()] if key.expires_at else []
     return [
@@ -100,14 +97,8 @@ async def _reasons(session: AsyncSession, route: Route, names: Iterable[str], ke
     ]
 
 
-def _common(pattern: str, names: Iterable[str]) -> bool:
-    """Whether a name or a prefix with `*` has anything in common with one of the names, which may be prefixes too."""
-    for name in names:
-        if pattern == name or (pattern.endswith("*") and name.startswith(pattern[:-1])):
-            return True
-        if name.endswith("*") and pattern.startswith(name[:-1]):
-            return True
-    return False
+def _overlap(pattern: str, names: Iterable[str]) -> bool:
+    return any(common(pattern, names))
 
 
 async def _scopes(
@@ -124,22 +115,11 @@ async def _scopes(
 async def _scope(
     session: AsyncSession, kind: Literal["key", "team", "route"], name: str, wired: Wired
 ) -> ExplainedScope:
-    budgets = wired.get("budget", ())
-    spent = await spent_now(session, kind, name) if budgets else {}
     return ExplainedScope(
         kind=kind,
         name=name,
         **{limit: wired["limits"].get(limit) for limit in ("rpm", "tpm", "concurrency")},
-        budgets=[
-            ExplainedBudget(
-                amount_nano=int(Decimal(str(budget["amount"])) * NANO),
-                spent_nano=spent.get((window, timezone), 0),
-                window=window,
-                timezone=timezone,
-            )
-            for budget in budgets
-            for window, timezone in [(budget.get("window", "month"), budget.get("timezone", "UTC"))]
-        ],
+        budgets=(await spending(session, kind, {name: wired["budget"]}))[name] if kind != "route" else [],
     )
 
 

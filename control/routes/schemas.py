@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from control.errors import FieldError
 from control.kit.schemas import A_MOMENT, Body, Flag, Note, RouteSpec, RowVersion, example
+from control.usage.budgets import Spending
 from gateway.contract.snapshot import Price
 
 _PARTS = frozenset({"versions", "grants", "diff", "rollback", "validate", "explain"})
@@ -208,16 +209,6 @@ class Check(BaseModel):
     """What decided it: grants as `team:support`, patterns of the list, a moment, budgets that are spent."""
 
 
-class ExplainedBudget(BaseModel):
-    """Money in a window, and what is gone of it."""
-
-    amount_nano: int
-    spent_nano: int
-    """What the ledger says of the running window."""
-    window: str
-    timezone: str
-
-
 class ExplainedScope(BaseModel):
     """Limits that a request counts for; null is no limit."""
 
@@ -226,7 +217,7 @@ class ExplainedScope(BaseModel):
     rpm: int | None
     tpm: int | None
     concurrency: int | None
-    budgets: list[ExplainedBudget]
+    budgets: list[Spending]
 
 
 class ExplainedTarget(BaseModel):
@@ -264,7 +255,10 @@ class Explanation(BaseModel):
             {
                 "kind": "key", "name": "chatbot@support", "rpm": 60, "tpm": None, "concurrency": None,
                 "budgets": [
-                    {"amount_nano": 50_000_000_000, "spent_nano": 1_250_000, "window": "month", "timezone": "UTC"}
+                    {
+                        "amount_nano": 50_000_000_000, "spent_nano": 1_250_000, "window": "month", "timezone": "UTC",
+                        "since": "2026-11-01T00:00:00Z", "resets_at": "2026-12-01T00:00:00Z",
+                    }
                 ],
             }
         ],

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
 from control.errors import Problem
+from control.kit.periodic import every
 from control.models import RequestBody, UsageRow
 from control.models.base import now
 from control.security import Sealed, Vault
@@ -111,22 +113,15 @@ async def sweep(db: Database) -> int:
                 await session.execute(delete(RequestBody).where(RequestBody.id.in_(ids)))
         total += len(ids)
         if len(ids) < BATCH:
-            return total
+            break
+    if total:
+        log.info("deleted the bodies of %d requests: their days are over", total)
+    return total
 
 
 async def keep_sweeping(db: Database) -> None:
-    """Sweep every minute until cancelled. A database that is down is told once and asked again."""
-    failing = False
-    while True:
-        try:
-            if deleted := await sweep(db):
-                log.info("deleted the bodies of %d requests: their days are over", deleted)
-            failing = False
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is tried again: bodies must not outlive their days
-            if not failing:
-                log.error("bodies cannot be deleted now: %s", type(exc).__name__)
-            failing = True
-        await asyncio.sleep(SWEEP)
+    """Sweep every minute until cancelled."""
+    await every(SWEEP, partial(sweep, db), "bodies cannot be deleted now")
 
 
 async def rewrap(db: Database, vault: Vault) -> tuple[int, int]:

@@ -20,7 +20,8 @@ from control.db import lock
 from control.kit.upsert import upsert
 from control.models import ApiKey, KeyUse, Quarantine, UsageRow
 from control.models.base import now
-from control.usage import rollup, shadows, spend
+from control.models.rollups import shadow_hour
+from control.usage import rollup, spend
 from gateway.contract.internal import UsageAck, UsageBatch
 from gateway.contract.usage import UsageEvent
 
@@ -50,7 +51,8 @@ async def store(session: AsyncSession, batch: UsageBatch) -> UsageAck:
         session.add_all(rows)
         await session.flush()
         counter.value += 1
-        await shadows.add(session, [row for row in rows if row.shadow_of is not None])
+        if copies := [row for row in rows if row.shadow_of is not None]:
+            await rollup.add(session, copies, (shadow_hour,))
         rows = [row for row in rows if row.shadow_of is None]
         if rows:
             await rollup.add(session, rows)

@@ -19,6 +19,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from control.db import Database, lock
 from control.kit.audit import Actor, note
+from control.kit.periodic import every
 from control.models import Counter, Quarantine, UsageRow
 from control.models.base import now
 from control.models.rollups import usage_hour, usage_place_hour
@@ -44,13 +45,9 @@ class Old:
 
 
 async def run(db: Database, settings: RetentionTable) -> None:
-    """Sweep every hour until cancelled. A database that is down is tried again later."""
-    while settings.ledger_days or settings.hourly_days:
-        try:
-            await sweep(db, settings, now())
-        except Exception as exc:  # noqa: BLE001 - whatever it is, rows that stay longer harm nobody
-            log.error("retention: old usage cannot be deleted, it is tried again: %s: %s", type(exc).__name__, exc)
-        await asyncio.sleep(EVERY)
+    """Sweep every hour until cancelled; nothing to do where everything is kept for ever."""
+    if settings.ledger_days or settings.hourly_days:
+        await every(EVERY, lambda: sweep(db, settings, now()), "retention: old usage cannot be deleted now")
 
 
 async def sweep(db: Database, settings: RetentionTable, moment: datetime) -> dict[str, int]:

@@ -23,9 +23,9 @@ def hours(moment: datetime) -> int:
     return int(moment.timestamp() // HOUR)
 
 
-async def add(session: AsyncSession, rows: Sequence[UsageRow]) -> None:
-    """Count new ledger rows. The `usage` counter is locked."""
-    for table in ROLLUPS:
+async def add(session: AsyncSession, rows: Sequence[UsageRow], tables: Sequence[Table] = ROLLUPS) -> None:
+    """Count new ledger rows (at least one). The `usage` counter is locked."""
+    for table in tables:
         await upsert(session, table, unique_of(table), sum_up(table, rows), partial(_added, table))
 
 

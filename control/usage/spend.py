@@ -47,15 +47,6 @@ async def begin(session: AsyncSession, scope: Scope, budgets: Iterable[Mapping[s
         await _count(session, scope, span, timezone, window_of(span, timezone, now()), 0, cursor)
 
 
-async def spent_now(session: AsyncSession, kind: str, name: str) -> dict[tuple[str, str], int]:
-    """(window, time zone) -> nano-units spent in the running window, of one key or team."""
-    moment = now().timestamp()
-    query = select(SpendRow).where(
-        SpendRow.scope == kind, SpendRow.name == name, SpendRow.start <= moment, SpendRow.end > moment
-    )
-    return {(row.span, row.timezone): row.nano for row in await session.scalars(query)}
-
-
 async def spend_after(session: AsyncSession, after: int) -> Spend:
     """Rows of running windows that changed after the cursor."""
     moment = now().timestamp()

@@ -19,6 +19,7 @@ ROLLUPS = (
     ("usage_place_hour", "hour", PLACE, tuple(PLACE)),
     ("usage_owner_shift", "shift", {"team": 120, "owner": 120}, ("team", "owner")),
     ("usage_caller_day", "day", WHO, ("key",)),
+    ("shadow_hour", "hour", PLACE, tuple(PLACE)),
 )
 
 COUNTERS = ("config", "usage", "audit", "retention", "prices")
@@ -432,7 +433,7 @@ def _create_rollups() -> None:
 
 
 def _beside_the_ledger() -> None:
-    """What gateways tell that is not money: bodies, sums of shadows, how they do."""
+    """What gateways tell that is not money: bodies, how they do."""
     op.create_table(
         "request_body",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -464,31 +465,6 @@ def _beside_the_ledger() -> None:
         sa.PrimaryKeyConstraint("gateway", name=op.f("pk_gateway_status")),
         **BINARY,
     )
-    op.create_table(
-        "shadow_hour",
-        sa.Column("id", BigId, autoincrement=True, nullable=False),
-        sa.Column("hour", Utc(), nullable=False),
-        sa.Column("route", sa.String(length=120), nullable=False),
-        sa.Column("endpoint", sa.String(length=120), nullable=False),
-        sa.Column("upstream_model", sa.String(length=160), nullable=False),
-        sa.Column("operation", sa.String(length=16), nullable=False),
-        sa.Column("failed", sa.Boolean(), nullable=False),
-        sa.Column("requests", sa.BigInteger(), nullable=False),
-        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("reasoning_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cost_nano", sa.BigInteger(), nullable=False),
-        sa.Column("duration_ms", sa.Double(), nullable=False),
-        sa.Column("ttft_ms", sa.Double(), nullable=False),
-        sa.Column("ttft_count", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_shadow_hour")),
-        sa.UniqueConstraint(
-            "hour", "route", "endpoint", "upstream_model", "operation", "failed", name="uq_shadow_hour"
-        ),
-        **BINARY,
-    )  # fmt: skip
 
 
 def downgrade() -> None:

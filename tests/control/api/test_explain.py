@@ -107,6 +107,7 @@ def test_a_budget_that_is_spent(control: Running) -> None:
     assert answer["checks"][-1]["because"] == [f"key:{key} total", f"key:{key} day"]
     assert answer["scopes"][0]["budgets"][0] == {
         "amount_nano": 2_500_000_000, "spent_nano": 2_500_000_000, "window": "total", "timezone": "UTC",
+        "since": None, "resets_at": None,
     }  # fmt: skip
 
 

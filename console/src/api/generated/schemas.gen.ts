@@ -4186,6 +4186,8 @@ export const ExplanationSchema = {
                     budgets: [
                         {
                             amount_nano: 50000000000,
+                            resets_at: '2026-12-01T00:00:00Z',
+                            since: '2026-11-01T00:00:00Z',
                             spent_nano: 1250000,
                             timezone: 'UTC',
                             window: 'month'
@@ -4355,42 +4357,12 @@ export const ExplainedRouteSchema = {
     type: 'object'
 } as const;
 
-export const ExplainedBudgetSchema = {
-    description: 'Money in a window, and what is gone of it.',
-    properties: {
-        amount_nano: {
-            title: 'Amount Nano',
-            type: 'integer'
-        },
-        spent_nano: {
-            title: 'Spent Nano',
-            type: 'integer'
-        },
-        timezone: {
-            title: 'Timezone',
-            type: 'string'
-        },
-        window: {
-            title: 'Window',
-            type: 'string'
-        }
-    },
-    required: [
-        'amount_nano',
-        'spent_nano',
-        'window',
-        'timezone'
-    ],
-    title: 'ExplainedBudget',
-    type: 'object'
-} as const;
-
 export const ExplainedScopeSchema = {
     description: 'Limits that a request counts for; null is no limit.',
     properties: {
         budgets: {
             items: {
-                $ref: '#/components/schemas/ExplainedBudget'
+                $ref: '#/components/schemas/Spending'
             },
             title: 'Budgets',
             type: 'array'

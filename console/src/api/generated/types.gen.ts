@@ -2456,30 +2456,6 @@ export type ExplainedRoute = {
 };
 
 /**
- * ExplainedBudget
- *
- * Money in a window, and what is gone of it.
- */
-export type ExplainedBudget = {
-    /**
-     * Amount Nano
-     */
-    amount_nano: number;
-    /**
-     * Spent Nano
-     */
-    spent_nano: number;
-    /**
-     * Timezone
-     */
-    timezone: string;
-    /**
-     * Window
-     */
-    window: string;
-};
-
-/**
  * ExplainedScope
  *
  * Limits that a request counts for; null is no limit.
@@ -2488,7 +2464,7 @@ export type ExplainedScope = {
     /**
      * Budgets
      */
-    budgets: Array<ExplainedBudget>;
+    budgets: Array<Spending>;
     /**
      * Concurrency
      */
