@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.contract.usage import End
-from gateway.providers.base import Usage
+from gateway.protocols.canonical import Usage
 from gateway.runtime import KeyRecord, Route, Runtime, Target
 
 

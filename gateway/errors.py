@@ -19,6 +19,7 @@ import orjson
 VOCABULARY: dict[str, tuple[int, str, str | None]] = {
     "caller_bad_json": (400, "invalid_request_error", None),
     "caller_bad_request": (400, "invalid_request_error", None),
+    "caller_unsupported": (400, "invalid_request_error", "unsupported_parameter"),
     "caller_unknown_model": (404, "invalid_request_error", "model_not_found"),
     "caller_not_found": (404, "invalid_request_error", "unknown_url"),
     "caller_bad_method": (405, "invalid_request_error", "method_not_allowed"),

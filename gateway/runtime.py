@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.contract import snapshot as wire
-from gateway.providers.base import Provider, Usage
+from gateway.protocols.canonical import Usage
+from gateway.providers.base import Provider
 from gateway.redact import Redactor
 
 if TYPE_CHECKING:

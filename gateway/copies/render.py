@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.copies.recording import is_event
+from gateway.protocols.sse import split
 from gateway.redact import Redactor
-from gateway.streaming.sse import split
 
 _GROWS = frozenset({"content", "reasoning_content", "reasoning", "refusal", "text", "arguments", "data"})
 """Members whose pieces are appended to each other; of all others the last value counts."""

@@ -6,24 +6,10 @@ through untouched; what differs between vendors is where usage is found, and whi
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from gateway.errors import Header
-
-
-class Usage(NamedTuple):
-    """Token counts of one reply in disjoint buckets: their sum is the total."""
-
-    input: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-    output: int = 0
-    reasoning: int = 0
-
-    @property
-    def total(self) -> int:
-        """All tokens that the request cost."""
-        return sum(self)
+from gateway.protocols.canonical import Usage
 
 
 class EventKind:

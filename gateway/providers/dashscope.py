@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.providers.base import Usage
+from gateway.protocols.canonical import Usage
 from gateway.providers.openai import OpenAI, count
 
 

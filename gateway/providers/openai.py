@@ -8,7 +8,9 @@ from typing import Any
 import orjson
 
 from gateway.errors import Header
-from gateway.providers.base import EventKind, Usage
+from gateway.protocols.canonical import Usage
+from gateway.protocols.sse import event_data
+from gateway.providers.base import EventKind
 
 _PATHS = {"chat": b"/chat/completions", "completions": b"/completions", "embeddings": b"/embeddings"}
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
@@ -82,14 +84,6 @@ class OpenAI:
 def count(value: Any) -> int | None:
     """A token count, or None where the vendor sent none (zero is a count)."""
     return value if type(value) is int and value >= 0 else None
-
-
-def event_data(event: bytes) -> bytes:
-    """The joined `data:` lines of one server-sent event, whatever its line ends."""
-    if event.startswith(b"data: ") and event.find(b"\n", 0, -2) < 0 and b"\r" not in event:
-        return event[6:].strip()
-    lines = (line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:"))
-    return b"\n".join(lines).strip()
 
 
 def _choices(chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:

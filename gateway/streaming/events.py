@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.errors import UpstreamFailure
+from gateway.protocols.sse import Framer, event_data, split
 from gateway.providers.base import EventKind
-from gateway.providers.openai import event_data
 from gateway.streaming import find
 from gateway.streaming.body import failure_in
-from gateway.streaming.sse import Framer, split
 
 if TYPE_CHECKING:
     from gateway.streaming.reply import Reply

@@ -7,7 +7,7 @@ from bisect import bisect_left
 
 from gateway.context import Context
 from gateway.errors import GatewayError
-from gateway.providers.base import Usage
+from gateway.protocols.canonical import Usage
 from gateway.telemetry.metrics import OVERHEAD, SECONDS, Cell, Metrics
 from gateway.telemetry.tracing import Tracer
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     from gateway.context import Context
-    from gateway.providers.base import Usage
+    from gateway.protocols.canonical import Usage
 
 _OPERATIONS = {"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"}
 _PROVIDERS = {"zhipu": "zhipu_ai"}

@@ -13,7 +13,7 @@ The table (docs/architecture.md shows it, tests/gateway/test_settlement.py check
 from __future__ import annotations
 
 from gateway.context import Context
-from gateway.providers.base import Usage
+from gateway.protocols.canonical import Usage
 
 NOTHING = Usage()
 

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from gateway.context import AttemptRecord
 from gateway.contract.usage import End, UsageEvent
 from gateway.errors import VOCABULARY
-from gateway.providers.base import Usage
+from gateway.protocols.canonical import Usage
 from gateway.usage import meter
 from gateway.usage.spool import ID_END, ID_START, interrupted
 from tests.fakes.runtime import DIGEST, compiled, context, route

@@ -22,7 +22,7 @@ from control.settings import ConsoleTable, Settings
 from control.snapshots.book import Book, in_effect, take_effect
 from control.snapshots.publisher import Publisher
 from gateway.contract.snapshot import Price
-from gateway.providers.base import Usage
+from gateway.protocols.canonical import Usage
 from gateway.snapshot.compile import _prices
 from tests.control.test_ledger import run
 

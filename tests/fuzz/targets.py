@@ -14,10 +14,10 @@ import orjson
 from gateway.contract.snapshot import Redaction
 from gateway.copies.render import render
 from gateway.errors import GatewayError
+from gateway.protocols.sse import Framer, split
 from gateway.providers.splice import replace_model, rewrite
 from gateway.redact import Redactor
 from gateway.streaming.find import last_object
-from gateway.streaming.sse import Framer, split
 
 Dice = random.Random
 Target = Callable[[Dice], None]

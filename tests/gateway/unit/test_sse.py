@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, strategies as st
 
+from gateway.protocols.sse import Framer, last_border, split
 from gateway.providers.openai import event_data
-from gateway.streaming.sse import Framer, last_border, split
 from tests.fuzz.targets import contents
 
 PIECES = st.sampled_from(

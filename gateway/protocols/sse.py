@@ -67,3 +67,30 @@ class Framer:
         rest = bytes(self.waiting)
         self.waiting.clear()
         return rest
+
+
+class Events:
+    """A `gateway.protocols.base.Framer` of server-sent events."""
+
+    __slots__ = ("_framer",)
+
+    def __init__(self, limit: int) -> None:
+        self._framer = Framer(limit)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The events that are complete now. ValueError if one passes the limit."""
+        block = self._framer.feed(data)
+        return split(block) if block else []
+
+    def rest(self) -> list[bytes]:
+        """The last event may lack its blank line: some upstreams end so. What is half of one, its reader finds out."""
+        rest = self._framer.flush()
+        return [rest] if rest.strip() else []
+
+
+def event_data(event: bytes) -> bytes:
+    """The joined `data:` lines of one server-sent event, whatever its line ends."""
+    if event.startswith(b"data: ") and event.find(b"\n", 0, -2) < 0 and b"\r" not in event:
+        return event[6:].strip()
+    lines = (line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:"))
+    return b"\n".join(lines).strip()
