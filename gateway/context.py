@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.contract.usage import End
+from gateway.errors import GatewayError
+from gateway.protocols.base import Inbound
 from gateway.protocols.canonical import Usage
 from gateway.runtime import KeyRecord, Route, Runtime, Target
 
@@ -40,6 +42,26 @@ class Operation:
     path: bytes
     parse: Callable[[bytes], Call]
     """Body -> Call; raises GatewayError(caller_*)."""
+    dialect: Inbound | None = None
+    """How its conversations are told. None: they are none, and only upstreams that speak it can answer."""
+    key_header: bytes | None = None
+    """Where its clients put their key, if not in `authorization`."""
+
+    def credential(self, headers: dict[bytes, bytes]) -> bytes | None:
+        """What the caller proves itself by, as the value of an `authorization` header."""
+        value = headers.get(b"authorization")
+        if value is None and self.key_header is not None:
+            key = headers.get(self.key_header)
+            value = b"Bearer " + key if key is not None else None
+        return value
+
+    def error(self, error: GatewayError) -> bytes:
+        """The body that tells an error to its clients."""
+        return error.body if self.dialect is None else self.dialect.error(error)
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """The same in a stream that has begun."""
+        return error.event if self.dialect is None else self.dialect.error_event(error)
 
 
 @dataclass(slots=True)

@@ -8,30 +8,40 @@ from typing import Any
 import orjson
 
 from gateway.errors import Header
+from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
+from gateway.protocols.chat import Chat
 from gateway.protocols.sse import event_data
-from gateway.providers.base import EventKind
+from gateway.providers.base import EventKind, Wire
 
 _PATHS = {"chat": b"/chat/completions", "completions": b"/completions", "embeddings": b"/embeddings"}
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
 class OpenAI:
-    """See `gateway.providers.base.Provider`."""
+    """See `gateway.providers.base.Provider`; of its own dialect it is the `Wire` too."""
 
     kind = "openai"
+    operations: tuple[str, ...] = ("chat", "completions", "embeddings")
+    dialect: Outbound = Chat()
+    usage_key = b'"usage"'
+    end_mark = b"data: [DONE]"
     forward_headers = frozenset({b"openai-beta", b"openai-organization", b"openai-project", b"idempotency-key"})
     include_usage = True
 
-    def path(self, operation: str) -> bytes:
+    def path(self, operation: str, stream: bool) -> bytes:
         """Path below the base URL."""
         return _PATHS[operation]
+
+    def wire(self, operation: str) -> Wire:
+        """Itself."""
+        return self
 
     def headers(self, api_key: str | None) -> tuple[Header, ...]:
         """Bearer authentication."""
         return ((b"authorization", b"Bearer " + api_key.encode()),) if api_key else ()
 
-    def usage(self, raw: dict[str, Any]) -> Usage | None:
+    def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """Split prompt into cached and not, completion into reasoning and not; details may be absent or null."""
         prompt = count(raw.get("prompt_tokens"))
         if prompt is None:

@@ -331,6 +331,7 @@ class InferenceProtocol(HttpToolsProtocol):
         """Answer with an error before the request is complete, and close."""
         self._ignore = True
         self._body = []
+        body = error.body if self.exchange is None else self.exchange.operation.error(error)
         self.exchange = None
         request_id = new_id()
         peer = self.client[0] if self.client else ""
@@ -345,8 +346,8 @@ class InferenceProtocol(HttpToolsProtocol):
                 request_id.encode(),
                 error.code.encode(),
                 lines,
-                len(error.body),
-                error.body,
+                len(body),
+                body,
             )
         )
         self.transport.close()

@@ -230,6 +230,8 @@ class Style:
     """What an upstream of this dialect wants said differently. See `gateway.providers`."""
 
     max_tokens = "max_completion_tokens"
+    include_usage = True
+    """Its streams tell their usage if `stream_options.include_usage` asks for it."""
     developer = True
     """It knows the role `developer`."""
     history = ""
