@@ -44,6 +44,8 @@ class Operation:
     """Body -> Call; raises GatewayError(caller_*)."""
     dialect: Inbound | None = None
     """How its conversations are told. None: they are none, and only upstreams that speak it can answer."""
+    translates: bool = True
+    """Conversations can be handed to upstreams that speak another dialect."""
     key_header: bytes | None = None
     """Where its clients put their key, if not in `authorization`."""
 

@@ -146,7 +146,7 @@ def _translation(ctx: Context, target: Target, document: Document | None) -> Tra
     no way: another target may have one.
     """
     call, provider, inbound = ctx.call, target.endpoint.provider, ctx.operation.dialect
-    if inbound is None:
+    if inbound is None or not ctx.operation.translates:
         raise _refused(no_way(ctx.operation.name, target.endpoint.name))
     request = inbound.read_request(call.document if document is None else document)
     request.stream, request.include_usage = call.stream, call.wants_usage

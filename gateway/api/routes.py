@@ -23,6 +23,7 @@ from gateway.api.chat import CHAT
 from gateway.api.completions import COMPLETIONS
 from gateway.api.embeddings import EMBEDDINGS
 from gateway.api.health import check_metrics_token, check_ready
+from gateway.api.messages import COUNT_TOKENS, MESSAGES
 from gateway.api.models import get_model, list_models
 from gateway.auth import authenticate
 from gateway.context import Operation, new_id
@@ -31,7 +32,7 @@ from gateway.runtime import KeyRecord
 from gateway.snapshot.holder import Holder
 from gateway.telemetry.hooks import Telemetry
 
-OPERATIONS: dict[bytes, Operation] = {op.path: op for op in (CHAT, COMPLETIONS, EMBEDDINGS)}
+OPERATIONS: dict[bytes, Operation] = {op.path: op for op in (CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, COUNT_TOKENS)}
 
 Access = Literal["public", "key", "metrics"]
 Handler = Callable[[Request], Awaitable[Response]]

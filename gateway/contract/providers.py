@@ -70,6 +70,7 @@ KINDS: dict[str, ProviderKind] = {
     kind.kind: kind
     for kind in (
         ProviderKind(kind="openai", label="OpenAI, or compatible with it", base_url="https://api.openai.com/v1"),
+        ProviderKind(kind="anthropic", label="Anthropic (Claude)", base_url="https://api.anthropic.com/v1"),
         ProviderKind(kind="deepseek", label="DeepSeek", base_url="https://api.deepseek.com/v1"),
         ProviderKind(
             kind="dashscope",

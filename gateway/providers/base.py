@@ -14,16 +14,6 @@ from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
 
 
-class EventKind:
-    """What a server-sent event of a stream means, before the commit point."""
-
-    PREAMBLE = 0
-    """A comment, a role, an empty delta: nothing that a user would see."""
-    CONTENT = 1
-    ERROR = 2
-    DONE = 3
-
-
 class Wire(Protocol):
     """Reads a reply that passes through, without changing it."""
 

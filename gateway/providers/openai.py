@@ -11,8 +11,8 @@ from gateway.errors import Header
 from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
 from gateway.protocols.chat import Chat
-from gateway.protocols.sse import event_data
-from gateway.providers.base import EventKind, Wire
+from gateway.protocols.sse import EventKind, event_data
+from gateway.providers.base import Wire
 
 _PATHS = {"chat": b"/chat/completions", "completions": b"/completions", "embeddings": b"/embeddings"}
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")

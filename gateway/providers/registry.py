@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.providers.anthropic import Anthropic
 from gateway.providers.base import Provider
 from gateway.providers.dashscope import DashScope
 from gateway.providers.deepseek import DeepSeek
@@ -11,5 +12,5 @@ from gateway.providers.vllm import VLLM
 from gateway.providers.zhipu import Zhipu
 
 PROVIDERS: dict[str, Provider] = {
-    adapter.kind: adapter for adapter in (OpenAI(), DeepSeek(), DashScope(), Zhipu(), VLLM(), Dummy())
+    adapter.kind: adapter for adapter in (OpenAI(), Anthropic(), DeepSeek(), DashScope(), Zhipu(), VLLM(), Dummy())
 }

@@ -81,8 +81,8 @@ class BodyRelay:
         self._reply.fail(failure)
 
     def estimate(self) -> int:
-        """Output tokens from the size of what was relayed; embeddings have none."""
-        if self._reply.ctx.operation.name == "embeddings":
+        """Output tokens from the size of what was relayed; of operations that write no text there are none."""
+        if not self._reply.ctx.call.output_estimate:
             return 0
         size = self._reply.wire.content_bytes(self.body) if self.body else self._size
         return max(1, size // 4)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.errors import UpstreamFailure
-from gateway.protocols.sse import Framer, event_data, last_border, split
-from gateway.providers.base import EventKind
+from gateway.protocols.sse import EventKind, Framer, event_data, last_border, split
 from gateway.streaming import find
 from gateway.streaming.body import failure_in
 

@@ -26,6 +26,7 @@ from gateway.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )  # fmt: skip
+from gateway.protocols.hints import HINTS
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _CHOICES = {"auto": "auto", "none": "none", "required": "any"}
@@ -35,10 +36,6 @@ _READ = frozenset({
     "logprobs", "top_logprobs", "response_format", "reasoning_effort", "thinking", "reasoning", "service_tier",
     "user", "stream", "stream_options",
 })  # fmt: skip
-HINTS = frozenset({
-    "store", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prediction",
-})  # fmt: skip
-"""Members that change nothing about the answer's meaning: a target that does not know them may leave them out."""
 
 
 def read_request(document: Document) -> Request:
