@@ -5,6 +5,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming (read 2026-11)
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import orjson
@@ -148,6 +149,9 @@ class ChatWriter:
         self._head = self._tail = b""
         self._usage: Usage | None = None
         self._roles: set[int] = set()
+        self._details: defaultdict[int, int] = defaultdict(int)
+        """Choice -> how many blocks of reasoning are complete."""
+        self._citations: defaultdict[int, int] = defaultdict(int)
 
     def write(self, delta: Delta) -> bytes:
         """One chunk for each delta that says something."""
@@ -168,7 +172,9 @@ class ChatWriter:
         elif isinstance(delta, RefusalDelta):
             return self._chunk(delta.choice, {"refusal": delta.text})
         elif isinstance(delta, CitationDelta):
-            return self._chunk(delta.choice, {"annotations": [written_annotation(delta.citation)]})
+            annotation = {"index": self._citations[delta.choice], **written_annotation(delta.citation)}
+            self._citations[delta.choice] += 1
+            return self._chunk(delta.choice, {"annotations": [annotation]})
         elif isinstance(delta, Finished):
             return self._chunk(delta.choice, {}, {"finish_reason": written_finish(delta.reason)})
         else:
@@ -205,7 +211,9 @@ class ChatWriter:
     def _thinking(self, delta: ThinkingDelta) -> bytes:
         block = Thinking(delta.text, delta.signature, delta.redacted, delta.id)
         said: Document = {"reasoning_content": delta.text} if delta.text else {}
-        return self._chunk(delta.choice, {**said, "reasoning_details": [written_detail(block)]})
+        index = self._details[delta.choice]
+        self._details[delta.choice] += delta.signature is not None or delta.redacted is not None
+        return self._chunk(delta.choice, {**said, "reasoning_details": [written_detail(block, index)]})
 
     def _call(self, start: ToolStart) -> bytes:
         call: Document = {
