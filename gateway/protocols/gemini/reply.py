@@ -178,7 +178,7 @@ def _token(candidate: Document) -> Document:
     return {
         "token": token,
         "logprob": logprob if isinstance(logprob, int | float) else 0.0,
-        "bytes": list(token.encode("utf-8", "surrogatepass")),
+        "bytes": list(token.encode()),
     }
 
 
@@ -211,7 +211,7 @@ def _span(segment: Document, text: str) -> Document:
     start, end = answers.count(segment.get("startIndex")) or 0, answers.count(segment.get("endIndex"))
     if end is None:
         return {}
-    data = text.encode("utf-8", "surrogatepass")
+    data = text.encode()
     return {"start_index": _characters(data[:start]), "end_index": _characters(data[:end])}
 
 

@@ -89,10 +89,8 @@ def _messages(document: Document) -> list[Message]:
     if isinstance(system, str):
         messages.append(Message("system", [Text(system)]))
     elif system is not None:
-        reader = _Contents()
-        messages += reader.content(
-            {**fields.mapping(system, "systemInstruction"), "role": "system"}, "systemInstruction"
-        )
+        content = {**fields.mapping(system, "systemInstruction"), "role": "system"}
+        messages += _Contents().content(content, "systemInstruction")
     reader = _Contents()
     contents = document.get("contents")
     if isinstance(contents, str):

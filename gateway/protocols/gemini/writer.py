@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from gateway.protocols import fields
+from gateway.protocols import answers, fields
 from gateway.protocols.base import Origin
 from gateway.protocols.canonical import (
     BlockEnd,
@@ -72,6 +72,8 @@ class _Candidate:
     thinking: bool = False
     """A thought that is shown is being written: a signature is its."""
     text: str = ""
+    start: int = 0
+    """Where in `text` the block begins that is being written."""
     citations: list[Document] = field(default_factory=list)
     logprobs: Document | None = None
     finish: Finish | None = None
@@ -131,16 +133,18 @@ class GeminiWriter:
             known.calls[delta.call] = ToolCall(delta.id, delta.name, "", delta.signature)
             known.last, known.thinking = delta.call, False
         elif isinstance(delta, ToolDelta):
-            known.calls[delta.call].arguments += delta.arguments
+            call = known.calls.get(delta.call)
+            if call is not None:  # else its object was complete: nothing that follows is part of it
+                call.arguments += delta.arguments
         elif isinstance(delta, BlockEnd):
-            known.thinking = False
+            known.thinking, known.start = False, len(known.text)
             call = known.calls.pop(known.last, None)
             return at, [] if call is None else [_call(call)]
         elif isinstance(delta, Finished):
             known.finish = delta.reason
             return at, self._whole(known, all_of_them=True)
         elif isinstance(delta, CitationDelta):
-            span = {"start_index": 0, "end_index": len(known.text)}
+            span = {"start_index": known.start, "end_index": len(known.text)}
             known.citations.append(span | delta.citation)
         else:
             return at, [*self._whole(known), *_said(delta, known)]
@@ -207,7 +211,7 @@ def _grounding(citations: list[Document], text: str) -> Document:
         chunk = {"web": source} if "uri" in source else {"retrievedContext": {**source, "text": cited or ""}}
         if chunk not in chunks:
             chunks.append(chunk)
-        start, end = (len(text[: citation[name]].encode()) for name in ("start_index", "end_index"))
+        start, end = (len(text[: answers.count(citation[name]) or 0].encode()) for name in ("start_index", "end_index"))
         segment = {"startIndex": start, "endIndex": end, "text": text.encode()[start:end].decode()}
         supports.append({"segment": segment, "groundingChunkIndices": [chunks.index(chunk)]})
     return {"groundingChunks": chunks, "groundingSupports": supports}
