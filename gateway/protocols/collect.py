@@ -36,9 +36,11 @@ def deltas_of(reply: Reply) -> Iterator[Delta]:
     yield Start(reply.id, reply.model, None, reply.service_tier)
     for at, choice in enumerate(reply.choices):
         calls = 0
+        logprobs = choice.logprobs
         for block in choice.blocks:
             if isinstance(block, Text):
-                yield TextDelta(block.text, at, choice.logprobs)
+                yield TextDelta(block.text, at, logprobs)
+                logprobs = None  # they are of all its text
                 yield from (CitationDelta(one, at) for one in block.citations)
             elif isinstance(block, Thinking):
                 yield ThinkingDelta(block.text, block.signature, block.redacted, at, block.id)

@@ -27,27 +27,27 @@ def needed(document: Document, name: str, where: str = "") -> str:
     return value
 
 
-def number(document: Document, name: str) -> float | None:
+def number(document: Document, name: str, where: str = "") -> float | None:
     """A number, or None."""
     value = document.get(name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise bad(name, "must be a number.")
+        raise bad(where + name, "must be a number.")
     return value
 
 
-def whole(document: Document, name: str) -> int | None:
+def whole(document: Document, name: str, where: str = "") -> int | None:
     """A whole number, or None."""
     value = document.get(name)
     if value is not None and type(value) is not int:
-        raise bad(name, "must be a whole number.")
+        raise bad(where + name, "must be a whole number.")
     return value
 
 
-def flag(document: Document, name: str) -> bool | None:
+def flag(document: Document, name: str, where: str = "") -> bool | None:
     """A boolean, or None."""
     value = document.get(name)
     if value is not None and not isinstance(value, bool):
-        raise bad(name, "must be true or false.")
+        raise bad(where + name, "must be true or false.")
     return value
 
 
