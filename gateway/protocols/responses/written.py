@@ -27,7 +27,7 @@ from gateway.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )  # fmt: skip
-from gateway.protocols.chat.request import HINTS, effort_of
+from gateway.protocols.hints import HINTS, effort_of
 from gateway.protocols.responses.request import LOGPROBS
 
 DIALECT = "Responses"
