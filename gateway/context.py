@@ -32,6 +32,10 @@ class Call:
     document: dict[str, Any]
     encoded_model: bytes
     """`model` as JSON."""
+    continues: str | None = None
+    """Id of the response that the conversation goes on from."""
+    kept: bool = False
+    """The answer is kept for later turns."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,12 +52,14 @@ class Operation:
     """Conversations can be handed to upstreams that speak another dialect."""
     key_header: bytes | None = None
     """Where its clients put their key, if not in `authorization`."""
+    key_in_url: bytes | None = None
+    """The key, where the URL held it."""
 
     def credential(self, headers: dict[bytes, bytes]) -> bytes | None:
         """What the caller proves itself by, as the value of an `authorization` header."""
         value = headers.get(b"authorization")
         if value is None and self.key_header is not None:
-            key = headers.get(self.key_header)
+            key = headers.get(self.key_header) or self.key_in_url
             value = b"Bearer " + key if key is not None else None
         return value
 
@@ -95,6 +101,8 @@ class Context:
     """Unix time of admission."""
     facts: bytes = b""
     """The part of the usage event that is known at admission, encoded."""
+    document: dict[str, Any] | None = None
+    """The request after the route's steps; None: they changed nothing."""
     target: Target | None = None
     """The last one tried."""
     attempts: list[AttemptRecord] = field(default_factory=list)

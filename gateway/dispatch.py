@@ -15,6 +15,7 @@ import orjson
 
 from gateway.context import AttemptRecord, Call, Context
 from gateway.errors import GatewayError, UpstreamFailure
+from gateway.kept import missing
 from gateway.protocols.base import Origin
 from gateway.protocols.translation import Translation, no_way
 from gateway.providers.base import Wire
@@ -148,6 +149,8 @@ def _translation(ctx: Context, target: Target, document: Document | None) -> Tra
     call, provider, inbound = ctx.call, target.endpoint.provider, ctx.operation.dialect
     if inbound is None or not ctx.operation.translates:
         raise _refused(no_way(ctx.operation.name, target.endpoint.name))
+    if call.continues is not None and (document or call.document).get("previous_response_id") is not None:
+        raise missing(call.continues)
     request = inbound.read_request(call.document if document is None else document)
     request.stream, request.include_usage = call.stream, call.wants_usage
     origin = Origin(ctx.id, call.model, int(ctx.ts))

@@ -13,12 +13,14 @@ from gateway.context import Context, new_id
 from gateway.copies.watch import Watch, Watcher
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
+from gateway.kept import Kept
 from gateway.limits.base import Limiter
 from gateway.routing.resolver import resolve
 from gateway.server.exchange import Exchange
 from gateway.settle import Admission, settle, verdict
 from gateway.snapshot.holder import Holder
-from gateway.steps.base import run_steps
+from gateway.steps.base import Steps
+from gateway.steps.history import keep
 from gateway.streaming.reply import ClientGone, Reply
 from gateway.telemetry.hooks import Telemetry
 from gateway.usage import meter
@@ -41,6 +43,8 @@ class Pipeline:
     dispatcher: Dispatcher
     telemetry: Telemetry
     watcher: Watcher
+    kept: Kept
+    steps: Steps
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one inference request, from its arrival to its usage event."""
@@ -62,10 +66,13 @@ class Pipeline:
         failure: GatewayError | None = None
         watch: Watch | None = None
         try:
-            document = await run_steps(ctx) if route.has_steps else None
+            if route.has_steps or call.continues is not None:
+                ctx.document = await self.steps.run(ctx)
             if route.watched is not None:
-                watch = self.watcher.begin(ctx, exchange, document, route.watched)
-            reply = await self.dispatcher.dispatch(ctx, exchange, document)  # attempts and fallback, to first content
+                watch = self.watcher.begin(ctx, exchange, ctx.document, route.watched)
+            reply = await self.dispatcher.dispatch(
+                ctx, exchange, ctx.document
+            )  # attempts and fallback, to first content
             ctx.first_content, ctx.status = reply.content_at, reply.status
             if watch is not None:
                 watch.answering(reply)
@@ -116,6 +123,8 @@ class Pipeline:
         self, ctx: Context, exchange: Exchange, admission: Admission, reply: Reply | None, failure: GatewayError | None
     ) -> None:
         """Send what remains: the whole answer, the last events of a stream, or the error."""
+        if ctx.call.kept and ctx.end == "success" and reply is not None:
+            keep(self.kept, ctx, reply.last or reply.body)
         if reply is None or not exchange.started:
             if failure is None and ctx.end == "stopped":
                 failure = _stopping()

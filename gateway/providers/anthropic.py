@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from gateway.errors import Header
 from gateway.protocols.anthropic import Anthropic as Dialect
 from gateway.protocols.anthropic.wire import AnthropicWire
 from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
-from gateway.providers.base import Wire
+from gateway.providers.base import Provider, Wire, told_message
 
 _PATHS = {"messages": b"/messages", "count_tokens": b"/messages/count_tokens"}
 _WIRE = AnthropicWire()
@@ -24,6 +22,10 @@ class Anthropic:
     operations: tuple[str, ...] = ("messages", "count_tokens")
     dialect: Outbound = Dialect()
     forward_headers = frozenset({b"anthropic-beta"})
+
+    def at(self, base_url: str, options: dict[str, Any]) -> Provider:
+        """The same everywhere."""
+        return self
 
     def path(self, operation: str, stream: bool) -> bytes:
         """Path below the base URL, which ends in /v1."""
@@ -44,10 +46,4 @@ class Anthropic:
 
     def error_message(self, body: bytes) -> str | None:
         """`error.message`."""
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return None
-        error = document.get("error") if isinstance(document, dict) else None
-        message = error.get("message") if isinstance(error, dict) else None
-        return message if isinstance(message, str) else None
+        return told_message(body)

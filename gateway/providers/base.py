@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import orjson
+
 from gateway.errors import Header
 from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
@@ -48,6 +50,10 @@ class Provider(Protocol):
     forward_headers: frozenset[bytes]
     """Client request headers (lower case) that are handed on to this kind of upstream."""
 
+    def at(self, base_url: str, options: dict[str, Any]) -> Provider:
+        """What it is for one endpoint: itself, or a variant that the endpoint's address and options ask for."""
+        ...
+
     def path(self, operation: str, stream: bool) -> bytes:
         """Path below the base URL for one of `operations`; `{model}` in it stands for the model's name."""
         ...
@@ -67,3 +73,15 @@ class Provider(Protocol):
     def error_message(self, body: bytes) -> str | None:
         """The message of an error body; None if the body is something else."""
         ...
+
+
+def told_message(body: bytes) -> str | None:
+    """`error.message` of an error body, or `error` itself where a vendor makes it a string; None if it has neither."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    error = document.get("error") if isinstance(document, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message")
+    return error if isinstance(error, str) else None

@@ -117,7 +117,7 @@ def _endpoints(
 
 
 def _endpoint(spec: wire.Endpoint, api_key: str | None, unusable: str | None) -> Endpoint:
-    provider = PROVIDERS[spec.provider]
+    provider = PROVIDERS[spec.provider].at(spec.base_url, spec.options)
     url = urlsplit(spec.base_url or "http://dummy.invalid")
     tls = url.scheme == "https"
     host, port = url.hostname or "", url.port or (443 if tls else 80)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tests.matrix.chat_client import ChatClient
+from tests.matrix.gemini_client import GeminiClient
 from tests.matrix.messages_client import MessagesClient
+from tests.matrix.responses_client import ResponsesClient
 from tests.matrix.told import Ask, Heard
 
 
@@ -20,5 +22,10 @@ class Client(Protocol):
         ...
 
 
-CLIENTS: dict[str, Callable[[str, str], Client]] = {"chat": ChatClient, "messages": MessagesClient}
+CLIENTS: dict[str, Callable[[str, str], Client]] = {
+    "chat": ChatClient,
+    "responses": ResponsesClient,
+    "messages": MessagesClient,
+    "gemini": GeminiClient,
+}
 """Dialect -> makes a client of the gateway's URL and a key."""

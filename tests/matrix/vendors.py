@@ -8,6 +8,7 @@ from typing import Protocol
 from tests.fakes import scripts
 from tests.fakes.upstream import Reset, Seen, Send, Step
 from tests.matrix.anthropic_vendor import AnthropicVendor
+from tests.matrix.gemini_vendor import GeminiVendor
 from tests.matrix.openai_vendor import OpenAIVendor
 from tests.matrix.told import Asked, Said
 
@@ -36,7 +37,7 @@ class Vendor(Protocol):
         ...
 
 
-VENDORS: dict[str, Vendor] = {vendor.kind: vendor for vendor in (OpenAIVendor(), AnthropicVendor())}
+VENDORS: dict[str, Vendor] = {vendor.kind: vendor for vendor in (OpenAIVendor(), AnthropicVendor(), GeminiVendor())}
 
 
 def script(vendor: Vendor, said: Said, note: Callable[[Asked], None]) -> Callable[[Seen], list[Step]]:

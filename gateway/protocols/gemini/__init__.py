@@ -57,6 +57,8 @@ class Gemini:
 
     def error(self, error: GatewayError) -> bytes:
         """Google's error body."""
+        if error.passed is not None:
+            return error.passed
         status = _STATUS.get(error.status, "UNKNOWN")
         details = [
             {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.code.upper(), "domain": "tunegate"}
