@@ -67,7 +67,9 @@ class ChatReader:
         deltas: list[Delta] = []
         if not self._started:
             self._started = True
-            deltas.append(Start(str(chunk.get("id") or ""), str(chunk.get("model") or "")))
+            tier = chunk.get("service_tier")
+            identity, model = str(chunk.get("id") or ""), str(chunk.get("model") or "")
+            deltas.append(Start(identity, model, None, tier if isinstance(tier, str) else None))
         for choice in chunk.get("choices") or ():
             if isinstance(choice, dict):
                 self._choice(choice, deltas)
@@ -100,8 +102,12 @@ class ChatReader:
         said = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(details, list) and details:
             for one in details:
+                if not isinstance(one, dict):
+                    continue
                 block = read_detail(one)
                 deltas.append(ThinkingDelta(block.text, block.signature, block.redacted, at, block.id))
+                if block.signature is not None:
+                    deltas.append(BlockEnd(at))  # a signature is the last of its block
         elif isinstance(said, str):
             deltas.append(ThinkingDelta(said, None, None, at))
         content = delta.get("content")
