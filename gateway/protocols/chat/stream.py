@@ -154,9 +154,16 @@ class ChatWriter:
         self._head = self._tail = b""
         self._usage: Usage | None = None
         self._roles: set[int] = set()
+        self._thoughts: dict[int, int] = {}
+        self._cited: dict[int, int] = {}
+        """Choice -> number of its blocks of reasoning, of its citations: OpenAI's client joins pieces by `index`."""
+        self._thinking_now: set[int] = set()
+        """Choices whose last block of reasoning is being written."""
 
     def write(self, delta: Delta) -> bytes:
         """One chunk for each delta that says something."""
+        if self._thinking_now and not isinstance(delta, ThinkingDelta):
+            self._thinking_now.discard(getattr(delta, "choice", 0))
         if isinstance(delta, TextDelta):
             more = {"logprobs": delta.logprobs} if delta.logprobs is not None else {}
             return self._chunk(delta.choice, {"content": delta.text}, more)
@@ -174,7 +181,8 @@ class ChatWriter:
         elif isinstance(delta, RefusalDelta):
             return self._chunk(delta.choice, {"refusal": delta.text})
         elif isinstance(delta, CitationDelta):
-            return self._chunk(delta.choice, {"annotations": [written_annotation(delta.citation)]})
+            index = self._cited[delta.choice] = self._cited.get(delta.choice, -1) + 1
+            return self._chunk(delta.choice, {"annotations": [{**written_annotation(delta.citation), "index": index}]})
         elif isinstance(delta, Finished):
             return self._chunk(delta.choice, {}, {"finish_reason": written_finish(delta.reason)})
         else:
@@ -209,9 +217,17 @@ class ChatWriter:
         return b"%b[%b]}\n\n" % (self._head, orjson.dumps(body))
 
     def _thinking(self, delta: ThinkingDelta) -> bytes:
-        block = Thinking(delta.text, delta.signature, delta.redacted, delta.id)
+        at = delta.choice
+        begins = at not in self._thinking_now or delta.redacted is not None
+        if begins:
+            self._thoughts[at] = self._thoughts.get(at, -1) + 1
+        if delta.signature is None and delta.redacted is None:
+            self._thinking_now.add(at)
+        else:
+            self._thinking_now.discard(at)
+        block = Thinking(delta.text, delta.signature, delta.redacted, delta.id if begins else None)
         said: Document = {"reasoning_content": delta.text} if delta.text else {}
-        return self._chunk(delta.choice, {**said, "reasoning_details": [written_detail(block)]})
+        return self._chunk(at, {**said, "reasoning_details": [{**written_detail(block), "index": self._thoughts[at]}]})
 
     def _call(self, start: ToolStart) -> bytes:
         call: Document = {

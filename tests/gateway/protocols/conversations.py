@@ -1,8 +1,9 @@
-"""Hypothesis strategies: answers as any sequence of deltas that a reader may give, and what each dialect keeps of them."""
+"""Hypothesis strategies: answers as any deltas that a reader may give, and what each dialect keeps of them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import orjson
 from hypothesis import strategies as st
@@ -80,7 +81,7 @@ def blocks(draw: st.DrawFn, number: int) -> Block:
 def pieces(draw: st.DrawFn, text: str) -> list[str]:
     """The text in pieces, none of them empty."""
     cuts = sorted({0, len(text), *draw(st.lists(st.integers(0, len(text)), max_size=3))})
-    return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(cuts)]
 
 
 def token(text: str) -> dict[str, object]:

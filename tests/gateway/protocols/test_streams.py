@@ -3,6 +3,8 @@ or ValueError comes out of bytes that are none."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import orjson
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -19,7 +21,7 @@ ORIGIN = Origin("req-1", "a-model", 1_790_000_000)
 
 def cut(stream: bytes, at: list[int]) -> list[bytes]:
     borders = sorted({0, len(stream), *(place % (len(stream) + 1) for place in at)})
-    return [stream[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    return [stream[a:b] for a, b in pairwise(borders)]
 
 
 @pytest.mark.parametrize("name", INBOUND)
