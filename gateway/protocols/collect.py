@@ -94,7 +94,7 @@ class Collector:
             text.text += delta.text
             _join_logprobs(choice, delta.logprobs)
         elif isinstance(delta, CitationDelta):
-            self._current(choice, at, Text).citations.append(delta.citation)
+            self._cited(choice, at).citations.append(delta.citation)
         elif isinstance(delta, RefusalDelta):
             self._current(choice, at, Refusal).text += delta.text
         elif isinstance(delta, ThinkingDelta):
@@ -117,6 +117,12 @@ class Collector:
             choice.blocks.append(block)
             self._open[at] = block
         return block
+
+    def _cited(self, choice: Choice, at: int) -> Text:
+        """The text that is being written, else the last one: some dialects tell what it cites at the very end."""
+        texts = [block for block in choice.blocks if isinstance(block, Text)]
+        last: Text = texts[-1] if texts else self._current(choice, at, Text)
+        return last
 
     def _think(self, choice: Choice, at: int, delta: ThinkingDelta) -> None:
         if delta.redacted is not None:

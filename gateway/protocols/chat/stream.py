@@ -5,7 +5,6 @@ https://platform.openai.com/docs/api-reference/chat-streaming (read 2026-11)
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import orjson
@@ -68,7 +67,9 @@ class ChatReader:
         deltas: list[Delta] = []
         if not self._started:
             self._started = True
-            deltas.append(Start(str(chunk.get("id") or ""), str(chunk.get("model") or "")))
+            tier = chunk.get("service_tier")
+            identity, model = str(chunk.get("id") or ""), str(chunk.get("model") or "")
+            deltas.append(Start(identity, model, None, tier if isinstance(tier, str) else None))
         for choice in chunk.get("choices") or ():
             if isinstance(choice, dict):
                 self._choice(choice, deltas)
@@ -101,8 +102,12 @@ class ChatReader:
         said = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(details, list) and details:
             for one in details:
+                if not isinstance(one, dict):
+                    continue
                 block = read_detail(one)
                 deltas.append(ThinkingDelta(block.text, block.signature, block.redacted, at, block.id))
+                if block.signature is not None:
+                    deltas.append(BlockEnd(at))  # a signature is the last of its block
         elif isinstance(said, str):
             deltas.append(ThinkingDelta(said, None, None, at))
         content = delta.get("content")
@@ -149,12 +154,16 @@ class ChatWriter:
         self._head = self._tail = b""
         self._usage: Usage | None = None
         self._roles: set[int] = set()
-        self._details: defaultdict[int, int] = defaultdict(int)
-        """Choice -> how many blocks of reasoning are complete."""
-        self._citations: defaultdict[int, int] = defaultdict(int)
+        self._thoughts: dict[int, int] = {}
+        self._cited: dict[int, int] = {}
+        """Choice -> number of its blocks of reasoning, of its citations: OpenAI's client joins pieces by `index`."""
+        self._thinking_now: set[int] = set()
+        """Choices whose last block of reasoning is being written."""
 
     def write(self, delta: Delta) -> bytes:
         """One chunk for each delta that says something."""
+        if self._thinking_now and not isinstance(delta, ThinkingDelta):
+            self._thinking_now.discard(getattr(delta, "choice", 0))
         if isinstance(delta, TextDelta):
             more = {"logprobs": delta.logprobs} if delta.logprobs is not None else {}
             return self._chunk(delta.choice, {"content": delta.text}, more)
@@ -172,9 +181,8 @@ class ChatWriter:
         elif isinstance(delta, RefusalDelta):
             return self._chunk(delta.choice, {"refusal": delta.text})
         elif isinstance(delta, CitationDelta):
-            annotation = {"index": self._citations[delta.choice], **written_annotation(delta.citation)}
-            self._citations[delta.choice] += 1
-            return self._chunk(delta.choice, {"annotations": [annotation]})
+            index = self._cited[delta.choice] = self._cited.get(delta.choice, -1) + 1
+            return self._chunk(delta.choice, {"annotations": [{**written_annotation(delta.citation), "index": index}]})
         elif isinstance(delta, Finished):
             return self._chunk(delta.choice, {}, {"finish_reason": written_finish(delta.reason)})
         else:
@@ -209,11 +217,17 @@ class ChatWriter:
         return b"%b[%b]}\n\n" % (self._head, orjson.dumps(body))
 
     def _thinking(self, delta: ThinkingDelta) -> bytes:
-        block = Thinking(delta.text, delta.signature, delta.redacted, delta.id)
+        at = delta.choice
+        begins = at not in self._thinking_now or delta.redacted is not None
+        if begins:
+            self._thoughts[at] = self._thoughts.get(at, -1) + 1
+        if delta.signature is None and delta.redacted is None:
+            self._thinking_now.add(at)
+        else:
+            self._thinking_now.discard(at)
+        block = Thinking(delta.text, delta.signature, delta.redacted, delta.id if begins else None)
         said: Document = {"reasoning_content": delta.text} if delta.text else {}
-        index = self._details[delta.choice]
-        self._details[delta.choice] += delta.signature is not None or delta.redacted is not None
-        return self._chunk(delta.choice, {**said, "reasoning_details": [written_detail(block, index)]})
+        return self._chunk(at, {**said, "reasoning_details": [{**written_detail(block), "index": self._thoughts[at]}]})
 
     def _call(self, start: ToolStart) -> bytes:
         call: Document = {

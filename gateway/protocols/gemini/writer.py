@@ -107,7 +107,7 @@ class GeminiWriter:
         """The answer's end, with these parts of each candidate in it."""
         candidates = []
         for at, known in sorted(self._candidates.items()):
-            content = [*parts.get(at, ()), *self._whole(known, all_of_them=True)]
+            content = [*parts.get(at, ()), *self._whole(known, *known.calls)]
             candidate: Document = {"content": {"parts": content, "role": "model"}} if content else {}
             candidate |= {"finishReason": _WRITTEN.get(known.finish or "stop", "STOP"), "index": at}
             if known.logprobs is not None:
@@ -138,11 +138,10 @@ class GeminiWriter:
                 call.arguments += delta.arguments
         elif isinstance(delta, BlockEnd):
             known.thinking, known.start = False, len(known.text)
-            call = known.calls.pop(known.last, None)
-            return at, [] if call is None else [_call(call)]
+            return at, self._whole(known, known.last)
         elif isinstance(delta, Finished):
             known.finish = delta.reason
-            return at, self._whole(known, all_of_them=True)
+            return at, self._whole(known, *known.calls)
         elif isinstance(delta, CitationDelta):
             span = {"start_index": known.start, "end_index": len(known.text)}
             known.citations.append(span | delta.citation)
@@ -150,9 +149,9 @@ class GeminiWriter:
             return at, [*self._whole(known), *_said(delta, known)]
         return at, []
 
-    def _whole(self, known: _Candidate, all_of_them: bool = False) -> list[Document]:
-        """The calls that are complete, or all, if nothing can come any more."""
-        found = [at for at, call in known.calls.items() if all_of_them or _complete(call.arguments)]
+    def _whole(self, known: _Candidate, *ended: int) -> list[Document]:
+        """The calls that have ended, or are complete, in their order."""
+        found = [at for at, call in known.calls.items() if at in ended or _complete(call.arguments)]
         return [_call(known.calls.pop(at)) for at in found]
 
 
