@@ -19,7 +19,7 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
-.PHONY: help install run test check console screens fix bench bench-control soak fuzz lock clean
+.PHONY: help install run test check console screens fix bench bench-control soak fuzz matrix lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ soak: install ## long runs under load
 
 fuzz: install ## feed random input to every parser
 	@$(VENV)/bin/python -m tests.fuzz.run $(ARGS)
+
+matrix: install ## try every dialect in against every provider out, and write docs/dialects.md
+	@$(VENV)/bin/python -m tests.matrix.run $(ARGS)
 
 lock: $(VENV)/.uv ## resolve the lock files again, keeping the versions that still fit
 	@$(COMPILE) --universal requirements/uv.in -o requirements/uv.txt

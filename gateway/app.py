@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from gateway.api import gemini
 from gateway.api.routes import OPERATIONS, Api, build
 from gateway.contract import snapshot as wire
 from gateway.copies.deliver import FileBodies
@@ -26,6 +27,7 @@ from gateway.copies.shadow import Shadows
 from gateway.copies.watch import Watcher
 from gateway.dispatch import Dispatcher
 from gateway.errors import ConfigError
+from gateway.kept import Kept
 from gateway.limits.memory import MemoryLimiter
 from gateway.pipeline import Pipeline
 from gateway.routing.health import HealthBook
@@ -37,6 +39,7 @@ from gateway.snapshot.compile import compile_snapshot
 from gateway.snapshot.file import report, watch
 from gateway.snapshot.holder import Holder
 from gateway.snapshot.secrets import secret
+from gateway.steps.base import Steps
 from gateway.telemetry.hooks import Telemetry
 from gateway.telemetry.metrics import Gauge, Metrics
 from gateway.telemetry.tracing import Tracer
@@ -94,7 +97,8 @@ class Worker:
         self.telemetry = Telemetry(self.metrics, settings.telemetry.access_log, self.tracer)
         self.sibling = Sibling(gateway.data_dir / "spool", index, gateway.workers)
         token = settings.telemetry.metrics_token
-        self.api = Api(self.holder, self.telemetry, secret(token) if token else None, self._render_metrics)
+        self.kept = Kept(gateway.responses_dir or gateway.data_dir / "responses", gateway.responses_days)
+        self.api = Api(self.holder, self.telemetry, self.kept, secret(token) if token else None, self._render_metrics)
         self._registry = CollectorRegistry()
         self._registry.register(self.metrics)
         ProcessCollector(registry=self._registry)
@@ -112,7 +116,9 @@ class Worker:
         dispatcher = Dispatcher(upstreams, self.health, loop)
         shadows = Shadows(dispatcher, self.spool, self.telemetry, self.health, self.keeper)
         watcher = Watcher(self.keeper, shadows, loop)
-        pipeline = Pipeline(self.holder, self.limiter, self.spool, dispatcher, self.telemetry, watcher)
+        pipeline = Pipeline(
+            self.holder, self.limiter, self.spool, dispatcher, self.telemetry, watcher, self.kept, Steps(self.kept)
+        )
         front = self._front(pipeline)
         server = self._server(front)
         self._observe(upstreams, front, shadows)
@@ -120,7 +126,14 @@ class Worker:
         front.sweep(loop.time())
         await self.sibling.start(lambda: generate_latest(self._registry))
         source = self.remote.standing() if self.remote else (self._follow_config(), self.files.run())
-        standing = (self._sweep(front, server), upstreams.run(), self.shipper.run(), self.keeper.run(), *source)
+        standing = (
+            self._sweep(front, server),
+            upstreams.run(),
+            self.shipper.run(),
+            self.keeper.run(),
+            self.kept.run(),
+            *source,
+        )
         tasks = [asyncio.create_task(work) for work in standing]
         for task in tasks:
             task.add_done_callback(lambda ended: _fatal(ended, server))
@@ -179,6 +192,7 @@ class Worker:
         gateway = self._settings.gateway
         return Front(
             operations=OPERATIONS,
+            match=gemini.match,
             handle=pipeline.handle,
             on_reject=self.telemetry.rejected,
             max_body_bytes=gateway.max_body_bytes,
@@ -279,6 +293,7 @@ class Worker:
             tunegate_shadows=lambda: [(labels, float(count)) for labels, count in shadows.outcomes.items()],
             tunegate_request_log=lambda: [((what,), float(count)) for what, count in keeper.outcomes.items()],
             tunegate_request_log_bytes=one(lambda: keeper.held),
+            tunegate_responses_not_kept=one(lambda: self.kept.failures),
             tunegate_snapshot_age_seconds=lambda: [((), time.time() - holder.swapped_at)] if holder.held else [],
             tunegate_snapshot_swaps=one(lambda: holder.swaps),
             tunegate_snapshot_refused=one(lambda: holder.refusals),

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.contract.usage import End
+from gateway.errors import GatewayError
+from gateway.protocols.base import Inbound
 from gateway.protocols.canonical import Usage
 from gateway.runtime import KeyRecord, Route, Runtime, Target
 
@@ -30,6 +32,10 @@ class Call:
     document: dict[str, Any]
     encoded_model: bytes
     """`model` as JSON."""
+    continues: str | None = None
+    """Id of the response that the conversation goes on from."""
+    kept: bool = False
+    """The answer is kept for later turns."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -40,6 +46,30 @@ class Operation:
     path: bytes
     parse: Callable[[bytes], Call]
     """Body -> Call; raises GatewayError(caller_*)."""
+    dialect: Inbound | None = None
+    """How its conversations are told. None: they are none, and only upstreams that speak it can answer."""
+    translates: bool = True
+    """Conversations can be handed to upstreams that speak another dialect."""
+    key_header: bytes | None = None
+    """Where its clients put their key, if not in `authorization`."""
+    key_in_url: bytes | None = None
+    """The key, where the URL held it."""
+
+    def credential(self, headers: dict[bytes, bytes]) -> bytes | None:
+        """What the caller proves itself by, as the value of an `authorization` header."""
+        value = headers.get(b"authorization")
+        if value is None and self.key_header is not None:
+            key = headers.get(self.key_header) or self.key_in_url
+            value = b"Bearer " + key if key is not None else None
+        return value
+
+    def error(self, error: GatewayError) -> bytes:
+        """The body that tells an error to its clients."""
+        return error.body if self.dialect is None else self.dialect.error(error)
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """The same in a stream that has begun."""
+        return error.event if self.dialect is None else self.dialect.error_event(error)
 
 
 @dataclass(slots=True)
@@ -71,6 +101,8 @@ class Context:
     """Unix time of admission."""
     facts: bytes = b""
     """The part of the usage event that is known at admission, encoded."""
+    document: dict[str, Any] | None = None
+    """The request after the route's steps; None: they changed nothing."""
     target: Target | None = None
     """The last one tried."""
     attempts: list[AttemptRecord] = field(default_factory=list)

@@ -9,11 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
 from gateway.context import AttemptRecord, Call, Context
-from gateway.errors import UpstreamFailure
+from gateway.errors import GatewayError, UpstreamFailure
+from gateway.kept import missing
+from gateway.protocols.base import Origin
+from gateway.protocols.translation import Translation, no_way
+from gateway.providers.base import Wire
 from gateway.providers.splice import replace_model, rewrite
 from gateway.routing.health import HealthBook
 from gateway.routing.plan import Plan
@@ -78,21 +83,34 @@ class Dispatcher:
         if exchange.gone:
             raise ClientGone
         exchange.on_gone = reply.gone
-        call, endpoint = ctx.call, target.endpoint
-        body = _body(call, exchange.body, target, route, document)
+        call, endpoint, operation = ctx.call, target.endpoint, ctx.operation.name
+        heads = endpoint.stream_heads if call.stream else endpoint.heads
+        accept = b"text/event-stream" if call.stream else b"application/json"
+        if operation in heads:
+            reply.wire = endpoint.wires[operation]
+            body = _body(call, exchange.body, target, route, document, reply.wire)
+        else:
+            reply.translation = _translation(ctx, target, document)
+            operation = reply.translation.outbound.operation
+            body = _translated(reply.translation, upstream_model(call, target, route))
+            if call.stream:
+                accept = reply.translation.outbound.event_stream.encode()
+        first = heads[operation]
+        if endpoint.model_in_path:
+            first = first.replace(b"{model}", quote(upstream_model(call, target, route), safe=":@").encode(), 1)
         size = sum(map(len, body))
         extra = b""
         if not endpoint.forward_headers.isdisjoint(exchange.headers):
             for name in endpoint.forward_headers & exchange.headers.keys():
                 extra += name + b": " + exchange.headers[name] + b"\r\n"
         head = b"%baccept: %b\r\nx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
-            endpoint.heads[ctx.operation.name],
-            b"text/event-stream" if call.stream else b"application/json",
+            first,
+            accept,
             ctx.request_id.encode(),
             extra,
             size,
         )
-        reply.call = self._upstreams.start(endpoint, ctx.operation.name, head, body, size, reply, target.timeouts)
+        reply.call = self._upstreams.start(endpoint, operation, head, body, size, reply, target.timeouts)
 
     async def _sleep(self, exchange: Exchange, seconds: float) -> None:
         """Pause between rounds; ClientGone as soon as the client leaves."""
@@ -124,12 +142,42 @@ def _encoded_model(call: Call, target: Target, route: Route) -> bytes:
     return target.facts[1] if target.model else orjson.dumps(upstream_model(call, target, route))
 
 
-def _body(call: Call, original: bytes, target: Target, route: Route, document: Document | None) -> list[bytes]:
+def _translation(ctx: Context, target: Target, document: Document | None) -> Translation:
+    """How the request and its answer change between the client's dialect and the target's. UpstreamFailure if there is
+    no way: another target may have one.
+    """
+    call, provider, inbound = ctx.call, target.endpoint.provider, ctx.operation.dialect
+    if inbound is None or not ctx.operation.translates:
+        raise _refused(no_way(ctx.operation.name, target.endpoint.name))
+    if call.continues is not None and (document or call.document).get("previous_response_id") is not None:
+        raise missing(call.continues)
+    request = inbound.read_request(call.document if document is None else document)
+    request.stream, request.include_usage = call.stream, call.wants_usage
+    origin = Origin(ctx.id, call.model, int(ctx.ts))
+    return Translation(inbound, provider.dialect, request, origin, provider.usage)
+
+
+def _translated(translation: Translation, model: str) -> list[bytes]:
+    try:
+        return [orjson.dumps(translation.outbound.write_request(translation.request, model))]
+    except GatewayError as error:
+        raise _refused(error) from error
+
+
+def _refused(error: GatewayError) -> UpstreamFailure:
+    failure = UpstreamFailure(error.code, error.message, blames_target=False, status=error.status)
+    failure.param = error.param
+    return failure
+
+
+def _body(
+    call: Call, original: bytes, target: Target, route: Route, document: Document | None, wire: Wire
+) -> list[bytes]:
     """The request body in pieces: the client's bytes, the model's name replaced and usage asked for."""
     if document is None and not call.stream:
         return replace_model(original, call.encoded_model, _encoded_model(call, target, route))
     model = upstream_model(call, target, route)
-    wants = call.stream and not call.wants_usage and target.endpoint.provider.include_usage
+    wants = call.stream and not call.wants_usage and wire.include_usage
     options = call.document.get("stream_options")
     if document is not None:
         document = {**document, "model": model}

@@ -67,6 +67,8 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.headers = headers
+        self.passed = body
+        """The upstream's own body, in the client's dialect, where that is what tells the error."""
         self._body = body
 
     @property

@@ -13,12 +13,14 @@ from gateway.context import Context, new_id
 from gateway.copies.watch import Watch, Watcher
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
+from gateway.kept import Kept
 from gateway.limits.base import Limiter
 from gateway.routing.resolver import resolve
 from gateway.server.exchange import Exchange
 from gateway.settle import Admission, settle, verdict
 from gateway.snapshot.holder import Holder
-from gateway.steps.base import run_steps
+from gateway.steps.base import Steps
+from gateway.steps.history import keep
 from gateway.streaming.reply import ClientGone, Reply
 from gateway.telemetry.hooks import Telemetry
 from gateway.usage import meter
@@ -41,13 +43,15 @@ class Pipeline:
     dispatcher: Dispatcher
     telemetry: Telemetry
     watcher: Watcher
+    kept: Kept
+    steps: Steps
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one inference request, from its arrival to its usage event."""
         started, ts, request_id = time.monotonic(), time.time(), _request_id(exchange)
         try:
             runtime = self.holder.current  # pinned: this request sees no other configuration
-            key = authenticate(runtime, exchange.headers.get(b"authorization"), exchange.peer, ts)
+            key = authenticate(runtime, exchange.operation.credential(exchange.headers), exchange.peer, ts)
             _check_content_type(exchange.headers.get(b"content-type", _JSON_TYPE))
             call = exchange.operation.parse(exchange.body)
             route = resolve(runtime, key, call.model)
@@ -62,10 +66,13 @@ class Pipeline:
         failure: GatewayError | None = None
         watch: Watch | None = None
         try:
-            document = await run_steps(ctx) if route.has_steps else None
+            if route.has_steps or call.continues is not None:
+                ctx.document = await self.steps.run(ctx)
             if route.watched is not None:
-                watch = self.watcher.begin(ctx, exchange, document, route.watched)
-            reply = await self.dispatcher.dispatch(ctx, exchange, document)  # attempts and fallback, to first content
+                watch = self.watcher.begin(ctx, exchange, ctx.document, route.watched)
+            reply = await self.dispatcher.dispatch(
+                ctx, exchange, ctx.document
+            )  # attempts and fallback, to first content
             ctx.first_content, ctx.status = reply.content_at, reply.status
             if watch is not None:
                 watch.answering(reply)
@@ -116,18 +123,22 @@ class Pipeline:
         self, ctx: Context, exchange: Exchange, admission: Admission, reply: Reply | None, failure: GatewayError | None
     ) -> None:
         """Send what remains: the whole answer, the last events of a stream, or the error."""
+        if ctx.call.kept and ctx.end == "success" and reply is not None:
+            keep(self.kept, ctx, reply.last or reply.body)
         if reply is None or not exchange.started:
             if failure is None and ctx.end == "stopped":
-                failure = GatewayError("tunegate_stopping", "The gateway is stopping. Send the request again.")
+                failure = _stopping()
             if failure is not None:
-                exchange.respond(failure.status, _lines(ctx, admission) + _error_lines(failure), failure.body)
+                exchange.respond(
+                    failure.status, _lines(ctx, admission) + _error_lines(failure), ctx.operation.error(failure)
+                )
             elif reply is not None and reply.whole:
                 exchange.respond(reply.status, _lines(ctx, admission) + reply.passed_lines, reply.body)
         elif ctx.call.stream and reply.is_event_stream:
             told = reply.failure_told or ctx.end != "upstream_error_partial"
-            error = b"" if told or reply.failure is None else reply.failure.event
+            error = b"" if told or reply.failure is None else ctx.operation.error_event(reply.failure)
             if ctx.end == "stopped":
-                error = GatewayError("tunegate_stopping", "The gateway is stopping. Send the request again.").event
+                error = ctx.operation.error_event(_stopping())
             exchange.finish(reply.last + error)
         elif ctx.end == "success":
             exchange.finish()
@@ -138,7 +149,7 @@ class Pipeline:
 
     def _reject(self, exchange: Exchange, error: GatewayError, request_id: str) -> None:
         lines = b"x-request-id: %b\r\n" % request_id.encode()
-        exchange.respond(error.status, lines + _error_lines(error), error.body)
+        exchange.respond(error.status, lines + _error_lines(error), exchange.operation.error(error))
         self.telemetry.rejected(error, request_id, exchange.peer)
 
 
@@ -146,6 +157,10 @@ def _bug(request_id: str) -> GatewayError:
     """What a client is told when we are to blame; the log has the rest. Call it while the exception is handled."""
     log.exception("request.bug", extra={"data": {"request_id": request_id}})
     return GatewayError("tunegate_bug", "The gateway made a mistake. Its log tells more under this request id.")
+
+
+def _stopping() -> GatewayError:
+    return GatewayError("tunegate_stopping", "The gateway is stopping. Send the request again.")
 
 
 def _request_id(exchange: Exchange) -> str | None:

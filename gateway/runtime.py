@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.contract import snapshot as wire
 from gateway.protocols.canonical import Usage
-from gateway.providers.base import Provider
+from gateway.providers.base import Provider, Wire
 from gateway.redact import Redactor
 
 if TYPE_CHECKING:
@@ -140,7 +140,13 @@ class Endpoint:
     port: int
     tls: bool
     heads: dict[str, bytes]
-    """Operation -> request line and constant headers, each ending in CRLF."""
+    """Operation that the provider speaks -> request line and constant headers, each ending in CRLF."""
+    stream_heads: dict[str, bytes]
+    """The same for streamed answers."""
+    wires: dict[str, Wire]
+    """Operation -> what reads its replies."""
+    model_in_path: bool
+    """The request line holds `{model}` for the model's name."""
     forward_headers: frozenset[bytes]
     proxy: str | None
     secrets: tuple[bytes, ...]

@@ -55,6 +55,10 @@ class GatewayTable(_Table):
     """PEM certificate chain: the listener speaks TLS."""
     tls_key: Path | None = None
     """PEM key of `tls_cert`."""
+    responses_days: Annotated[float, Field(ge=0)] = 30.0
+    """Days that answers of /v1/responses are kept for later turns, unless a request says `store: false`; 0: never."""
+    responses_dir: Path | None = None
+    """Where they are kept; below `data_dir` by default. Replicas need one folder that all of them see."""
     cors_origins: Words = ()
     """Origins whose web pages may call /v1, such as https://console.example.com (in the environment separated by
     commas). The console's chat needs its own; `tunegate up` names it by itself."""

@@ -7,6 +7,7 @@ import orjson
 from gateway.api.body import model_of, output_estimate, parse_object, prompt_estimate, stream_of
 from gateway.context import Call, Operation
 from gateway.errors import GatewayError
+from gateway.protocols.chat import Chat
 
 
 def parse(body: bytes) -> Call:
@@ -29,4 +30,4 @@ def parse(body: bytes) -> Call:
     )
 
 
-CHAT = Operation("chat", b"/v1/chat/completions", parse)
+CHAT = Operation("chat", b"/v1/chat/completions", parse, Chat())

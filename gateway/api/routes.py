@@ -6,6 +6,7 @@ else is a Starlette route, wrapped by `_guard` according to its access; there is
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,15 +24,20 @@ from gateway.api.chat import CHAT
 from gateway.api.completions import COMPLETIONS
 from gateway.api.embeddings import EMBEDDINGS
 from gateway.api.health import check_metrics_token, check_ready
+from gateway.api.messages import COUNT_TOKENS, MESSAGES
 from gateway.api.models import get_model, list_models
+from gateway.api.responses import RESPONSES, delete_response, get_response, input_items
 from gateway.auth import authenticate
 from gateway.context import Operation, new_id
 from gateway.errors import GatewayError
+from gateway.kept import Kept
 from gateway.runtime import KeyRecord
 from gateway.snapshot.holder import Holder
 from gateway.telemetry.hooks import Telemetry
 
-OPERATIONS: dict[bytes, Operation] = {op.path: op for op in (CHAT, COMPLETIONS, EMBEDDINGS)}
+OPERATIONS: dict[bytes, Operation] = {
+    op.path: op for op in (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS)
+}
 
 Access = Literal["public", "key", "metrics"]
 Handler = Callable[[Request], Awaitable[Response]]
@@ -43,6 +49,7 @@ class Api:
 
     holder: Holder
     telemetry: Telemetry
+    kept: Kept
     metrics_token: str | None
     render_metrics: Callable[[], Awaitable[bytes]]
     stopping: bool = False
@@ -55,6 +62,18 @@ class Api:
         """GET /v1/models/{id}"""
         name = request.path_params["name"]
         return _json(get_model(self.holder.current, _key(request), name, int(self.holder.swapped_at)))
+
+    async def response(self, request: Request) -> Response:
+        """GET /v1/responses/{id}"""
+        return _json(await asyncio.to_thread(get_response, self.kept, _key(request).name, request.path_params["id"]))
+
+    async def response_input(self, request: Request) -> Response:
+        """GET /v1/responses/{id}/input_items"""
+        return _json(await asyncio.to_thread(input_items, self.kept, _key(request).name, request.path_params["id"]))
+
+    async def response_deleted(self, request: Request) -> Response:
+        """DELETE /v1/responses/{id}"""
+        return _json(await asyncio.to_thread(delete_response, self.kept, _key(request).name, request.path_params["id"]))
 
     async def healthz(self, request: Request) -> Response:
         """The process runs."""
@@ -70,14 +89,17 @@ class Api:
         """Prometheus' text format."""
         return Response(await self.render_metrics(), media_type=CONTENT_TYPE_LATEST)
 
-    def table(self) -> list[tuple[str, Access, Handler]]:
-        """(path, access, handler) of every GET route."""
+    def table(self) -> list[tuple[str, str, Access, Handler]]:
+        """(method, path, access, handler) of every route that is not an inference operation."""
         return [
-            ("/v1/models", "key", self.models),
-            ("/v1/models/{name:path}", "key", self.model),
-            ("/healthz", "public", self.healthz),
-            ("/readyz", "public", self.readyz),
-            ("/metrics", "metrics", self.metrics),
+            ("GET", "/v1/models", "key", self.models),
+            ("GET", "/v1/models/{name:path}", "key", self.model),
+            ("GET", "/v1/responses/{id}", "key", self.response),
+            ("DELETE", "/v1/responses/{id}", "key", self.response_deleted),
+            ("GET", "/v1/responses/{id}/input_items", "key", self.response_input),
+            ("GET", "/healthz", "public", self.healthz),
+            ("GET", "/readyz", "public", self.readyz),
+            ("GET", "/metrics", "metrics", self.metrics),
         ]
 
     def guard(self, access: Access, handler: Handler) -> Handler:
@@ -119,7 +141,9 @@ class Api:
 
 def build(api: Api) -> Starlette:
     """The ASGI application for everything that is not an inference operation."""
-    routes = [Route(path, api.guard(access, handler), methods=["GET"]) for path, access, handler in api.table()]
+    routes = [
+        Route(path, api.guard(access, handler), methods=[method]) for method, path, access, handler in api.table()
+    ]
     return Starlette(routes=routes, exception_handlers={404: api.http_error, 405: api.http_error})
 
 

@@ -19,6 +19,14 @@ class NoOptions(Wire):
     """This kind has no settings of its own."""
 
 
+class OpenAIOptions(Wire):
+    """Which of OpenAI's APIs the upstream has."""
+
+    api: Literal["auto", "chat", "responses", "both"] = "auto"
+    """`chat`: chat completions. `responses`: conversations go to /responses only. `both`: each as it comes. `auto`:
+    both at api.openai.com, chat elsewhere."""
+
+
 class DummyOptions(Wire):
     """What the dummy's answers are like."""
 
@@ -69,7 +77,18 @@ class ProviderKind(Wire):
 KINDS: dict[str, ProviderKind] = {
     kind.kind: kind
     for kind in (
-        ProviderKind(kind="openai", label="OpenAI, or compatible with it", base_url="https://api.openai.com/v1"),
+        ProviderKind(
+            kind="openai",
+            label="OpenAI, or compatible with it",
+            base_url="https://api.openai.com/v1",
+            options=OpenAIOptions,
+        ),
+        ProviderKind(kind="anthropic", label="Anthropic (Claude)", base_url="https://api.anthropic.com/v1"),
+        ProviderKind(
+            kind="gemini",
+            label="Google Gemini (AI Studio)",
+            base_url="https://generativelanguage.googleapis.com/v1beta",
+        ),
         ProviderKind(kind="deepseek", label="DeepSeek", base_url="https://api.deepseek.com/v1"),
         ProviderKind(
             kind="dashscope",

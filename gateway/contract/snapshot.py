@@ -51,7 +51,7 @@ class Endpoint(Wire):
     name: Name
     """What targets call it."""
     provider: Name
-    """Kind of upstream API: openai, deepseek, dashscope, zhipu, vllm or dummy."""
+    """Kind of upstream API: openai, anthropic, gemini, deepseek, dashscope, zhipu, vllm or dummy."""
     base_url: str = ""
     """Scheme, host and path prefix, such as https://api.example.com/v1. Not used by `dummy`."""
     api_key: str | None = None

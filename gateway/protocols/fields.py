@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import orjson
@@ -103,6 +104,19 @@ def url_of_media(media: Media) -> str | None:
     if media.url is not None:
         return media.url
     return None if media.data is None else f"data:{media.media_type or 'application/octet-stream'};base64,{media.data}"
+
+
+def base64_of(plain: str) -> str:
+    """A text as base64 of its UTF-8 bytes."""
+    return base64.b64encode(plain.encode()).decode()
+
+
+def text_of_base64(data: str) -> str:
+    """The text that base64 data holds; what is no UTF-8 is replaced."""
+    try:
+        return base64.b64decode(data).decode(errors="replace")
+    except ValueError as exc:
+        raise bad("data", "is not valid base64.") from exc
 
 
 def arguments_of(call_arguments: str) -> Document:

@@ -1,4 +1,4 @@
-"""Server-sent events as bytes: where they end, and nothing about what they mean (WHATWG HTML, section 9.2.6)."""
+"""Server-sent events as bytes: where they end, and what they may mean to a relay (WHATWG HTML, section 9.2.6)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ import re
 _BORDER = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\Z))")
 """The blank line that ends an event; atomic groups keep \\r\\n from counting as two line ends. A \\r that is the last
 byte so far may be half of one: it has to wait."""
+
+
+class EventKind:
+    """What a server-sent event of a stream means, before the commit point."""
+
+    PREAMBLE = 0
+    """A comment, a role, an empty delta: nothing that a user would see."""
+    CONTENT = 1
+    ERROR = 2
+    DONE = 3
 
 
 def split(block: bytes) -> list[bytes]:

@@ -1,46 +1,33 @@
 """What a provider adapter is: it builds requests and reads bytes, and does no I/O.
 
-All adapters here speak OpenAI's dialect, so a request passes through with at most two splices and a reply passes
-through untouched; what differs between vendors is where usage is found, and which fields they refuse.
+Where an upstream speaks the client's own dialect, a request passes through with at most two splices and a reply
+passes through untouched: a `Wire` finds on the side what must be known of it. Where it does not, `Provider.dialect` is
+what the conversation is translated into.
 """
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
+import orjson
+
 from gateway.errors import Header
+from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
 
 
-class EventKind:
-    """What a server-sent event of a stream means, before the commit point."""
+class Wire(Protocol):
+    """Reads a reply that passes through, without changing it."""
 
-    PREAMBLE = 0
-    """A comment, a role, an empty delta: nothing that a user would see."""
-    CONTENT = 1
-    ERROR = 2
-    DONE = 3
-
-
-class Provider(Protocol):
-    """One kind of upstream API."""
-
-    kind: str
-    forward_headers: frozenset[bytes]
-    """Client request headers (lower case) that are handed on to this kind of upstream."""
+    usage_key: bytes
+    """The member that holds the usage, with its quotes."""
+    end_mark: bytes
+    """What the last event of a stream holds and no other one; empty if only the end of the body tells."""
     include_usage: bool
     """Whether streams are asked for a usage chunk by `stream_options.include_usage`."""
 
-    def path(self, operation: str) -> bytes:
-        """Path below the base URL for an operation (`chat`, `completions`, `embeddings`)."""
-        ...
-
-    def headers(self, api_key: str | None) -> tuple[Header, ...]:
-        """Headers that every request of the endpoint carries, its credential among them."""
-        ...
-
-    def usage(self, raw: dict[str, Any]) -> Usage | None:
-        """Normalise the vendor's usage object; None if it is not one."""
+    def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
+        """Normalise the vendor's usage object; `before` is what the stream has said so far. None if it is not one."""
         ...
 
     def event_kind(self, event: bytes) -> int:
@@ -51,6 +38,50 @@ class Provider(Protocol):
         """Bytes of generated text in one event, for estimates when no usage arrives."""
         ...
 
-    def error_message(self, body: bytes) -> str | None:
-        """The message of an OpenAI-shaped error body; None if the body is something else."""
+
+class Provider(Protocol):
+    """One kind of upstream API."""
+
+    kind: str
+    operations: tuple[str, ...]
+    """What it speaks natively: requests of these operations pass through."""
+    dialect: Outbound
+    """What conversations in other dialects are translated into; its operation is one of the above."""
+    forward_headers: frozenset[bytes]
+    """Client request headers (lower case) that are handed on to this kind of upstream."""
+
+    def at(self, base_url: str, options: dict[str, Any]) -> Provider:
+        """What it is for one endpoint: itself, or a variant that the endpoint's address and options ask for."""
         ...
+
+    def path(self, operation: str, stream: bool) -> bytes:
+        """Path below the base URL for one of `operations`; `{model}` in it stands for the model's name."""
+        ...
+
+    def headers(self, api_key: str | None) -> tuple[Header, ...]:
+        """Headers that every request of the endpoint carries, its credential among them."""
+        ...
+
+    def wire(self, operation: str) -> Wire:
+        """What reads the replies of one of `operations`."""
+        ...
+
+    def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
+        """Normalise a usage object of its `dialect`; see `Wire.usage`."""
+        ...
+
+    def error_message(self, body: bytes) -> str | None:
+        """The message of an error body; None if the body is something else."""
+        ...
+
+
+def told_message(body: bytes) -> str | None:
+    """`error.message` of an error body, or `error` itself where a vendor makes it a string; None if it has neither."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    error = document.get("error") if isinstance(document, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message")
+    return error if isinstance(error, str) else None

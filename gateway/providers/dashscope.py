@@ -14,7 +14,7 @@ class DashScope(OpenAI):
     kind = "dashscope"
     forward_headers = frozenset({b"x-dashscope-session-cache", b"x-dashscope-datainspection"})
 
-    def usage(self, raw: dict[str, Any]) -> Usage | None:
+    def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """OpenAI's buckets, with the cache writes taken out of the plain input."""
         usage = super().usage(raw)
         details = raw.get("prompt_tokens_details")

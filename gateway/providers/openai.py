@@ -4,34 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
 from gateway.errors import Header
+from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
-from gateway.protocols.sse import event_data
-from gateway.providers.base import EventKind
+from gateway.protocols.chat import Chat
+from gateway.protocols.responses import Responses
+from gateway.protocols.responses.wire import ResponsesWire
+from gateway.protocols.sse import EventKind, event_data
+from gateway.providers.base import Provider, Wire, told_message
 
-_PATHS = {"chat": b"/chat/completions", "completions": b"/completions", "embeddings": b"/embeddings"}
+_PATHS = {
+    "chat": b"/chat/completions",
+    "completions": b"/completions",
+    "embeddings": b"/embeddings",
+    "responses": b"/responses",
+}
+_RESPONSES = ResponsesWire()
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
 class OpenAI:
-    """See `gateway.providers.base.Provider`."""
+    """See `gateway.providers.base.Provider`; of its own dialect it is the `Wire` too."""
 
     kind = "openai"
+    operations: tuple[str, ...] = ("chat", "completions", "embeddings")
+    dialect: Outbound = Chat()
+    usage_key = b'"usage"'
+    end_mark = b"data: [DONE]"
     forward_headers = frozenset({b"openai-beta", b"openai-organization", b"openai-project", b"idempotency-key"})
     include_usage = True
 
-    def path(self, operation: str) -> bytes:
+    def at(self, base_url: str, options: dict[str, Any]) -> Provider:
+        """Whether it has the Responses API, and whether that is what conversations are translated into."""
+        api = options.get("api", "auto")
+        if api == "auto":
+            api = "both" if urlsplit(base_url).hostname == "api.openai.com" else "chat"
+        return self if api == "chat" else WithResponses(self, only=api == "responses")
+
+    def path(self, operation: str, stream: bool) -> bytes:
         """Path below the base URL."""
         return _PATHS[operation]
+
+    def wire(self, operation: str) -> Wire:
+        """Itself."""
+        return self
 
     def headers(self, api_key: str | None) -> tuple[Header, ...]:
         """Bearer authentication."""
         return ((b"authorization", b"Bearer " + api_key.encode()),) if api_key else ()
 
-    def usage(self, raw: dict[str, Any]) -> Usage | None:
+    def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """Split prompt into cached and not, completion into reasoning and not; details may be absent or null."""
         prompt = count(raw.get("prompt_tokens"))
         if prompt is None:
@@ -70,15 +96,44 @@ class OpenAI:
         return sum(map(_text_bytes, _choices(chunk))) if isinstance(chunk, dict) else 0
 
     def error_message(self, body: bytes) -> str | None:
-        """`error.message`, or `error` itself where a vendor makes it a string."""
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return None
-        error = document.get("error") if isinstance(document, dict) else None
-        if isinstance(error, dict):
-            error = error.get("message")
-        return error if isinstance(error, str) else None
+        """`error.message`."""
+        return told_message(body)
+
+
+class WithResponses:
+    """An OpenAI that speaks the Responses API too, or `only` that where conversations go. See `Provider`."""
+
+    forward_headers = OpenAI.forward_headers
+
+    def __init__(self, chat: OpenAI, only: bool) -> None:
+        self._chat = chat
+        self.kind = chat.kind
+        self.operations: tuple[str, ...] = ("embeddings", "responses") if only else (*chat.operations, "responses")
+        self.dialect: Outbound = Responses() if only else chat.dialect
+
+    def at(self, base_url: str, options: dict[str, Any]) -> Provider:
+        """It is a variant already."""
+        return self
+
+    def path(self, operation: str, stream: bool) -> bytes:
+        """Path below the base URL."""
+        return self._chat.path(operation, stream)
+
+    def headers(self, api_key: str | None) -> tuple[Header, ...]:
+        """Bearer authentication."""
+        return self._chat.headers(api_key)
+
+    def wire(self, operation: str) -> Wire:
+        """One for each API."""
+        return _RESPONSES if operation == "responses" else self._chat
+
+    def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
+        """Of the API that conversations are translated into."""
+        return _RESPONSES.usage(raw) if self.dialect.operation == "responses" else self._chat.usage(raw)
+
+    def error_message(self, body: bytes) -> str | None:
+        """`error.message`."""
+        return told_message(body)
 
 
 def count(value: Any) -> int | None:

@@ -40,6 +40,8 @@ class Front:
     max_connections: int
     request_timeout: float
     keepalive_timeout: float
+    match: Callable[[bytes], Operation | None] = lambda url: None
+    """Finds the operation of a request target that holds more than its path does."""
     cors: dict[bytes, bytes] = field(default_factory=dict)
     """Origin whose pages may call us -> header lines that say so."""
     connections: set[InferenceProtocol] = field(default_factory=set)
@@ -224,7 +226,8 @@ class InferenceProtocol(HttpToolsProtocol):
             return
         parser = self.parser
         if parser.get_method() == b"POST":
-            operation = self.front.operations.get(self.url) or self.front.operations.get(_path(self.url))
+            front, url = self.front, self.url
+            operation = front.operations.get(url) or front.operations.get(_path(url)) or front.match(url)
             if operation is not None and not parser.should_upgrade():
                 self._begin(operation)
                 return
@@ -331,6 +334,7 @@ class InferenceProtocol(HttpToolsProtocol):
         """Answer with an error before the request is complete, and close."""
         self._ignore = True
         self._body = []
+        body = error.body if self.exchange is None else self.exchange.operation.error(error)
         self.exchange = None
         request_id = new_id()
         peer = self.client[0] if self.client else ""
@@ -345,8 +349,8 @@ class InferenceProtocol(HttpToolsProtocol):
                 request_id.encode(),
                 error.code.encode(),
                 lines,
-                len(error.body),
-                error.body,
+                len(body),
+                body,
             )
         )
         self.transport.close()

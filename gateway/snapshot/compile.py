@@ -23,8 +23,6 @@ from gateway.runtime import Endpoint, LogRule, Prices, Route, Runtime, ShadowRul
 from gateway.snapshot.keytable import KeyTable, Problems, collector_at_rest, duplicates, nano, scope_of
 from gateway.snapshot.secrets import Credential, plain_credential
 
-OPERATIONS = ("chat", "completions", "embeddings")
-
 
 def compile_snapshot(snapshot: wire.Snapshot) -> Runtime:
     """Build the Runtime of one snapshot, or raise ConfigError with every mistake in it."""
@@ -119,7 +117,7 @@ def _endpoints(
 
 
 def _endpoint(spec: wire.Endpoint, api_key: str | None, unusable: str | None) -> Endpoint:
-    provider = PROVIDERS[spec.provider]
+    provider = PROVIDERS[spec.provider].at(spec.base_url, spec.options)
     url = urlsplit(spec.base_url or "http://dummy.invalid")
     tls = url.scheme == "https"
     host, port = url.hostname or "", url.port or (443 if tls else 80)
@@ -130,7 +128,10 @@ def _endpoint(spec: wire.Endpoint, api_key: str | None, unusable: str | None) ->
     prefix = url.path.rstrip("/").encode()
     if spec.proxy and not tls:
         prefix = f"http://{url.netloc}".encode() + prefix  # a plain proxy wants the absolute form
-    heads = {op: b"POST " + prefix + provider.path(op) + b" HTTP/1.1\r\n" + lines for op in OPERATIONS}
+    heads, stream_heads = (
+        {op: b"POST %b%b HTTP/1.1\r\n%b" % (prefix, provider.path(op, stream), lines) for op in provider.operations}
+        for stream in (False, True)
+    )
     identity = (spec.name, spec.base_url, spec.ca_file, unusable, spec.proxy, spec.max_connections, spec.max_queue)
     return Endpoint(
         name=spec.name,
@@ -141,6 +142,9 @@ def _endpoint(spec: wire.Endpoint, api_key: str | None, unusable: str | None) ->
         port=port,
         tls=tls,
         heads=heads,
+        stream_heads=stream_heads,
+        wires={operation: provider.wire(operation) for operation in provider.operations},
+        model_in_path=any(b"{model}" in provider.path(op, False) for op in provider.operations),
         forward_headers=provider.forward_headers | {h.lower().encode() for h in spec.forward_headers},
         proxy=spec.proxy,
         secrets=tuple(v.encode() for v in (api_key or "", *spec.headers.values()) if len(v) >= 8),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from gateway.context import Context
+from gateway.kept import Kept
+from gateway.steps.history import History
 from gateway.steps.prompt import SystemPrompt
 
 
@@ -20,13 +22,18 @@ class Step(Protocol):
         ...
 
 
-STEPS: tuple[Step, ...] = (SystemPrompt(),)
+class Steps:
+    """All steps, in their order."""
 
+    __slots__ = ("_steps",)
 
-async def run_steps(ctx: Context) -> dict[str, Any] | None:
-    """The document after all wanted steps, or None if none ran and the client's bytes can pass as they are."""
-    document = None
-    for step in STEPS:
-        if step.wanted(ctx):
-            document = await step.apply(ctx, ctx.call.document if document is None else document)
-    return document
+    def __init__(self, kept: Kept) -> None:
+        self._steps: tuple[Step, ...] = (History(kept), SystemPrompt())
+
+    async def run(self, ctx: Context) -> dict[str, Any] | None:
+        """The document after all wanted steps, or None if none ran and the client's bytes can pass as they are."""
+        document = None
+        for step in self._steps:
+            if step.wanted(ctx):
+                document = await step.apply(ctx, ctx.call.document if document is None else document)
+        return document

@@ -11,10 +11,11 @@ class SystemPrompt:
     """See `gateway.steps.base.Step`."""
 
     def wanted(self, ctx: Context) -> bool:
-        """Chat only: the other operations have no place for it."""
-        return ctx.route.system_prompt is not None and ctx.operation.name == "chat"
+        """Conversations only: the other operations have no place for it."""
+        return ctx.route.system_prompt is not None and ctx.operation.dialect is not None
 
     async def apply(self, ctx: Context, document: dict[str, Any]) -> dict[str, Any]:
-        """A system message in front; the client's own system messages stay where they are."""
-        message = {"role": "system", "content": ctx.route.system_prompt}
-        return {**document, "messages": [message, *document["messages"]]}
+        """In front of the client's own, as its dialect says such things."""
+        assert ctx.route.system_prompt is not None
+        assert ctx.operation.dialect is not None
+        return ctx.operation.dialect.with_system(document, ctx.route.system_prompt)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.errors import GatewayError, UpstreamFailure
+from gateway.errors import UpstreamFailure
 from gateway.routing.retry import retry_after_seconds
 from gateway.streaming import find
 
@@ -22,6 +22,8 @@ ERROR_BYTES = 262_144
 
 class BodyRelay:
     """A reply with status 200 that is not a stream."""
+
+    tells_events = False
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
@@ -79,17 +81,17 @@ class BodyRelay:
         self._reply.fail(failure)
 
     def estimate(self) -> int:
-        """Output tokens from the size of what was relayed; embeddings have none."""
-        if self._reply.ctx.operation.name == "embeddings":
+        """Output tokens from the size of what was relayed; of operations that write no text there are none."""
+        if not self._reply.ctx.call.output_estimate:
             return 0
-        size = self._reply.provider.content_bytes(self.body) if self.body else self._size
+        size = self._reply.wire.content_bytes(self.body) if self.body else self._size
         return max(1, size // 4)
 
     def _meter(self, data: bytes) -> None:
         reply = self._reply
-        raw = find.last_object(data)
+        raw = find.last_object(data, reply.wire.usage_key)
         if raw is not None:
-            reply.ctx.usage = reply.provider.usage(raw)
+            reply.ctx.usage = reply.wire.usage(raw)
 
     def _problem(self, body: bytes) -> UpstreamFailure | None:
         text = body.strip()  # no copy if there is nothing to strip
@@ -135,8 +137,8 @@ def classify(reply: Reply, body: bytes) -> UpstreamFailure:
     Statuses 401 and 403 speak of our credentials, not the client's, and their bodies may quote them: they become 502.
     """
     status = reply.status
-    message = reply.provider.error_message(body)
     endpoint = reply.target.endpoint.name
+    message = reply.target.endpoint.provider.error_message(body)
     wait = reply.headers.get(b"retry-after")
     retry_after = retry_after_seconds(wait)
     headers = ((b"retry-after", wait),) if wait is not None and retry_after is not None else ()
@@ -147,7 +149,7 @@ def classify(reply: Reply, body: bytes) -> UpstreamFailure:
         return UpstreamFailure("provider_auth", text, upstream_status=status)
     if any(secret in body for secret in reply.target.endpoint.secrets):
         message = None  # some upstreams quote the credential that they refuse
-    passed = body if message is not None else None
+    passed = body if message is not None and reply.translation is None else None
     text = message or f"The endpoint {endpoint!r} answered with status {status} and no readable error."
     if status in (408, 425, 429) or status == 529:
         code = "provider_rate" if status in (429, 529) else "provider_timeout"
@@ -177,14 +179,7 @@ def failure_in(error: object, reply: Reply) -> UpstreamFailure:
         text = "The upstream answered with an error that quotes the gateway's credential; it is not shown."
     status = code if isinstance(code, int) and 400 <= code < 600 else 502
     if 400 <= status < 500 and status not in (401, 403, 408, 425, 429):
-        body = GatewayError("provider_rejected", text, status=status).body
         return UpstreamFailure(
-            "provider_rejected",
-            text,
-            retriable=False,
-            blames_target=False,
-            upstream_status=200,
-            status=status,
-            body=body,
+            "provider_rejected", text, retriable=False, blames_target=False, upstream_status=200, status=status
         )
     return UpstreamFailure("provider_bad_reply", text, upstream_status=200)

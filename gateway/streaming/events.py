@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.errors import UpstreamFailure
-from gateway.protocols.sse import Framer, event_data, split
-from gateway.providers.base import EventKind
+from gateway.protocols.sse import EventKind, Framer, event_data, last_border, split
 from gateway.streaming import find
 from gateway.streaming.body import failure_in
 
@@ -22,19 +21,24 @@ if TYPE_CHECKING:
 
 EVENT_BYTES = 16_777_216
 """Longest single event (images travel in them)."""
+_NEVER = b"\xff"
+"""No event holds this: it is no UTF-8."""
 HELD_BYTES = 262_144
 """A stream that goes on without content is committed to after this much: it is the client's to judge then."""
-_DONE = b"data: [DONE]"
 
 
 class EventRelay:
     """See the module."""
 
+    tells_events = True
+
     def __init__(self, reply: Reply) -> None:
         call = reply.ctx.call
         self._reply = reply
         self._framer = Framer(EVENT_BYTES)
-        self._strip = not call.wants_usage and reply.provider.include_usage
+        self._wire = wire = reply.wire
+        self._usage_key, self._end_mark = wire.usage_key, wire.end_mark or _NEVER
+        self._strip = not call.wants_usage and wire.include_usage
         """The usage chunk was our own wish: the client does not get it."""
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -62,9 +66,9 @@ class EventRelay:
             and data.endswith(b"\n\n")
             and not self._saw_done
             and not self._framer.waiting
-            and find.KEY not in data
+            and self._usage_key not in data
             and b'"error"' not in data
-            and _DONE not in data
+            and self._end_mark not in data
         ):  # what all the steps below come to for nearly every chunk, without their calls
             self._events += data.count(b"data:")
             self._bytes += len(data)
@@ -113,9 +117,9 @@ class EventRelay:
         """Look for content; False if the stream has failed."""
         reply = self._reply
         for event in split(block):
-            kind = reply.provider.event_kind(event)
+            kind = self._wire.event_kind(event)
             if kind == EventKind.CONTENT:
-                self._envelope = max(1, len(event) - reply.provider.content_bytes(event))
+                self._envelope = max(1, len(event) - self._wire.content_bytes(event))
                 reply.ready()
                 return True
             if kind == EventKind.ERROR:
@@ -150,13 +154,13 @@ class EventRelay:
         reply = self._reply
         self._events += block.count(b"data:")
         self._bytes += len(block)
-        if find.KEY in block:
+        if self._usage_key in block:
             block = self._usage(block)
         if b'"error"' in block and reply.first.done:
             block = self._error(block)
-        if self._saw_done or _DONE in block:
+        if self._saw_done or self._end_mark in block:
             # held back until the request is settled: who has read [DONE] has a request that is in the ledger
-            border = 0 if self._saw_done else block.index(_DONE)
+            border = 0 if self._saw_done else _event_at(block, block.index(self._end_mark))
             self._saw_done = True
             reply.last += block[border:]
             if border:
@@ -177,8 +181,8 @@ class EventRelay:
         """Note the usage in a block; the block without the chunk that was only ours."""
         kept = []
         for event in split(block):
-            raw = find.last_object(event) if find.KEY in event else None
-            usage = self._reply.provider.usage(raw) if raw is not None else None
+            raw = find.last_object(event, self._usage_key) if self._usage_key in event else None
+            usage = self._wire.usage(raw, self._reply.ctx.usage) if raw is not None else None
             if usage is not None:
                 self._reply.ctx.usage = usage
                 if self._strip and _only_usage(event):
@@ -190,13 +194,18 @@ class EventRelay:
         """An error event in the middle passes on as it is, unless it quotes our credential; the request has failed."""
         reply, kept = self._reply, []
         for event in split(block):
-            if b'"error"' in event and reply.provider.event_kind(event) == EventKind.ERROR:
+            if b'"error"' in event and self._wire.event_kind(event) == EventKind.ERROR:
                 reply.failure = _error_event(event, reply)
                 if any(secret in event for secret in reply.target.endpoint.secrets):
                     continue
                 reply.failure_told = True
             kept.append(event)
         return b"".join(kept)
+
+
+def _event_at(block: bytes, position: int) -> int:
+    """Where the event begins that holds this position."""
+    return last_border(block[:position])
 
 
 def _only_usage(event: bytes) -> bool:

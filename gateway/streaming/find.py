@@ -10,21 +10,20 @@ from typing import Any
 
 import orjson
 
-KEY = b'"usage"'
 _FLAT = rb"[^{}]*"
 _NESTED = rb"%b(?:\{%b(?:\{%b\}%b)*\}%b)*" % ((_FLAT,) * 5)
 _OBJECT = re.compile(rb"\s*:\s*(\{%b\})" % _NESTED)
 """A colon and an object of numbers and further objects, two levels deep: more than any vendor's usage has."""
 
 
-def last_object(data: bytes) -> dict[str, Any] | None:
+def last_object(data: bytes, key: bytes = b'"usage"') -> dict[str, Any] | None:
     """The last `"usage": {…}` in some bytes, decoded; None if there is none (null does not count)."""
-    position = data.rfind(KEY)
+    position = data.rfind(key)
     while position >= 0:
-        found = _object_after(data, position + len(KEY))
+        found = _object_after(data, position + len(key))
         if found is not None:
             return found
-        position = data.rfind(KEY, 0, position)
+        position = data.rfind(key, 0, position)
     return None
 
 

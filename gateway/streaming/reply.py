@@ -14,12 +14,15 @@ import zlib
 from gateway.context import Context
 from gateway.contract.snapshot import Breaker
 from gateway.errors import UpstreamFailure
+from gateway.protocols.translation import Translation
+from gateway.providers.base import Wire
 from gateway.routing.health import TargetHealth
 from gateway.runtime import Target
 from gateway.server.exchange import Exchange
 from gateway.server.running import Moment
 from gateway.streaming.body import BodyRelay, ErrorBody
 from gateway.streaming.events import EventRelay
+from gateway.streaming.translated import TranslatedBody, TranslatedEvents
 from gateway.upstream.call import Sink, UpstreamCall
 
 PASSED_ON = frozenset(
@@ -37,8 +40,8 @@ class Reply:
 
     __slots__ = (
         "_finished", "_health", "_probe", "call", "client_left", "committed", "content_at", "ctx", "exchange",
-        "failure", "failure_told", "first", "headers", "last", "loop", "over", "passed_lines", "provider", "relay",
-        "status", "target", "whole",
+        "failure", "failure_told", "first", "headers", "last", "loop", "over", "passed_lines", "relay", "status",
+        "target", "translation", "whole", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -55,11 +58,14 @@ class Reply:
         self.target = target
         self._health = health
         self._probe = health.begin(now)
-        self.provider = target.endpoint.provider
+        self.translation: Translation | None = None
+        """Set if the target's dialect is not the client's."""
         self.loop = loop
         self.call: UpstreamCall | None = None
         self.first = Moment(loop)
-        self.relay: EventRelay | BodyRelay | None = None
+        self.relay: EventRelay | BodyRelay | TranslatedEvents | TranslatedBody | None = None
+        self.wire: Wire
+        """Reads the answer; set if there is no translation."""
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.committed = False
@@ -85,13 +91,13 @@ class Reply:
     @property
     def body(self) -> bytes:
         """The body of a `whole` reply."""
-        assert isinstance(self.relay, BodyRelay)
+        assert isinstance(self.relay, BodyRelay | TranslatedBody)
         return self.relay.body
 
     @property
     def is_event_stream(self) -> bool:
         """Whether events are relayed, so that an error can be told as one more event."""
-        return isinstance(self.relay, EventRelay)
+        return self.relay is not None and self.relay.tells_events
 
     def succeeded(self) -> None:
         """The reply came to its end: its target is well."""
@@ -203,6 +209,8 @@ class Reply:
         sink: Sink
         if status != 200:
             sink = ErrorBody(self)
+        elif self.translation is not None:
+            sink = self.relay = self._translated(self.translation)
         elif self.ctx.call.stream and not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
             sink = self.relay = EventRelay(self)
         else:
@@ -213,6 +221,12 @@ class Reply:
                 sink = Inflate(self, sink, encoding)
         assert self.call is not None
         self.call.sink = sink
+
+    def _translated(self, translation: Translation) -> TranslatedEvents | TranslatedBody:
+        stream = translation.request.stream
+        self.passed_lines = b"content-type: text/event-stream\r\n" if stream else b"content-type: application/json\r\n"
+        whole = not stream or self.headers.get(b"content-type", b"").lower().startswith(b"application/json")
+        return TranslatedBody(self, translation) if whole else TranslatedEvents(self, translation)
 
     def on_data(self, data: bytes) -> None:
         """Cannot come before the head."""

@@ -75,6 +75,9 @@ TABLE: dict[str, Spec] = {
         "Entries of the request log: kept; full (no memory free); refused (by control); failed (a bug, see the log).",
         ("outcome",),
     ),
+    "tunegate_responses_not_kept": Spec(
+        "counter", "Answers of /v1/responses that could not be written to their folder."
+    ),
     "tunegate_request_log_bytes": Spec("gauge", "Memory of bodies that are recorded or wait for their delivery."),
     "tunegate_shadows": Spec(
         "counter",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.protocols.canonical import Usage
 
 _OPERATIONS = {"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"}
-_PROVIDERS = {"zhipu": "zhipu_ai"}
+_PROVIDERS = {"zhipu": "zhipu_ai", "gemini": "gcp.gemini"}
 
 
 class Tracer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import ssl
 import struct
@@ -18,8 +19,11 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from tests.fakes.wire import Usage
+
+_MODEL_IN_URL = re.compile(r"/(?:models|model|deployments)/([^/:?]+)")
 
 
 @dataclass
@@ -56,8 +60,9 @@ class Seen:
 
     @property
     def model(self) -> str:
-        """The model asked for, as it arrived."""
-        return str(self.json.get("model", ""))
+        """The model asked for, as it arrived: in the body, or in the URL of those who put it there."""
+        in_url = _MODEL_IN_URL.search(self.target)
+        return unquote(in_url[1]) if in_url else str(self.json.get("model", ""))
 
     @property
     def stream(self) -> bool:

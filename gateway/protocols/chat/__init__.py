@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from gateway.errors import GatewayError
 from gateway.protocols.base import Origin, UsageOf
 from gateway.protocols.canonical import Document, Reply, Request
@@ -16,8 +14,8 @@ from gateway.protocols.sse import Events
 class Chat:
     """See `gateway.protocols.base.Inbound` and `Outbound`; `style` is what an upstream wants said differently."""
 
-    operation: ClassVar = "chat"
-    event_stream: ClassVar = "text/event-stream"
+    operation = "chat"
+    event_stream = "text/event-stream"
 
     def __init__(self, style: Style | None = None) -> None:
         self._style = style or Style()
@@ -29,7 +27,7 @@ class Chat:
     def write_request(self, request: Request, model: str) -> Document:
         """The body for an upstream; its streams tell their usage if they are asked to."""
         document = requests.write_request(request, model, self._style)
-        if request.stream:
+        if request.stream and self._style.include_usage:
             document["stream_options"] = {"include_usage": True}
         return document
 

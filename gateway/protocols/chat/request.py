@@ -26,6 +26,7 @@ from gateway.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )  # fmt: skip
+from gateway.protocols.hints import HINTS
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _CHOICES = {"auto": "auto", "none": "none", "required": "any"}
@@ -35,10 +36,6 @@ _READ = frozenset({
     "logprobs", "top_logprobs", "response_format", "reasoning_effort", "thinking", "reasoning", "service_tier",
     "user", "stream", "stream_options",
 })  # fmt: skip
-HINTS = frozenset({
-    "store", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prediction",
-})  # fmt: skip
-"""Members that change nothing about the answer's meaning: a target that does not know them may leave them out."""
 
 
 def read_request(document: Document) -> Request:
@@ -230,6 +227,8 @@ class Style:
     """What an upstream of this dialect wants said differently. See `gateway.providers`."""
 
     max_tokens = "max_completion_tokens"
+    include_usage = True
+    """Its streams tell their usage if `stream_options.include_usage` asks for it."""
     developer = True
     """It knows the role `developer`."""
     history = ""
@@ -349,15 +348,16 @@ def _history(thinking: list[Thinking], style: Style) -> Document:
     if not thinking or not style.history:
         return {}
     if style.history == "reasoning_details":
-        return {"reasoning_details": [written_detail(one) for one in thinking]}
+        return {"reasoning_details": [written_detail(one, at) for at, one in enumerate(thinking)]}
     return {style.history: "".join(one.text for one in thinking)}
 
 
-def written_detail(block: Thinking) -> Document:
-    """One of OpenRouter's `reasoning_details`."""
+def written_detail(block: Thinking, index: int) -> Document:
+    """One of OpenRouter's `reasoning_details`; pieces of a stream with the same index belong together."""
     if block.redacted is not None:
-        return fields.without_nones(type="reasoning.encrypted", data=block.redacted, id=block.id)
-    return fields.without_nones(type="reasoning.text", text=block.text, signature=block.signature, id=block.id)
+        return fields.without_nones(type="reasoning.encrypted", data=block.redacted, id=block.id, index=index)
+    text = block.text or None if block.signature is not None else block.text
+    return fields.without_nones(type="reasoning.text", text=text, signature=block.signature, id=block.id, index=index)
 
 
 def written_call(call: ToolCall) -> Document:

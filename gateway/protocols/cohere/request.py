@@ -23,7 +23,7 @@ from gateway.protocols.canonical import (
     ToolCall,
     ToolResult,
 )  # fmt: skip
-from gateway.protocols.chat.request import HINTS
+from gateway.protocols.hints import HINTS
 
 DIALECT = "Cohere chat"
 PLAN = "tool_plan"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import orjson
 
 from gateway.errors import GatewayError
@@ -26,8 +24,8 @@ _STATUS = {
 class Gemini:
     """See `gateway.protocols.base.Inbound` and `Outbound`. Streams are asked for with `alt=sse`."""
 
-    operation: ClassVar = "gemini"
-    event_stream: ClassVar = "text/event-stream"
+    operation = "gemini"
+    event_stream = "text/event-stream"
 
     def read_request(self, document: Document) -> Request:
         """The request of a body."""
@@ -59,6 +57,8 @@ class Gemini:
 
     def error(self, error: GatewayError) -> bytes:
         """Google's error body."""
+        if error.passed is not None:
+            return error.passed
         status = _STATUS.get(error.status, "UNKNOWN")
         details = [
             {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.code.upper(), "domain": "tunegate"}

@@ -18,8 +18,8 @@ from gateway.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )  # fmt: skip
-from gateway.protocols.chat.request import HINTS
 from gateway.protocols.gemini.names import written_media
+from gateway.protocols.hints import HINTS
 
 DIALECT = "Gemini"
 _KNOWN = frozenset({"safetySettings", "cachedContent", "labels"})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import orjson
 
 from gateway.errors import GatewayError
@@ -19,8 +17,8 @@ from gateway.protocols.sse import Events
 class Responses:
     """See `gateway.protocols.base.Inbound` and `Outbound`."""
 
-    operation: ClassVar = "responses"
-    event_stream: ClassVar = "text/event-stream"
+    operation = "responses"
+    event_stream = "text/event-stream"
 
     def read_request(self, document: Document) -> Request:
         """The request of a body."""

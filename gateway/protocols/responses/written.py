@@ -27,7 +27,8 @@ from gateway.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )  # fmt: skip
-from gateway.protocols.chat.request import HINTS, effort_of
+from gateway.protocols.chat.request import effort_of
+from gateway.protocols.hints import HINTS
 from gateway.protocols.responses.request import LOGPROBS
 
 DIALECT = "Responses"

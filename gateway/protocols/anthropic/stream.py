@@ -1,0 +1,257 @@
+"""Streamed answers of Anthropic's Messages API: blocks that start, grow and stop.
+
+https://docs.anthropic.com/en/docs/build-with-claude/streaming (read 2026-11)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.protocols.anthropic.reply import (
+    ERRORS,
+    finish_of,
+    tier_of,
+    written_finish,
+    written_tier,
+    written_usage,
+)  # fmt: skip
+from gateway.protocols.base import BadReply, Origin, UsageOf
+from gateway.protocols.canonical import (
+    BlockEnd,
+    Broken,
+    CitationDelta,
+    Delta,
+    Document,
+    Finished,
+    MediaDelta,
+    RefusalDelta,
+    Start,
+    TextDelta,
+    ThinkingDelta,
+    ToolDelta,
+    ToolStart,
+    Usage,
+    UsageNow,
+)  # fmt: skip
+from gateway.protocols.sse import event_data
+
+_STATUS = {kind: status for status, kind in ERRORS.items()} | {"timeout_error": 504}
+
+
+class AnthropicReader:
+    """See `gateway.protocols.base.Reader`."""
+
+    def __init__(self, usage: UsageOf) -> None:
+        self._usage_of = usage
+        self._counts: Document = {}
+        """Usage so far: a stream tells the input first and the output last."""
+        self._calls = 0
+        self._kind = ""
+        """Of the block that is open."""
+        self._arguments = False
+        """The open tool call has got some."""
+        self._finished = self._ended = False
+
+    def read(self, event: bytes) -> list[Delta]:
+        """The deltas of one event."""
+        data = event_data(event)
+        if not data:
+            return []
+        try:
+            document = orjson.loads(data)
+        except orjson.JSONDecodeError as exc:
+            raise BadReply("holds an event that is not JSON") from exc
+        if not isinstance(document, dict):
+            raise BadReply("holds an event that is no object")
+        kind = document.get("type")
+        if kind == "content_block_delta":
+            return self._grow(_inner(document, "delta"))
+        if kind == "content_block_start":
+            return self._open(_inner(document, "content_block"))
+        if kind == "content_block_stop":
+            return self._close()
+        if kind == "message_start":
+            return self._start(_inner(document, "message"))
+        if kind == "message_delta":
+            return self._finish(document)
+        if kind == "message_stop":
+            self._ended = True
+        elif kind == "error":
+            error = _inner(document, "error")
+            return [Broken(str(error.get("message") or ""), _STATUS.get(str(error.get("type")), 0))]
+        return []
+
+    def end(self) -> list[Delta]:
+        """Nothing more; BadReply if the message has not been stopped."""
+        if not self._ended or not self._finished:
+            raise BadReply("ended before its answer did")
+        return []
+
+    def _start(self, message: Document) -> list[Delta]:
+        raw = _inner(message, "usage")
+        self._counts = raw
+        identity, model = str(message.get("id") or ""), str(message.get("model") or "")
+        return [Start(identity, model, self._usage_of(raw), tier_of(raw))]
+
+    def _open(self, block: Document) -> list[Delta]:
+        self._kind = kind = str(block.get("type"))
+        if kind == "tool_use":
+            self._arguments = False
+            self._calls += 1
+            return [ToolStart(self._calls - 1, str(block.get("id") or ""), str(block.get("name") or ""))]
+        if kind == "text" and block.get("text"):
+            return [TextDelta(str(block["text"]))]
+        if kind == "thinking" and (block.get("thinking") or block.get("signature")):
+            return [ThinkingDelta(str(block.get("thinking") or ""), block.get("signature") or None)]
+        if kind == "redacted_thinking":
+            return [ThinkingDelta(redacted=str(block.get("data") or ""))]
+        return []
+
+    def _grow(self, delta: Document) -> list[Delta]:
+        kind = delta.get("type")
+        if kind == "text_delta":
+            return [TextDelta(str(delta.get("text") or ""))]
+        if kind == "input_json_delta":
+            return self._argue(str(delta.get("partial_json") or ""))
+        if kind == "thinking_delta":
+            return [ThinkingDelta(str(delta.get("thinking") or ""))]
+        if kind == "signature_delta":
+            return [ThinkingDelta("", str(delta.get("signature") or ""))]
+        if kind == "citations_delta":
+            return [CitationDelta(_inner(delta, "citation"))]
+        return []
+
+    def _argue(self, piece: str) -> list[Delta]:
+        if self._kind != "tool_use" or not piece:  # of one of its own tools, which nobody here has asked for
+            return []
+        self._arguments = True
+        return [ToolDelta(self._calls - 1, piece)]
+
+    def _close(self) -> list[Delta]:
+        kind, self._kind = self._kind, ""
+        if kind == "tool_use" and not self._arguments:
+            return [ToolDelta(self._calls - 1, "{}"), BlockEnd()]
+        return [BlockEnd()]
+
+    def _finish(self, document: Document) -> list[Delta]:
+        deltas: list[Delta] = []
+        delta = _inner(document, "delta")
+        reason = finish_of(delta.get("stop_reason"))
+        if reason is not None:
+            self._finished = True
+            deltas.append(Finished(reason, delta.get("stop_sequence")))
+        raw = document.get("usage")
+        if isinstance(raw, dict):
+            self._counts = {**self._counts, **{name: value for name, value in raw.items() if value is not None}}
+            usage = self._usage_of(self._counts)
+            if usage is not None:
+                deltas.append(UsageNow(usage))
+        return deltas
+
+
+def _inner(document: Document, name: str) -> Document:
+    value = document.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+class AnthropicWriter:
+    """See `gateway.protocols.base.Writer`."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._index = -1
+        """Of the last block."""
+        self._open = ""
+        """Kind of the block that is open; empty if none is."""
+        self._usage: Usage | None = None
+        self._finish = Finished("stop")
+
+    def write(self, delta: Delta) -> bytes:
+        """Blocks open and close as the kind of what is written changes."""
+        if isinstance(delta, TextDelta | RefusalDelta):
+            opened = self._begin("text", {"type": "text", "text": ""})
+            return opened + self._delta({"type": "text_delta", "text": delta.text})
+        if isinstance(delta, ThinkingDelta):
+            return self._think(delta)
+        if isinstance(delta, ToolDelta):
+            return self._delta({"type": "input_json_delta", "partial_json": delta.arguments})
+        if isinstance(delta, ToolStart):
+            call = {"type": "tool_use", "id": delta.id, "name": delta.name, "input": {}}
+            return self._close() + self._begin("tool_use", call)
+        if isinstance(delta, CitationDelta):
+            opened = self._begin("text", {"type": "text", "text": ""})
+            return opened + self._delta({"type": "citations_delta", "citation": delta.citation})
+        if isinstance(delta, BlockEnd):
+            return self._close()
+        if isinstance(delta, Start):
+            return self._start(delta)
+        if isinstance(delta, UsageNow):
+            self._usage = delta.usage
+        elif isinstance(delta, Finished):
+            self._finish = delta
+            return self._close()
+        else:
+            assert isinstance(delta, MediaDelta | Broken)  # the dialect has no word for these
+        return b""
+
+    def end(self) -> bytes:
+        """Why it stopped, with the whole usage, and that it did."""
+        finish = self._finish
+        delta = {"stop_reason": written_finish(finish.reason), "stop_sequence": finish.stop_sequence}
+        usage = written_usage(self._usage or Usage())
+        last = _event("message_delta", {"delta": delta, "usage": usage})
+        return self._close() + last + _event("message_stop", {})
+
+    def _start(self, start: Start) -> bytes:
+        self._usage = start.usage
+        usage = written_usage(start.usage or Usage())
+        if start.service_tier is not None:
+            usage["service_tier"] = written_tier(start.service_tier)
+        message: Document = {
+            "id": f"msg_{self._origin.id}",
+            "type": "message",
+            "role": "assistant",
+            "model": start.model or self._origin.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+        return _event("message_start", {"message": message})
+
+    def _think(self, delta: ThinkingDelta) -> bytes:
+        if delta.redacted is not None:
+            block = {"type": "redacted_thinking", "data": delta.redacted}
+            return self._close() + self._begin("redacted_thinking", block) + self._close()
+        out = self._begin("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+        if delta.text:
+            out += self._delta({"type": "thinking_delta", "thinking": delta.text})
+        if delta.signature:
+            out += self._delta({"type": "signature_delta", "signature": delta.signature})
+        return out
+
+    def _begin(self, kind: str, block: Document) -> bytes:
+        if self._open == kind and kind != "tool_use":
+            return b""
+        closed = self._close()
+        self._open = kind
+        self._index += 1
+        return closed + _event("content_block_start", {"index": self._index, "content_block": block})
+
+    def _delta(self, delta: Document) -> bytes:
+        return b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":%b}\n\n' % (
+            self._index,
+            orjson.dumps(delta),
+        )
+
+    def _close(self) -> bytes:
+        if not self._open:
+            return b""
+        self._open = ""
+        return _event("content_block_stop", {"index": self._index})
+
+
+def _event(kind: str, members: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps({"type": kind, **members}))

@@ -1,0 +1,47 @@
+"""Google's Gemini API (AI Studio): the model stands in the URL, and streams are asked for as events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.errors import Header
+from gateway.protocols.base import Outbound
+from gateway.protocols.canonical import Usage
+from gateway.protocols.gemini import Gemini as Dialect
+from gateway.protocols.gemini.wire import GeminiWire
+from gateway.providers.base import Provider, Wire, told_message
+
+_WIRE = GeminiWire()
+
+
+class Gemini:
+    """See `gateway.providers.base.Provider`."""
+
+    kind = "gemini"
+    operations: tuple[str, ...] = ("gemini",)
+    dialect: Outbound = Dialect()
+    forward_headers = frozenset({b"x-goog-api-client"})
+
+    def at(self, base_url: str, options: dict[str, Any]) -> Provider:
+        """The same everywhere."""
+        return self
+
+    def path(self, operation: str, stream: bool) -> bytes:
+        """Path below the base URL, which ends in /v1beta."""
+        return b"/models/{model}:streamGenerateContent?alt=sse" if stream else b"/models/{model}:generateContent"
+
+    def headers(self, api_key: str | None) -> tuple[Header, ...]:
+        """The key in a header of its own."""
+        return ((b"x-goog-api-key", api_key.encode()),) if api_key else ()
+
+    def wire(self, operation: str) -> Wire:
+        """Google's own."""
+        return _WIRE
+
+    def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
+        """`usageMetadata`."""
+        return _WIRE.usage(raw)
+
+    def error_message(self, body: bytes) -> str | None:
+        """`error.message`."""
+        return told_message(body)

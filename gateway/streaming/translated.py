@@ -1,0 +1,209 @@
+"""Answers in another dialect than the client's: every event and every body is read and written anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from gateway.errors import UpstreamFailure
+from gateway.protocols.base import BadReply
+from gateway.protocols.canonical import (
+    CONTENT,
+    Broken,
+    Delta,
+    RefusalDelta,
+    Reply as Answer,
+    Start,
+    Text,
+    TextDelta,
+    Thinking,
+    ThinkingDelta,
+    ToolCall,
+    ToolDelta,
+    UsageNow,
+)  # fmt: skip
+from gateway.protocols.collect import deltas_of
+from gateway.protocols.translation import Translation
+from gateway.streaming.body import failure_in
+from gateway.streaming.events import EVENT_BYTES, HELD_BYTES
+
+if TYPE_CHECKING:
+    from gateway.streaming.reply import Reply
+
+
+class TranslatedEvents:
+    """A stream: events become deltas, deltas become the client's events. See `gateway.streaming.events`."""
+
+    tells_events = True
+
+    def __init__(self, reply: Reply, translation: Translation) -> None:
+        self._reply = reply
+        self._framer = translation.outbound.framer(EVENT_BYTES)
+        self._reader = translation.outbound.reader(translation.usage)
+        self._writer = translation.inbound.writer(translation.request, translation.origin)
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._text = 0
+        """Characters of generated text so far."""
+
+    def release(self) -> tuple[bytes, int | None]:
+        """(events held back so far, no length)."""
+        held, self._held = b"".join(self._held), []
+        return held, None
+
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """The head came before."""
+
+    def on_data(self, data: bytes) -> None:
+        """Frame, read, write, and hold or pass on."""
+        if self._reply.over:
+            return
+        try:
+            self._events(self._framer.feed(data))
+        except (ValueError, BadReply) as exc:
+            self._bad(exc)
+
+    def on_end(self) -> None:
+        """The upstream is through: the client's last events wait until the request is settled."""
+        reply = self._reply
+        if reply.over:
+            return
+        try:
+            self._events(self._framer.rest())
+            self._take(self._reader.end())
+        except (ValueError, BadReply) as exc:
+            self._bad(exc)
+            return
+        if reply.over:
+            return
+        if not reply.first.done:
+            text = "The upstream's stream ended without any content."
+            reply.fail(UpstreamFailure("provider_bad_reply", text))
+        else:
+            reply.last += self._writer.end()
+            reply.done()
+
+    def on_failure(self, failure: UpstreamFailure) -> None:
+        """Cut short."""
+        self._reply.fail(failure)
+
+    def estimate(self) -> int:
+        """Output tokens: a quarter of the text."""
+        return max(self._text // 4, 1 if self._text else 0)
+
+    def _events(self, events: list[bytes]) -> None:
+        for event in events:
+            self._take(self._reader.read(event))
+        if not self._reply.first.done:
+            self._held_bytes += sum(map(len, events))
+            if self._held_bytes > HELD_BYTES:
+                self._reply.ready()
+
+    def _take(self, deltas: list[Delta]) -> None:
+        reply = self._reply
+        out = b""
+        for delta in deltas:
+            if reply.over:
+                return
+            kind = type(delta)
+            if kind is TextDelta or kind is ThinkingDelta or kind is RefusalDelta:
+                self._text += len(delta.text)  # type: ignore[union-attr]
+            elif kind is ToolDelta:
+                self._text += len(delta.arguments)  # type: ignore[union-attr]
+            elif isinstance(delta, UsageNow):
+                reply.ctx.usage = delta.usage
+            elif isinstance(delta, Start):
+                reply.ctx.usage = delta.usage or reply.ctx.usage
+            elif isinstance(delta, Broken):
+                self._send(out)
+                reply.fail(failure_in({"message": delta.message, "code": delta.status}, reply))
+                return
+            if not reply.first.done and isinstance(delta, CONTENT):
+                reply.ready()
+            out += self._writer.write(delta)
+        self._send(out)
+
+    def _send(self, block: bytes) -> None:
+        reply = self._reply
+        if not reply.committed:
+            self._held.append(block)
+        elif block and not reply.client_left:
+            reply.exchange.write(block)
+
+    def _bad(self, exc: Exception) -> None:
+        self._reply.fail(UpstreamFailure("provider_bad_reply", f"The upstream's stream {exc}."))
+
+
+class TranslatedBody:
+    """A whole answer. It is held in full: the endpoint's `max_response_bytes` bounds it."""
+
+    def __init__(self, reply: Reply, translation: Translation) -> None:
+        self._reply = reply
+        self._translation = translation
+        self._parts: list[bytes] = []
+        self._text = 0
+        self.tells_events = translation.request.stream
+        self.body = b""
+        """The whole body for the client."""
+
+    def release(self) -> tuple[bytes, int | None]:
+        """A client that waits for a stream gets the whole answer as one."""
+        return self.body, None
+
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """The head came before."""
+
+    def on_data(self, data: bytes) -> None:
+        """Collect."""
+        self._parts.append(data)
+
+    def on_end(self) -> None:
+        """Read it, and write it in the client's dialect."""
+        reply, translation = self._reply, self._translation
+        try:
+            document = orjson.loads(b"".join(self._parts))
+        except orjson.JSONDecodeError:
+            document = None
+        if not isinstance(document, dict):
+            reply.fail(
+                UpstreamFailure("provider_bad_reply", "The upstream answered with status 200 and no JSON object.")
+            )
+            return
+        if document.get("error"):
+            reply.fail(failure_in(document["error"], reply))
+            return
+        try:
+            answer = translation.outbound.read_reply(document, translation.usage)
+        except BadReply as exc:
+            reply.fail(UpstreamFailure("provider_bad_reply", f"The upstream's answer {exc}."))
+            return
+        reply.ctx.usage = answer.usage
+        self._text = _length(answer)
+        if translation.request.stream:
+            writer = translation.inbound.writer(translation.request, translation.origin)
+            self.body = b"".join(map(writer.write, deltas_of(answer)))
+            reply.last = writer.end()
+        else:
+            self.body = translation.inbound.write_reply(answer, translation.request, translation.origin)
+            reply.whole = True
+        reply.done()
+        reply.ready()
+
+    def on_failure(self, failure: UpstreamFailure) -> None:
+        """Cut short."""
+        self._reply.fail(failure)
+
+    def estimate(self) -> int:
+        """Output tokens: a quarter of the text."""
+        return max(1, self._text // 4)
+
+
+def _length(answer: Answer) -> int:
+    """Characters of generated text."""
+    blocks = [block for choice in answer.choices for block in choice.blocks]
+    return sum(
+        len(block.arguments) if isinstance(block, ToolCall) else len(block.text)
+        for block in blocks
+        if isinstance(block, Text | Thinking | ToolCall)
+    )

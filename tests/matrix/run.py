@@ -1,0 +1,141 @@
+"""Runs all cells against one real gateway process, and writes the table of docs/dialects.md."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.fakes.gateway import KEY, Gateway, route
+from tests.fakes.upstream import Upstream
+from tests.matrix.cases import CASES, Cell
+from tests.matrix.clients import CLIENTS
+from tests.matrix.told import Asked, Said
+from tests.matrix.vendors import VENDORS, script
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "dialects.md"
+BEGIN, END = "<!-- the table: written by make matrix -->", "<!-- the end of the table -->"
+NOT_APPLICABLE: dict[tuple[str, str], str] = {
+    ("openai", "reasoning"): "OpenAI's chat completions API does not show reasoning; see deepseek and vllm",
+}
+"""(vendor, case) -> why nothing can be tried there."""
+
+
+class Matrix:
+    """A gateway in front of one fake for each vendor."""
+
+    def __init__(self, gateway: Gateway, upstream: Upstream) -> None:
+        self.gateway = gateway
+        self.upstream = upstream
+        self._numbers = itertools.count(1)
+
+    def try_cell(self, inbound: str, kind: str, case: str) -> None:
+        """Raises what is wrong with it."""
+        vendor, name = VENDORS[kind], f"m{next(self._numbers)}"
+        model = f"{kind}/{name}"
+        asked: list[Asked] = []
+
+        def say(said: Said) -> None:
+            self.upstream.on(name, script(vendor, said, asked.append))
+
+        client = CLIENTS[inbound](self.gateway.url, KEY)
+        CASES[case](Cell(self.gateway, client, vendor, model, say, asked))
+
+
+@contextmanager
+def matrix(folder: Path) -> Iterator[Matrix]:
+    """All parts, started and stopped."""
+    with Upstream() as upstream:
+        root = upstream.url.removesuffix("/v1")
+        endpoints = [
+            {
+                "name": kind,
+                "provider": kind,
+                "base_url": root + vendor.base,
+                "api_key": "env:VENDOR_KEY",
+                "timeouts": {"connect": 2.0, "first_byte": 10.0, "idle": 10.0, "total": 30.0},
+                **getattr(vendor, "endpoint", {}),
+            }
+            for kind, vendor in VENDORS.items()
+        ]
+        routes = [route(f"{kind}/*", kind) for kind in VENDORS]
+        config = {"endpoint": endpoints, "route": routes}
+        with Gateway(config, folder, env={"VENDOR_KEY": "vendor-secret-0123456789"}) as gateway:
+            yield Matrix(gateway, upstream)
+
+
+def cells() -> Iterator[tuple[str, str, str]]:
+    """(dialect in, provider out, case) of all that can be tried."""
+    for inbound, kind, case in itertools.product(CLIENTS, VENDORS, CASES):
+        if (kind, case) not in NOT_APPLICABLE:
+            yield inbound, kind, case
+
+
+def results() -> dict[tuple[str, str, str], str]:
+    """Every cell, with what is wrong with it; empty if nothing is."""
+    found: dict[tuple[str, str, str], str] = {}
+    with tempfile.TemporaryDirectory() as folder, matrix(Path(folder)) as trial:
+        for cell in cells():
+            try:
+                trial.try_cell(*cell)
+                found[cell] = ""
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs into the table
+                found[cell] = f"{type(exc).__name__}: {str(exc).splitlines()[0][:300]}" if str(exc) else repr(exc)
+    return found
+
+
+def table(found: dict[tuple[str, str, str], str]) -> str:
+    """The counts, a table for each dialect in, and the reasons."""
+    good, pairs = sum(not trouble for trouble in found.values()), len(CLIENTS) * len(VENDORS)
+    sound = sum(
+        all(not trouble for (i, k, _), trouble in found.items() if (i, k) == pair)
+        for pair in itertools.product(CLIENTS, VENDORS)
+    )
+    lines = [
+        f"**{good} of {len(found)} cells** pass; {sound} of {pairs} pairs pass in all their cells;"
+        f" {pairs * len(CASES) - len(found)} cells are not applicable.",
+        "",
+    ]
+    for inbound in CLIENTS:
+        lines += [f"### In: {inbound}", "", "| out | " + " | ".join(CASES) + " |", "|---" * (len(CASES) + 1) + "|"]
+        for kind in VENDORS:
+            marks = [_mark(found, inbound, kind, case) for case in CASES]
+            lines.append(f"| {kind} | " + " | ".join(marks) + " |")
+        lines.append("")
+    lines += ["Not applicable:", ""]
+    lines += [f"- {kind}, {case}: {why}" for (kind, case), why in NOT_APPLICABLE.items()]
+    failures = [f"- {i} → {k}, {c}: {trouble}" for (i, k, c), trouble in found.items() if trouble]
+    if failures:
+        lines += ["", "What fails:", "", *failures]
+    return "\n".join(lines)
+
+
+def _mark(found: dict[tuple[str, str, str], str], inbound: str, kind: str, case: str) -> str:
+    trouble = found.get((inbound, kind, case))
+    return "–" if trouble is None else "🔴" if trouble else "🟢"
+
+
+def main() -> int:
+    """Write the table; 1 if a cell fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--print", action="store_true", help="print the table and leave the page as it is")
+    arguments = parser.parse_args()
+    found = results()
+    text = table(found)
+    if arguments.print:
+        print(text)
+    else:
+        page = PAGE.read_text(encoding="utf-8")
+        before, _, rest = page.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+        print(text.splitlines()[0])
+    return int(any(found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
