@@ -119,6 +119,14 @@ def text_of_base64(data: str) -> str:
         raise bad("data", "is not valid base64.") from exc
 
 
+def is_object(text: str) -> bool:
+    """It is a whole JSON object: nothing could follow that belongs to it."""
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
 def arguments_of(call_arguments: str) -> Document:
     """A tool call's arguments as an object, for dialects that want one; what is no object is kept under its text."""
     try:

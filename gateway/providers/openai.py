@@ -58,15 +58,17 @@ class OpenAI:
         return ((b"authorization", b"Bearer " + api_key.encode()),) if api_key else ()
 
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
-        """Split prompt into cached and not, completion into reasoning and not; details may be absent or null."""
+        """Split prompt into cached, stored and neither, completion into reasoning and not; details may be absent."""
         prompt = count(raw.get("prompt_tokens"))
         if prompt is None:
             return None
         completion = count(raw.get("completion_tokens")) or 0
         details, spent = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
-        cached = min(self.cached(raw, details if type(details) is dict else {}), prompt)
+        details = details if type(details) is dict else {}
+        cached = min(self.cached(raw, details), prompt)
+        stored = min(count(details.get("cache_write_tokens")) or 0, prompt - cached)
         reasoning = min(count(spent.get("reasoning_tokens")) or 0, completion) if type(spent) is dict else 0
-        return Usage(prompt - cached, cached, 0, completion - reasoning, reasoning)
+        return Usage(prompt - cached - stored, cached, stored, completion - reasoning, reasoning)
 
     def cached(self, raw: dict[str, Any], details: dict[str, Any]) -> int:
         """Prompt tokens that were read from a cache."""

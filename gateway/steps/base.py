@@ -31,7 +31,7 @@ class Steps:
         self._steps: tuple[Step, ...] = (History(kept), SystemPrompt())
 
     async def run(self, ctx: Context) -> dict[str, Any] | None:
-        """The document after all wanted steps, or None if none changed it and the client's bytes can pass as they are."""
+        """The document after all wanted steps; None if none changed it: the client's bytes can pass as they are."""
         document = ctx.call.document
         for step in self._steps:
             if step.wanted(ctx):

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from gateway.protocols import fields
 from gateway.protocols.anthropic.reply import (
     ERRORS,
     finish_of,
@@ -30,6 +31,7 @@ from gateway.protocols.canonical import (
     Start,
     TextDelta,
     ThinkingDelta,
+    ToolCall,
     ToolDelta,
     ToolStart,
     Usage,
@@ -165,6 +167,9 @@ class AnthropicWriter:
         """Of the last block."""
         self._open = ""
         """Kind of the block that is open; empty if none is."""
+        self._calls: dict[int, ToolCall] = {}
+        """Calls that have begun and not been closed. The first is the open block; others, whose pieces came between
+        its own, wait for it: blocks follow one another here."""
         self._usage: Usage | None = None
         self._finish = Finished("stop")
 
@@ -176,15 +181,14 @@ class AnthropicWriter:
         if isinstance(delta, ThinkingDelta):
             return self._think(delta)
         if isinstance(delta, ToolDelta):
-            return self._delta({"type": "input_json_delta", "partial_json": delta.arguments})
+            return self._argue(delta)
         if isinstance(delta, ToolStart):
-            call = {"type": "tool_use", "id": delta.id, "name": delta.name, "input": {}}
-            return self._close() + self._begin("tool_use", call)
+            return self._call(delta)
         if isinstance(delta, CitationDelta):
             opened = self._begin("text", {"type": "text", "text": ""})
             return opened + self._delta({"type": "citations_delta", "citation": delta.citation})
         if isinstance(delta, BlockEnd):
-            return self._close()
+            return b"" if len(self._calls) > 1 else self._close()  # with several open, it is not of the first
         if isinstance(delta, Start):
             return self._start(delta)
         if isinstance(delta, UsageNow):
@@ -232,10 +236,43 @@ class AnthropicWriter:
             out += self._delta({"type": "signature_delta", "signature": delta.signature})
         return out
 
+    def _call(self, delta: ToolStart) -> bytes:
+        first = next(iter(self._calls.values()), None)
+        closed = b"" if first is not None and not fields.is_object(first.arguments) else self._close()
+        self._calls[delta.call] = ToolCall(delta.id, delta.name, "")
+        return closed if len(self._calls) > 1 else closed + self._begin_call()
+
+    def _argue(self, delta: ToolDelta) -> bytes:
+        call = self._calls.get(delta.call)
+        if call is None:  # its object was complete: nothing that follows is part of it
+            return b""
+        call.arguments += delta.arguments
+        first = next(iter(self._calls))
+        if delta.call != first:
+            return b""
+        out = self._delta({"type": "input_json_delta", "partial_json": delta.arguments})
+        while len(self._calls) > 1 and fields.is_object(next(iter(self._calls.values())).arguments):
+            out += self._next_call()
+        return out
+
+    def _next_call(self) -> bytes:
+        """Closes the first call and opens the next, if there is one."""
+        del self._calls[next(iter(self._calls))]
+        self._open = ""
+        closed = _event("content_block_stop", {"index": self._index})
+        return closed + self._begin_call() if self._calls else closed
+
+    def _begin_call(self) -> bytes:
+        """The block of the first call, with what it has been given so far."""
+        call = next(iter(self._calls.values()))
+        begun = self._begin("tool_use", {"type": "tool_use", "id": call.id, "name": call.name, "input": {}})
+        given = self._delta({"type": "input_json_delta", "partial_json": call.arguments}) if call.arguments else b""
+        return begun + given
+
     def _begin(self, kind: str, block: Document) -> bytes:
         if self._open == kind and kind != "tool_use":
             return b""
-        closed = self._close()
+        closed = b"" if kind == "tool_use" else self._close()
         self._open = kind
         self._index += 1
         return closed + _event("content_block_start", {"index": self._index, "content_block": block})
@@ -247,6 +284,8 @@ class AnthropicWriter:
         )
 
     def _close(self) -> bytes:
+        if self._calls:
+            return b"".join(self._next_call() for _ in list(self._calls))
         if not self._open:
             return b""
         self._open = ""

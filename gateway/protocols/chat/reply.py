@@ -147,7 +147,7 @@ def _message(choice: Choice) -> Document:
     thinking = [block for block in choice.blocks if isinstance(block, Thinking)]
     if thinking:
         message["reasoning_content"] = "".join(block.text for block in thinking)
-        message["reasoning_details"] = [{**written_detail(one), "index": at} for at, one in enumerate(thinking)]
+        message["reasoning_details"] = [written_detail(block, at) for at, block in enumerate(thinking)]
     citations = [written_annotation(one) for block in texts for one in block.citations]
     if citations:
         message["annotations"] = citations

@@ -348,16 +348,16 @@ def _history(thinking: list[Thinking], style: Style) -> Document:
     if not thinking or not style.history:
         return {}
     if style.history == "reasoning_details":
-        return {"reasoning_details": [written_detail(one) for one in thinking]}
+        return {"reasoning_details": [written_detail(one, at) for at, one in enumerate(thinking)]}
     return {style.history: "".join(one.text for one in thinking)}
 
 
-def written_detail(block: Thinking) -> Document:
-    """One of OpenRouter's `reasoning_details`, or a piece of one."""
+def written_detail(block: Thinking, index: int) -> Document:
+    """One of OpenRouter's `reasoning_details`; pieces of a stream with the same index belong together."""
     if block.redacted is not None:
-        return fields.without_nones(type="reasoning.encrypted", data=block.redacted, id=block.id)
+        return fields.without_nones(type="reasoning.encrypted", data=block.redacted, id=block.id, index=index)
     text = block.text or None if block.signature is not None else block.text
-    return fields.without_nones(type="reasoning.text", text=text, signature=block.signature, id=block.id)
+    return fields.without_nones(type="reasoning.text", text=text, signature=block.signature, id=block.id, index=index)
 
 
 def written_call(call: ToolCall) -> Document:

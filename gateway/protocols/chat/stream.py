@@ -227,7 +227,7 @@ class ChatWriter:
             self._thinking_now.discard(at)
         block = Thinking(delta.text, delta.signature, delta.redacted, delta.id if begins else None)
         said: Document = {"reasoning_content": delta.text} if delta.text else {}
-        return self._chunk(at, {**said, "reasoning_details": [{**written_detail(block), "index": self._thoughts[at]}]})
+        return self._chunk(at, {**said, "reasoning_details": [written_detail(block, self._thoughts[at])]})
 
     def _call(self, start: ToolStart) -> bytes:
         call: Document = {

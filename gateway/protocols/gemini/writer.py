@@ -151,7 +151,7 @@ class GeminiWriter:
 
     def _whole(self, known: _Candidate, *ended: int) -> list[Document]:
         """The calls that have ended, or are complete, in their order."""
-        found = [at for at, call in known.calls.items() if at in ended or _complete(call.arguments)]
+        found = [at for at, call in known.calls.items() if at in ended or fields.is_object(call.arguments)]
         return [_call(known.calls.pop(at)) for at in found]
 
 
@@ -178,14 +178,6 @@ def _said(delta: Delta, known: _Candidate) -> list[Document]:
     if not (delta.text or proof):
         return []
     return [{"text": delta.text, **({"thought": True} if known.thinking else {}), **proof}]
-
-
-def _complete(arguments: str) -> bool:
-    """Nothing could follow an object."""
-    try:
-        return isinstance(orjson.loads(arguments), dict)
-    except orjson.JSONDecodeError:
-        return False
 
 
 def _call(call: ToolCall) -> Document:

@@ -128,7 +128,8 @@ def choices(draw: st.DrawFn, at: int, logprobs: bool) -> list[Delta]:
             if found and isinstance(found[-1], ToolDelta) and draw(st.booleans()):
                 found.insert(-1, deltas.pop(0))  # the call before goes on after this one has begun
         found += deltas
-        if type(following) is type(block) is not ToolCall or draw(st.booleans()):
+        texts = isinstance(block, Text | Refusal) and isinstance(following, Text | Refusal)
+        if texts or type(following) is type(block) is not ToolCall or draw(st.booleans()):
             found.append(BlockEnd(at))
     reasons = ["tool_calls", "length"] if calls else ["stop", "length", "content_filter", "stop_sequence", "refusal"]
     return [*found, Finished(draw(st.sampled_from(reasons)), None, at)]  # type: ignore[arg-type]
@@ -155,15 +156,17 @@ def heard(name: str, reply: Reply) -> Reply:
     """What of an answer can be told in a dialect, in its own words."""
     reply = replace(reply, choices=[replace(one, blocks=list(one.blocks), stop_sequence=None) for one in reply.choices])
     for choice in reply.choices:
-        {"openai": _chat, "responses": _responses, "gemini": _gemini}[name](choice)
+        {"openai": _chat, "anthropic": _anthropic, "responses": _responses, "gemini": _gemini}[name](choice)
     if name == "gemini":
         reply.id, reply.service_tier = "req-1", None
     elif name == "openai":
         reply.id = "chatcmpl-req-1"
+    elif name == "anthropic":
+        reply.id, reply.choices = "msg_req-1", reply.choices[:1]
     else:
         reply.id, reply.choices = "resp_req-1", reply.choices[:1]
         reply.service_tier = reply.service_tier or "default"
-    if reply.usage is not None and name != "responses":  # tokens that were written to a cache are input there
+    if reply.usage is not None and name == "gemini":  # tokens that were written to a cache are input there
         given, read, written, made, thought = reply.usage
         reply.usage = Usage(given + written, read, 0, made, thought)
     return reply
@@ -206,6 +209,25 @@ def _responses(choice: Choice) -> None:
     """Everything but how an answer was stopped."""
     words = {"stop_sequence": "stop", "refusal": "content_filter"}
     choice.finish = words.get(choice.finish or "stop", choice.finish)  # type: ignore[assignment]
+
+
+def _anthropic(choice: Choice) -> None:
+    """A refusal is text, there are no images of its own, and no ids of thinking."""
+    if choice.finish == "content_filter":
+        choice.finish = "refusal"
+    choice.logprobs = None
+    joined: list[Block] = []
+    for block in choice.blocks:
+        if isinstance(block, Refusal):
+            block = Text(block.text)  # noqa: PLW2901
+        if isinstance(block, ToolCall):
+            arguments = orjson.dumps(fields.arguments_of(block.arguments)).decode()
+            joined.append(replace(block, signature=None, arguments=arguments))
+        elif isinstance(block, Thinking):
+            joined.append(replace(block, id=None))
+        elif not isinstance(block, Media):
+            joined.append(block)
+    choice.blocks = joined
 
 
 def _gemini(choice: Choice) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from gateway.protocols.anthropic import Anthropic, reply as anthropic
 from gateway.protocols.base import Inbound, Outbound, UsageOf
 from gateway.protocols.canonical import Broken, Delta, Reply
 from gateway.protocols.chat import Chat
@@ -27,6 +28,7 @@ class Spoken(NamedTuple):
 
 SPOKEN: dict[str, Spoken] = {
     "openai": Spoken(Chat(), OpenAI().usage),
+    "anthropic": Spoken(Anthropic(), anthropic.usage_of),
     "responses": Spoken(Responses(), responses.read_usage),
     "gemini": Spoken(Gemini(), gemini.read_usage),
     "bedrock": Spoken(Converse(), converse.read_usage),

@@ -28,7 +28,7 @@ def cut(stream: bytes, at: list[int]) -> list[bytes]:
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), at=st.lists(st.integers(0, 100_000), max_size=12))
 def test_what_a_writer_tells_its_reader_collects_to_the_same_answer_however_it_is_cut(name, data, at):
-    given_deltas = data.draw(streams(1 if name == "responses" else 2))
+    given_deltas = data.draw(streams(1 if name in ("responses", "anthropic") else 2))
     writer = INBOUND[name].writer(REQUEST, ORIGIN)
     stream = b"".join(map(writer.write, given_deltas)) + writer.end()
     assert collected(deltas(name, cut(stream, at))) == heard(name, collected(given_deltas))
