@@ -44,6 +44,7 @@ from gateway.telemetry.hooks import Telemetry
 from gateway.telemetry.metrics import Gauge, Metrics
 from gateway.telemetry.tracing import Tracer
 from gateway.upstream.client import Upstreams
+from gateway.upstream.renewals import Renewals
 from gateway.usage.ledger import spent
 from gateway.usage.shipper import Shipper
 from gateway.usage.sink import JsonlSink
@@ -57,6 +58,8 @@ log = logging.getLogger("gateway.app")
 
 FLUSH_AT_START, FLUSH_AT_STOP = 2.0, 5.0
 """Seconds that control gets for usage events before we go on without it; the spool keeps them."""
+CREDENTIALS_AT_START = 2.0
+"""Seconds that issuers of tokens get before the first request is taken."""
 REMOTE_PATIENCE = 2.0
 """Longest pause in seconds between two deliveries to a control plane that fails."""
 BREAKER_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
@@ -112,7 +115,7 @@ class Worker:
             raise SystemExit(str(exc)) from exc
         await self._begin()
         loop = asyncio.get_running_loop()
-        upstreams = Upstreams()
+        upstreams, renewals = Upstreams(), Renewals()
         dispatcher = Dispatcher(upstreams, self.health, loop)
         shadows = Shadows(dispatcher, self.spool, self.telemetry, self.health, self.keeper)
         watcher = Watcher(self.keeper, shadows, loop)
@@ -121,8 +124,12 @@ class Worker:
         )
         front = self._front(pipeline)
         server = self._server(front)
-        self._observe(upstreams, front, shadows)
+        self._observe(upstreams, front, shadows, renewals)
+        self.holder.on_swap.append(renewals.apply)
         self.holder.on_swap.append(lambda runtime: self._apply(runtime, upstreams))
+        if self.holder.held:
+            renewals.apply(self.holder.current)
+            await renewals.ready(CREDENTIALS_AT_START)
         front.sweep(loop.time())
         await self.sibling.start(lambda: generate_latest(self._registry))
         source = self.remote.standing() if self.remote else (self._follow_config(), self.files.run())
@@ -150,6 +157,7 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
             await shadows.close()
             upstreams.close()
+            await renewals.close()
             await self._close()
 
     async def _begin(self) -> None:
@@ -267,7 +275,7 @@ class Worker:
     async def _render_metrics(self) -> bytes:
         return await self.sibling.merge(generate_latest(self._registry))
 
-    def _observe(self, upstreams: Upstreams, front: Front, shadows: Shadows) -> None:
+    def _observe(self, upstreams: Upstreams, front: Front, shadows: Shadows, renewals: Renewals) -> None:
         """Where the gauges are read when they are scraped."""
         keeper = self.keeper
         spool, shipper, holder, health = self.spool, self.shipper, self.holder, self.health
@@ -284,6 +292,7 @@ class Worker:
             tunegate_target_breaker_opened=lambda: [((t,), h.opened) for t, h in health.items()],
             tunegate_upstream_connections=lambda: [((p.endpoint.name,), p.open_connections) for p in upstreams.pools()],
             tunegate_upstream_queue=lambda: [((p.endpoint.name,), p.queued) for p in upstreams.pools()],
+            tunegate_credential_failures=lambda: [((e,), float(count)) for e, count in renewals.failures.items()],
             tunegate_spool_bytes=one(lambda: spool.bytes_used),
             tunegate_spool_backlog_bytes=one(lambda: spool.backlog),
             tunegate_spool_refused=one(lambda: spool.refused),

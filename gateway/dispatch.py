@@ -18,11 +18,12 @@ from gateway.errors import GatewayError, UpstreamFailure
 from gateway.kept import missing
 from gateway.protocols.base import Origin
 from gateway.protocols.translation import Translation, no_way
+from gateway.providers.auth import NotReady
 from gateway.providers.base import Wire
 from gateway.providers.splice import replace_model, rewrite
 from gateway.routing.health import HealthBook
 from gateway.routing.plan import Plan
-from gateway.runtime import Route, Target
+from gateway.runtime import Endpoint, Route, Target
 from gateway.server.exchange import Exchange
 from gateway.streaming.reply import ClientGone, Reply
 from gateway.upstream.client import Upstreams
@@ -86,7 +87,7 @@ class Dispatcher:
         call, endpoint, operation = ctx.call, target.endpoint, ctx.operation.name
         heads = endpoint.stream_heads if call.stream else endpoint.heads
         accept = b"text/event-stream" if call.stream else b"application/json"
-        if operation in heads:
+        if operation in endpoint.wires:
             reply.wire = endpoint.wires[operation]
             body = _body(call, exchange.body, target, route, document, reply.wire)
         else:
@@ -97,7 +98,9 @@ class Dispatcher:
                 accept = reply.translation.outbound.event_stream.encode()
         first = heads[operation]
         if endpoint.model_in_path:
-            first = first.replace(b"{model}", quote(upstream_model(call, target, route), safe=":@").encode(), 1)
+            first = first.replace(b"{model}", quote(upstream_model(call, target, route), safe="").encode(), 1)
+        if endpoint.auth is not None:
+            first += _proof(endpoint, first, body)
         size = sum(map(len, body))
         extra = b""
         if not endpoint.forward_headers.isdisjoint(exchange.headers):
@@ -155,6 +158,18 @@ def _translation(ctx: Context, target: Target, document: Document | None) -> Tra
     request.stream, request.include_usage = call.stream, call.wants_usage
     origin = Origin(ctx.id, call.model, int(ctx.ts))
     return Translation(inbound, provider.dialect, request, origin, provider.usage)
+
+
+def _proof(endpoint: Endpoint, head: bytes, body: list[bytes]) -> bytes:
+    """The header lines that prove one request. UpstreamFailure if the credential has not come yet."""
+    assert endpoint.auth is not None
+    try:
+        return endpoint.auth.lines(head.split(b" ", 2)[1], b"".join(body), time.time())
+    except NotReady as exc:
+        text = (
+            f"The gateway has no valid credential for the endpoint {endpoint.name!r} at the moment; its log says why."
+        )
+        raise UpstreamFailure("provider_auth", text) from exc
 
 
 def _translated(translation: Translation, model: str) -> list[bytes]:

@@ -124,7 +124,7 @@ class Pipeline:
     ) -> None:
         """Send what remains: the whole answer, the last events of a stream, or the error."""
         if ctx.call.kept and ctx.end == "success" and reply is not None:
-            keep(self.kept, ctx, reply.last or reply.body)
+            keep(self.kept, ctx, reply)
         if reply is None or not exchange.started:
             if failure is None and ctx.end == "stopped":
                 failure = _stopping()

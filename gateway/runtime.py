@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.contract import snapshot as wire
 from gateway.protocols.canonical import Usage
+from gateway.providers.auth import Auth
 from gateway.providers.base import Provider, Wire
 from gateway.redact import Redactor
 
@@ -152,6 +153,8 @@ class Endpoint:
     secrets: tuple[bytes, ...]
     """What no error message may quote: its credential and header values."""
     options: dict[str, Any] = field(default_factory=dict)
+    auth: Auth | None = None
+    """Proves each request, where its constant headers do not."""
     unusable: str | None = None
     """Why this machine cannot talk to it: every attempt at it fails. None: nothing is in the way."""
 

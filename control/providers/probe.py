@@ -23,18 +23,20 @@ _SAID: dict[int, tuple[Code, str]] = {
 
 
 async def probe(outbound: Outbound, endpoint: Endpoint, secret: str | None) -> TestResult:
-    """GET {base_url}/models. Nothing of the answer but its status and names of models is told."""
+    """GET the list of models of its kind. Nothing of the answer but its status and names of models is told."""
     if endpoint.provider == "dummy":
         return _result("", "the dummy answers by itself: there is nothing to reach", ok=True)
+    kind = KINDS[endpoint.provider]
     if endpoint.spec.get("proxy"):
         return _result("has_proxy", "gateways reach this endpoint through a proxy; the test does not use proxies")
-    kind = KINDS[endpoint.provider]
+    if not kind.models or (secret is not None and secret.startswith("{")):
+        return _result("no_list", "this kind of provider has no list of models that its credential alone opens")
     headers = {"accept": "application/json", **kind.headers, **endpoint.spec.get("headers", {})}
     if secret is not None:
         headers[kind.key_header] = f"Bearer {secret}" if kind.key_header == "authorization" else secret
     started = time.monotonic()
     try:
-        answer = await outbound.get(endpoint.spec["base_url"].rstrip("/") + "/models", headers)
+        answer = await outbound.get(endpoint.spec["base_url"].rstrip("/") + kind.models, headers)
     except OutboundError as exc:
         return _result(exc.code, exc.detail)
     return _judged(answer, (time.monotonic() - started) * 1000, secret)

@@ -120,8 +120,8 @@ class Endpoint(BaseModel):
 
 
 Code = Literal[
-    "", "auth", "bad_reply", "bad_url", "dns", "has_proxy", "not_found", "rate_limited", "redirect", "refused_address",
-    "timeout", "tls", "too_large", "unexpected_status", "unreachable",
+    "", "auth", "bad_reply", "bad_url", "dns", "has_proxy", "no_list", "not_found", "rate_limited", "redirect",
+    "refused_address", "timeout", "tls", "too_large", "unexpected_status", "unreachable",
 ]  # fmt: skip
 
 

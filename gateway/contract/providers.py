@@ -27,6 +27,20 @@ class OpenAIOptions(Wire):
     both at api.openai.com, chat elsewhere."""
 
 
+class AzureOptions(Wire):
+    """Which form of its API."""
+
+    api_version: Annotated[str, Field(pattern=r"^[0-9a-z-]{0,40}$")] = ""
+    """Such as 2024-10-21, for the form with deployments in its paths; empty: the newer form without versions."""
+
+
+class BedrockOptions(Wire):
+    """Where it is."""
+
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]{0,40}$")] = ""
+    """AWS region; empty: the one in the host's name."""
+
+
 class DummyOptions(Wire):
     """What the dummy's answers are like."""
 
@@ -59,6 +73,8 @@ class ProviderKind(Wire):
     """Header that the credential goes in: alone, or after `Bearer` in `authorization`."""
     headers: dict[str, str] = Field(default_factory=dict, exclude=True)
     """Further headers that every request must have."""
+    models: str = Field(default="/models", exclude=True)
+    """Path below the base URL that lists the models; empty: there is none that the credential alone opens."""
     options: type[Wire] = Field(default=NoOptions, exclude=True)
     """What `Endpoint.options` may hold."""
 
@@ -94,6 +110,31 @@ KINDS: dict[str, ProviderKind] = {
             key_header="x-api-key",
             headers={"anthropic-version": "2023-06-01"},
         ),
+        ProviderKind(
+            kind="azure",
+            label="Azure OpenAI",
+            base_url="https://NAME.openai.azure.com",
+            key_header="api-key",
+            models="/openai/v1/models",
+            options=AzureOptions,
+        ),
+        ProviderKind(
+            kind="bedrock",
+            label="AWS Bedrock",
+            base_url="https://bedrock-runtime.us-east-1.amazonaws.com",
+            models="",
+            options=BedrockOptions,
+        ),
+        ProviderKind(
+            kind="vertex",
+            label="Google Vertex AI (Gemini)",
+            base_url="https://us-central1-aiplatform.googleapis.com/v1/projects/PROJECT/locations/us-central1",
+            models="",
+        ),
+        ProviderKind(kind="cohere", label="Cohere", base_url="https://api.cohere.com/v2", models=""),
+        ProviderKind(kind="moonshot", label="Moonshot (Kimi)", base_url="https://api.moonshot.cn/v1"),
+        ProviderKind(kind="openrouter", label="OpenRouter", base_url="https://openrouter.ai/api/v1"),
+        ProviderKind(kind="ollama", label="Ollama", base_url="http://127.0.0.1:11434/v1", needs_key=False),
         ProviderKind(
             kind="gemini",
             label="Google Gemini (AI Studio)",

@@ -51,7 +51,8 @@ class Endpoint(Wire):
     name: Name
     """What targets call it."""
     provider: Name
-    """Kind of upstream API: openai, anthropic, gemini, deepseek, dashscope, zhipu, vllm or dummy."""
+    """Kind of upstream API: anthropic, azure, bedrock, cohere, dashscope, deepseek, dummy, gemini, moonshot, ollama,
+    openai, openrouter, vertex, vllm or zhipu."""
     base_url: str = ""
     """Scheme, host and path prefix, such as https://api.example.com/v1. Not used by `dummy`."""
     api_key: str | None = None

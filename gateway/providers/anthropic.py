@@ -15,17 +15,13 @@ _PATHS = {"messages": b"/messages", "count_tokens": b"/messages/count_tokens"}
 _WIRE = AnthropicWire()
 
 
-class Anthropic:
+class Anthropic(Provider):
     """See `gateway.providers.base.Provider`."""
 
     kind = "anthropic"
     operations: tuple[str, ...] = ("messages", "count_tokens")
     dialect: Outbound = Dialect()
     forward_headers = frozenset({b"anthropic-beta"})
-
-    def at(self, base_url: str, options: dict[str, Any]) -> Provider:
-        """The same everywhere."""
-        return self
 
     def path(self, operation: str, stream: bool) -> bytes:
         """Path below the base URL, which ends in /v1."""

@@ -14,6 +14,7 @@ import orjson
 from gateway.errors import Header
 from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
+from gateway.providers.auth import Auth
 
 
 class Wire(Protocol):
@@ -52,7 +53,11 @@ class Provider(Protocol):
 
     def at(self, base_url: str, options: dict[str, Any]) -> Provider:
         """What it is for one endpoint: itself, or a variant that the endpoint's address and options ask for."""
-        ...
+        return self
+
+    def auth(self, api_key: str | None, host: str, options: dict[str, Any]) -> Auth | None:
+        """What proves its requests where constant headers do not; ValueError says what is wrong with the credential."""
+        return None
 
     def path(self, operation: str, stream: bool) -> bytes:
         """Path below the base URL for one of `operations`; `{model}` in it stands for the model's name."""
@@ -62,8 +67,8 @@ class Provider(Protocol):
         """Headers that every request of the endpoint carries, its credential among them."""
         ...
 
-    def wire(self, operation: str) -> Wire:
-        """What reads the replies of one of `operations`."""
+    def wire(self, operation: str) -> Wire | None:
+        """What reads the replies of one of `operations`; None if no client speaks it, so that none passes through."""
         ...
 
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:

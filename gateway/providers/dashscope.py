@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
+from gateway.protocols.chat import Chat
 from gateway.providers.openai import OpenAI, count
+from gateway.providers.styles import Qwen
 
 
 class DashScope(OpenAI):
     """Explicit caching reports its writes as `cache_creation_input_tokens`, inside the prompt tokens."""
 
     kind = "dashscope"
+    dialect: Outbound = Chat(Qwen())
     forward_headers = frozenset({b"x-dashscope-session-cache", b"x-dashscope-datainspection"})
 
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:

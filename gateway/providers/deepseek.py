@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.protocols.base import Outbound
+from gateway.protocols.chat import Chat
 from gateway.providers.openai import OpenAI, count
+from gateway.providers.styles import Switched
 
 
 class DeepSeek(OpenAI):
     """`prompt_cache_hit_tokens` and `prompt_cache_miss_tokens` sum to `prompt_tokens`."""
 
     kind = "deepseek"
+    dialect: Outbound = Chat(Switched())
     forward_headers = frozenset[bytes]()
 
     def cached(self, raw: dict[str, Any], details: dict[str, Any]) -> int:

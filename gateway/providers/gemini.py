@@ -14,17 +14,13 @@ from gateway.providers.base import Provider, Wire, told_message
 _WIRE = GeminiWire()
 
 
-class Gemini:
+class Gemini(Provider):
     """See `gateway.providers.base.Provider`."""
 
     kind = "gemini"
     operations: tuple[str, ...] = ("gemini",)
     dialect: Outbound = Dialect()
     forward_headers = frozenset({b"x-goog-api-client"})
-
-    def at(self, base_url: str, options: dict[str, Any]) -> Provider:
-        """The same everywhere."""
-        return self
 
     def path(self, operation: str, stream: bool) -> bytes:
         """Path below the base URL, which ends in /v1beta."""

@@ -27,7 +27,7 @@ _RESPONSES = ResponsesWire()
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
-class OpenAI:
+class OpenAI(Provider):
     """See `gateway.providers.base.Provider`; of its own dialect it is the `Wire` too."""
 
     kind = "openai"
@@ -102,7 +102,7 @@ class OpenAI:
         return told_message(body)
 
 
-class WithResponses:
+class WithResponses(Provider):
     """An OpenAI that speaks the Responses API too, or `only` that where conversations go. See `Provider`."""
 
     forward_headers = OpenAI.forward_headers
@@ -112,10 +112,6 @@ class WithResponses:
         self.kind = chat.kind
         self.operations: tuple[str, ...] = ("embeddings", "responses") if only else (*chat.operations, "responses")
         self.dialect: Outbound = Responses() if only else chat.dialect
-
-    def at(self, base_url: str, options: dict[str, Any]) -> Provider:
-        """It is a variant already."""
-        return self
 
     def path(self, operation: str, stream: bool) -> bytes:
         """Path below the base URL."""

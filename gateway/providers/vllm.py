@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from gateway.protocols.base import Outbound
+from gateway.protocols.chat import Chat
 from gateway.providers.openai import OpenAI
+from gateway.providers.styles import Template
 
 
 class VLLM(OpenAI):
     """OpenAI's dialect as it stands; usage has the cached tokens where prefix caching reports them."""
 
     kind = "vllm"
+    dialect: Outbound = Chat(Template())
     forward_headers = frozenset({b"x-data-parallel-rank"})

@@ -17,6 +17,7 @@ import orjson
 
 from gateway.contract import session, snapshot as wire
 from gateway.errors import ConfigError, Place
+from gateway.providers.auth import secret_parts
 from gateway.providers.registry import PROVIDERS
 from gateway.redact import Redactor
 from gateway.runtime import Endpoint, LogRule, Prices, Route, Runtime, ShadowRule, Target, Watched
@@ -108,11 +109,9 @@ def _endpoints(
             problems.append(((*place, "ca_file"), unusable))
             continue
         try:
-            api_key = credential(spec)
+            built[spec.name] = _endpoint(spec, credential(spec), unusable)
         except ValueError as exc:
             problems.append(((*place, "api_key"), str(exc)))
-            continue
-        built[spec.name] = _endpoint(spec, api_key, unusable)
     return built
 
 
@@ -143,12 +142,13 @@ def _endpoint(spec: wire.Endpoint, api_key: str | None, unusable: str | None) ->
         tls=tls,
         heads=heads,
         stream_heads=stream_heads,
-        wires={operation: provider.wire(operation) for operation in provider.operations},
+        wires={operation: wire for operation in provider.operations if (wire := provider.wire(operation))},
         model_in_path=any(b"{model}" in provider.path(op, False) for op in provider.operations),
         forward_headers=provider.forward_headers | {h.lower().encode() for h in spec.forward_headers},
         proxy=spec.proxy,
-        secrets=tuple(v.encode() for v in (api_key or "", *spec.headers.values()) if len(v) >= 8),
+        secrets=tuple(v.encode() for v in (*secret_parts(api_key or ""), *spec.headers.values()) if len(v) >= 8),
         options=dict(spec.options),
+        auth=provider.auth(api_key, url.netloc.rpartition("@")[2], spec.options),
         unusable=unusable,
     )
 

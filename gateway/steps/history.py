@@ -14,6 +14,7 @@ from gateway.context import Context
 from gateway.errors import GatewayError
 from gateway.kept import Kept
 from gateway.protocols.sse import event_data, split
+from gateway.streaming.reply import Reply
 
 
 class History:
@@ -37,13 +38,14 @@ class History:
         return {name: value for name, value in document.items() if name != "previous_response_id"} | {"input": items}
 
 
-def keep(kept: Kept, ctx: Context, told: bytes) -> None:
-    """Keep an answer that the gateway has written itself; `told` is its body, or the last events of its stream.
+def keep(kept: Kept, ctx: Context, reply: Reply) -> None:
+    """Keep an answer that the gateway has written itself.
 
     One that passed through is its upstream's, which keeps it.
     """
-    if ctx.target is None or ctx.operation.name in ctx.target.endpoint.heads:
+    if ctx.target is None or ctx.operation.name in ctx.target.endpoint.wires:
         return
+    told = reply.last or reply.body  # the last events of a stream, or the whole
     response = orjson.loads(told if told.startswith(b"{") else event_data(split(told)[-1]))
     kept.save(ctx.key.name, items_of(ctx.document or ctx.call.document), response.get("response", response))
 

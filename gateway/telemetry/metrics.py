@@ -63,6 +63,9 @@ TABLE: dict[str, Spec] = {
     "tunegate_target_breaker_opened": Spec("counter", "How often a target's breaker opened.", ("target",)),
     "tunegate_upstream_connections": Spec("gauge", "Connections to an endpoint, idle ones too.", ("endpoint",)),
     "tunegate_upstream_queue": Spec("gauge", "Requests that wait for a connection to an endpoint.", ("endpoint",)),
+    "tunegate_credential_failures": Spec(
+        "counter", "Tries to fetch or renew an endpoint's credential that brought none.", ("endpoint",)
+    ),
     "tunegate_spool_bytes": Spec("gauge", "Disk space that the usage spool holds."),
     "tunegate_spool_backlog_bytes": Spec("gauge", "Usage records that were not delivered yet."),
     "tunegate_spool_refused": Spec("counter", "Requests refused because the usage spool was full."),

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from gateway.protocols.canonical import Usage
 
 _OPERATIONS = {"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"}
-_PROVIDERS = {"zhipu": "zhipu_ai", "gemini": "gcp.gemini"}
+_PROVIDERS = {
+    "zhipu": "zhipu_ai",
+    "gemini": "gcp.gemini",
+    "vertex": "gcp.vertex_ai",
+    "bedrock": "aws.bedrock",
+    "azure": "azure.ai.openai",
+}
 
 
 class Tracer:

@@ -59,7 +59,7 @@ class ChatClient:
                         events, text = events + 1, text + event.delta
                     elif event.type == "chunk" and event.chunk.choices:
                         extra = event.chunk.choices[0].delta.model_extra or {}
-                        reasoning += extra.get("reasoning_content") or ""
+                        reasoning += extra.get("reasoning_content") or extra.get("reasoning") or ""
                         details += extra.get("reasoning_details") or []
                 heard = self._heard(stream.get_final_completion())
         except openai.LengthFinishReasonError as exc:  # the accumulator's way to say so
@@ -89,5 +89,6 @@ class ChatClient:
         raw = message.model_dump(exclude_none=True, exclude={"parsed"})
         for call in raw.get("tool_calls", ()):
             call["function"].pop("parsed_arguments", None)
-        reasoning = (message.model_extra or {}).get("reasoning_content") or ""
+        extra = message.model_extra or {}
+        reasoning = extra.get("reasoning_content") or extra.get("reasoning") or ""
         return Heard(message.content or "", reasoning, calls, choice.finish_reason, tokens, 0, raw)

@@ -47,6 +47,7 @@ class GeminiVendor:
 
     kind = "gemini"
     base = "/v1beta"
+    models = "/models/"
 
     def whole(self, said: Said, model: str) -> bytes:
         parts = [part for pieces in self._parts(said, whole=True) for part in pieces]
@@ -84,6 +85,7 @@ class GeminiVendor:
 
     def asked(self, seen: Seen) -> Asked:
         body, url = camel(seen.json), urlsplit(seen.target)
+        assert url.path.startswith(f"{self.base}{self.models}"), seen.target
         stream = url.path.endswith(":streamGenerateContent")
         assert stream == (url.query == "alt=sse"), seen.target
         asked = Asked(stream=stream)
@@ -124,3 +126,11 @@ class GeminiVendor:
         elif not part.get("thought"):
             return str(part["text"])
         return ""
+
+
+class VertexVendor(GeminiVendor):
+    """The same below a project."""
+
+    kind = "vertex"
+    base = "/v1/projects/p/locations/r"
+    models = "/publishers/google/models/"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.fakes.upstream import Seen
 from tests.fakes.wire import DONE, event
@@ -78,7 +78,9 @@ class OpenAIVendor:
         asked.forced = choice["function"]["name"] if isinstance(choice, dict) else ""
         form = body.get("response_format")
         asked.schema = form["json_schema"]["schema"] if form else None
-        asked.thinking = bool(body.get("reasoning_effort") or body.get("thinking") or body.get("enable_thinking"))
+        template = body.get("chat_template_kwargs", {})
+        switches = (body.get("thinking", {}).get("type") == "enabled", body.get("enable_thinking"), template)
+        asked.thinking = bool(body.get("reasoning_effort") or any(switches))
         return asked
 
     def _message(self, message: dict[str, Any], asked: Asked) -> None:
@@ -95,3 +97,31 @@ class OpenAIVendor:
         for call in message.get("tool_calls") or ():
             function = call["function"]
             asked.calls[call["id"]] = (function["name"], json.loads(function["arguments"]))
+
+
+class AzureVendor(OpenAIVendor):
+    """The deployment in the path, a version in the query, the key in a header of its own."""
+
+    endpoint: ClassVar = {"options": {"api_version": "2024-10-21"}}
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.base = ""
+
+    def asked(self, seen: Seen) -> Asked:
+        path = f"/openai/deployments/{seen.model}/chat/completions?api-version=2024-10-21"
+        assert seen.target == path, seen.target
+        assert seen.header("api-key"), seen.headers
+        return super().asked(seen)
+
+
+class OpenRouterVendor(OpenAIVendor):
+    """Reasoning with its proofs, in `reasoning` and `reasoning_details`."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind, reasoning="reasoning")
+
+    def asked(self, seen: Seen) -> Asked:
+        asked = super().asked(seen)
+        asked.thinking = asked.thinking or bool(seen.json.get("reasoning"))
+        return asked

@@ -20,9 +20,21 @@ from tests.matrix.vendors import VENDORS, script
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "dialects.md"
 BEGIN, END = "<!-- the table: written by make matrix -->", "<!-- the end of the table -->"
 NOT_APPLICABLE: dict[tuple[str, str], str] = {
-    ("openai", "reasoning"): "OpenAI's chat completions API does not show reasoning; see deepseek and vllm",
+    ("openai", "reasoning"): "OpenAI's chat completions API does not show reasoning; see openai-responses",
+    ("azure", "reasoning"): "as for openai",
+    **dict.fromkeys(
+        ((kind, "JSON schema") for kind in ("deepseek", "zhipu", "moonshot")),
+        "its API offers JSON without a schema only: a schema is refused by name (`response_format`)",
+    ),
 }
 """(vendor, case) -> why nothing can be tried there."""
+PECULIAR = (
+    "bedrock, images: inline ones only; Converse takes no URLs, which are refused by name",
+    "bedrock and cohere, usage: their APIs do not tell reasoning from other output",
+    "cohere, parallel tools: no text beside calls; its `tool_plan` is told as reasoning",
+    "deepseek, zhipu and moonshot: a schema that arrives in their own dialect passes through, whatever they make of it",
+)
+"""What the cells of some vendors leave out, and why."""
 
 
 class Matrix:
@@ -53,19 +65,25 @@ def matrix(folder: Path) -> Iterator[Matrix]:
         root = upstream.url.removesuffix("/v1")
         endpoints = [
             {
-                "name": kind,
-                "provider": kind,
+                "name": name,
+                "provider": vendor.kind,
                 "base_url": root + vendor.base,
-                "api_key": "env:VENDOR_KEY",
+                "api_key": f"env:{variable(name)}",
                 "timeouts": {"connect": 2.0, "first_byte": 10.0, "idle": 10.0, "total": 30.0},
                 **getattr(vendor, "endpoint", {}),
             }
-            for kind, vendor in VENDORS.items()
+            for name, vendor in VENDORS.items()
         ]
         routes = [route(f"{kind}/*", kind) for kind in VENDORS]
         config = {"endpoint": endpoints, "route": routes}
-        with Gateway(config, folder, env={"VENDOR_KEY": "vendor-secret-0123456789"}) as gateway:
+        keys = {variable(name): getattr(vendor, "key", "vendor-secret-0123456789") for name, vendor in VENDORS.items()}
+        with Gateway(config, folder, env=keys) as gateway:
             yield Matrix(gateway, upstream)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a vendor's key."""
+    return f"KEY_{name.upper().replace('-', '_')}"
 
 
 def cells() -> Iterator[tuple[str, str, str]]:
@@ -108,6 +126,7 @@ def table(found: dict[tuple[str, str, str], str]) -> str:
         lines.append("")
     lines += ["Not applicable:", ""]
     lines += [f"- {kind}, {case}: {why}" for (kind, case), why in NOT_APPLICABLE.items()]
+    lines += ["", "Left out of a cell:", "", *(f"- {text}" for text in PECULIAR)]
     failures = [f"- {i} → {k}, {c}: {trouble}" for (i, k, c), trouble in found.items() if trouble]
     if failures:
         lines += ["", "What fails:", "", *failures]

@@ -8,8 +8,11 @@ from typing import Protocol
 from tests.fakes import scripts
 from tests.fakes.upstream import Reset, Seen, Send, Step
 from tests.matrix.anthropic_vendor import AnthropicVendor
-from tests.matrix.gemini_vendor import GeminiVendor
-from tests.matrix.openai_vendor import OpenAIVendor
+from tests.matrix.bedrock_vendor import BedrockVendor
+from tests.matrix.cohere_vendor import CohereVendor
+from tests.matrix.gemini_vendor import GeminiVendor, VertexVendor
+from tests.matrix.openai_vendor import AzureVendor, OpenAIVendor, OpenRouterVendor
+from tests.matrix.responses_vendor import ResponsesVendor
 from tests.matrix.told import Asked, Said
 
 
@@ -37,7 +40,24 @@ class Vendor(Protocol):
         ...
 
 
-VENDORS: dict[str, Vendor] = {vendor.kind: vendor for vendor in (OpenAIVendor(), AnthropicVendor(), GeminiVendor())}
+VENDORS: dict[str, Vendor] = {
+    "openai": OpenAIVendor("openai"),
+    "openai-responses": ResponsesVendor(),
+    "azure": AzureVendor("azure"),
+    "anthropic": AnthropicVendor(),
+    "gemini": GeminiVendor(),
+    "vertex": VertexVendor(),
+    "bedrock": BedrockVendor(),
+    "cohere": CohereVendor(),
+    "deepseek": OpenAIVendor("deepseek"),
+    "dashscope": OpenAIVendor("dashscope"),
+    "zhipu": OpenAIVendor("zhipu"),
+    "moonshot": OpenAIVendor("moonshot"),
+    "openrouter": OpenRouterVendor("openrouter"),
+    "ollama": OpenAIVendor("ollama", reasoning="reasoning"),
+    "vllm": OpenAIVendor("vllm"),
+}
+"""Name -> vendor. Some kinds of provider are there twice: they have two APIs."""
 
 
 def script(vendor: Vendor, said: Said, note: Callable[[Asked], None]) -> Callable[[Seen], list[Step]]:

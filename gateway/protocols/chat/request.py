@@ -233,6 +233,8 @@ class Style:
     """It knows the role `developer`."""
     history = ""
     """Name of the member that takes reasoning of earlier answers: `reasoning_content`, `reasoning_details`, or none."""
+    schema = True
+    """It can hold answers to a JSON schema, not to JSON alone."""
     known = HINTS
     """Members beyond the common ones that it understands."""
 
@@ -255,6 +257,8 @@ def write_request(request: Request, model: str, style: Style) -> Document:
     unknown = [name for name in request.extra if name not in style.known]
     if unknown:
         raise unsupported(unknown[0], "chat completions")
+    if request.format is not None and request.format.kind == "schema" and not style.schema:
+        raise unsupported("response_format", "chat completions", "this provider offers JSON without a schema only")
     document: Document = {"model": model, "messages": [one for m in request.messages for one in _written(m, style)]}
     if request.tools:
         document["tools"] = [_written_tool(tool) for tool in request.tools]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from gateway.protocols.base import UsageOf
 from gateway.protocols.canonical import Document, Reply, Request
 from gateway.protocols.cohere import reply as replies, request as requests
@@ -14,8 +12,8 @@ from gateway.protocols.sse import Events
 class Cohere:
     """See `gateway.protocols.base.Outbound`."""
 
-    operation: ClassVar = "cohere"
-    event_stream: ClassVar = "text/event-stream"
+    operation = "cohere"
+    event_stream = "text/event-stream"
 
     def write_request(self, request: Request, model: str) -> Document:
         """The body for an upstream."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from gateway.protocols.base import UsageOf
 from gateway.protocols.canonical import Document, Reply, Request
 from gateway.protocols.converse import reply as replies, request as requests
@@ -14,8 +12,8 @@ from gateway.protocols.converse.reply import ConverseReader
 class Converse:
     """See `gateway.protocols.base.Outbound`."""
 
-    operation: ClassVar = "converse"
-    event_stream: ClassVar = "application/vnd.amazon.eventstream"
+    operation = "converse"
+    event_stream = "application/vnd.amazon.eventstream"
 
     def write_request(self, request: Request, model: str) -> Document:
         """The body for an upstream; its path says the model and whether to stream."""

@@ -1,0 +1,51 @@
+"""Cohere by its own API, version 2: chat, rerank and embeddings.
+
+https://docs.cohere.com/reference/chat (read 2026-11)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.errors import Header
+from gateway.protocols.base import Outbound
+from gateway.protocols.canonical import Usage
+from gateway.protocols.cohere import Cohere as Dialect
+from gateway.protocols.cohere.reply import read_usage
+from gateway.providers.base import Provider, Wire
+
+
+class Cohere(Provider):
+    """See `gateway.providers.base.Provider`. Conversations are translated."""
+
+    kind = "cohere"
+    operations: tuple[str, ...] = ("cohere",)
+    dialect: Outbound = Dialect()
+    forward_headers = frozenset({b"x-client-name"})
+
+    def path(self, operation: str, stream: bool) -> bytes:
+        """Path below https://api.cohere.com/v2."""
+        return b"/chat"
+
+    def headers(self, api_key: str | None) -> tuple[Header, ...]:
+        """Bearer authentication."""
+        return ((b"authorization", b"Bearer " + api_key.encode()),) if api_key else ()
+
+    def wire(self, operation: str) -> Wire | None:
+        """Nothing passes through."""
+        return None
+
+    def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
+        """Its `usage`."""
+        return read_usage(raw)
+
+    def error_message(self, body: bytes) -> str | None:
+        """`message`."""
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        message = document.get("message") if isinstance(document, dict) else None
+        return message if isinstance(message, str) else None

@@ -1,0 +1,16 @@
+"""Ollama, by its OpenAI-compatible interface."""
+
+from __future__ import annotations
+
+from gateway.protocols.base import Outbound
+from gateway.protocols.chat import Chat
+from gateway.providers.openai import OpenAI
+from gateway.providers.styles import Effort
+
+
+class Ollama(OpenAI):
+    """Reasoning comes as `reasoning`; there is no key."""
+
+    kind = "ollama"
+    dialect: Outbound = Chat(Effort())
+    forward_headers = frozenset[bytes]()
