@@ -10,6 +10,7 @@ from typing import Any
 from control.kit.outbound import Answer, Outbound, OutboundError
 from control.models import Endpoint
 from control.providers.schemas import Code, TestResult
+from gateway.contract.providers import KINDS
 
 MOST_MODELS = 1000
 _NAME = re.compile(r"^[A-Za-z0-9_\-./:@+ ]{1,200}$")
@@ -27,9 +28,10 @@ async def probe(outbound: Outbound, endpoint: Endpoint, secret: str | None) -> T
         return _result("", "the dummy answers by itself: there is nothing to reach", ok=True)
     if endpoint.spec.get("proxy"):
         return _result("has_proxy", "gateways reach this endpoint through a proxy; the test does not use proxies")
-    headers = {"accept": "application/json", **endpoint.spec.get("headers", {})}
+    kind = KINDS[endpoint.provider]
+    headers = {"accept": "application/json", **kind.headers, **endpoint.spec.get("headers", {})}
     if secret is not None:
-        headers["authorization"] = f"Bearer {secret}"
+        headers[kind.key_header] = f"Bearer {secret}" if kind.key_header == "authorization" else secret
     started = time.monotonic()
     try:
         answer = await outbound.get(endpoint.spec["base_url"].rstrip("/") + "/models", headers)
@@ -47,7 +49,7 @@ def _judged(answer: Answer, latency_ms: float, secret: str | None) -> TestResult
         return _result(code, detail, status, latency_ms)
     models = _models(answer.body, secret)
     if models is None:
-        return _result("bad_reply", "the answer is not a list of models in OpenAI's form", status, latency_ms)
+        return _result("bad_reply", "the answer is not a list of models", status, latency_ms)
     return _result("", f"{len(models)} models", status, latency_ms, models, ok=True)
 
 
@@ -56,10 +58,12 @@ def _models(body: bytes, secret: str | None) -> list[str] | None:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    data = document.get("data") if isinstance(document, dict) else None
+    document = document if isinstance(document, dict) else {}
+    data = document.get("data", document.get("models"))  # OpenAI's and Anthropic's list, or Google's
     if not isinstance(data, list):
         return None
-    names = {item["id"] for item in data if isinstance(item, dict) and isinstance(item.get("id"), str)}
+    told = [item.get("id", item.get("name")) for item in data if isinstance(item, dict)]
+    names = {name.removeprefix("models/") for name in told if isinstance(name, str)}
     # an upstream that puts the credential into a name must not get it shown
     return sorted(n for n in names if _NAME.fullmatch(n) and (secret is None or secret not in n))[:MOST_MODELS]
 

@@ -55,6 +55,10 @@ class ProviderKind(Wire):
     """Whether an endpoint must have a base URL."""
     needs_key: bool = True
     """Whether it does not work without a credential."""
+    key_header: str = Field(default="authorization", exclude=True)
+    """Header that the credential goes in: alone, or after `Bearer` in `authorization`."""
+    headers: dict[str, str] = Field(default_factory=dict, exclude=True)
+    """Further headers that every request must have."""
     options: type[Wire] = Field(default=NoOptions, exclude=True)
     """What `Endpoint.options` may hold."""
 
@@ -83,11 +87,18 @@ KINDS: dict[str, ProviderKind] = {
             base_url="https://api.openai.com/v1",
             options=OpenAIOptions,
         ),
-        ProviderKind(kind="anthropic", label="Anthropic (Claude)", base_url="https://api.anthropic.com/v1"),
+        ProviderKind(
+            kind="anthropic",
+            label="Anthropic (Claude)",
+            base_url="https://api.anthropic.com/v1",
+            key_header="x-api-key",
+            headers={"anthropic-version": "2023-06-01"},
+        ),
         ProviderKind(
             kind="gemini",
             label="Google Gemini (AI Studio)",
             base_url="https://generativelanguage.googleapis.com/v1beta",
+            key_header="x-goog-api-key",
         ),
         ProviderKind(kind="deepseek", label="DeepSeek", base_url="https://api.deepseek.com/v1"),
         ProviderKind(

@@ -18,7 +18,7 @@ class Step(Protocol):
         ...
 
     async def apply(self, ctx: Context, document: dict[str, Any]) -> dict[str, Any]:
-        """The changed document (the given one is not modified)."""
+        """The changed document, or the given one, which is not modified."""
         ...
 
 
@@ -31,9 +31,9 @@ class Steps:
         self._steps: tuple[Step, ...] = (History(kept), SystemPrompt())
 
     async def run(self, ctx: Context) -> dict[str, Any] | None:
-        """The document after all wanted steps, or None if none ran and the client's bytes can pass as they are."""
-        document = None
+        """The document after all wanted steps; None if none changed it: the client's bytes can pass as they are."""
+        document = ctx.call.document
         for step in self._steps:
             if step.wanted(ctx):
-                document = await step.apply(ctx, ctx.call.document if document is None else document)
-        return document
+                document = await step.apply(ctx, document)
+        return None if document is ctx.call.document else document

@@ -6,6 +6,7 @@ https://ai.google.dev/api/generate-content (read 2026-11)
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,19 @@ def usage(tokens: Tokens) -> dict[str, Any]:
         "totalTokenCount": tokens.input + tokens.cached + tokens.output + tokens.reasoning,
         "promptTokensDetails": [{"modality": "TEXT", "tokenCount": tokens.input + tokens.cached}],
     }
+
+
+def camel(value: Any) -> Any:
+    """Names of members as the documentation writes them: the API takes snake_case too. Schemas stay as they are."""
+    if isinstance(value, list):
+        return [camel(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    names = {name: re.sub(r"_(\w)", lambda found: found[1].upper(), name) for name in value}
+    return {names[n]: one if names[n] in OPAQUE else camel(one) for n, one in value.items()}
+
+
+OPAQUE = {"parametersJsonSchema", "parameters", "responseJsonSchema", "responseSchema", "args", "response"}
 
 
 class GeminiVendor:
@@ -69,7 +83,7 @@ class GeminiVendor:
         return json.dumps({"error": {"code": status, "message": message, "status": STATUS[status]}}).encode()
 
     def asked(self, seen: Seen) -> Asked:
-        body, url = seen.json, urlsplit(seen.target)
+        body, url = camel(seen.json), urlsplit(seen.target)
         stream = url.path.endswith(":streamGenerateContent")
         assert stream == (url.query == "alt=sse"), seen.target
         asked = Asked(stream=stream)

@@ -44,7 +44,10 @@ def script(vendor: Vendor, said: Said, note: Callable[[Asked], None]) -> Callabl
     """A script of the fake upstream that notes what arrived and says `said`."""
 
     def answer(seen: Seen) -> list[Step]:
-        asked = vendor.asked(seen)
+        try:
+            asked = vendor.asked(seen)
+        except Exception as exc:  # noqa: BLE001 - the vendor would refuse it: the client hears why
+            return scripts.reply(vendor.error(400, f"refused: {exc!r}"), 400)
         note(asked)
         if said.status != 200:
             return scripts.reply(vendor.error(said.status, said.message), said.status, retry_after="7")

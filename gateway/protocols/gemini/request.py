@@ -163,7 +163,7 @@ class _Contents:
         self._waiting.remove(found)
         answer = fields.mapping(result.get("response"), f"{where}.functionResponse.response")
         failed = set(answer) == {"error"}
-        said = next(iter(answer.values())) if failed or set(answer) == {"output"} else answer
+        said = next(iter(answer.values())) if failed or set(answer) in ({"output"}, {"result"}) else answer
         text = said if isinstance(said, str) else orjson.dumps(said).decode()
         media = [media_of(camel(one)) for one in fields.objects(result.get("parts"), f"{where}.functionResponse.parts")]
         return ToolResult(found[0], [Text(text), *(one for one in media if one is not None)], name, failed)

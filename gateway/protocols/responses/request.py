@@ -134,8 +134,8 @@ def _thinking(item: Document, where: str) -> list[Block]:
     ]
     text = "\n\n".join(fields.needed(part, "text", f"{where}.") for part in parts)
     proof, identity = fields.text(item, "encrypted_content", f"{where}."), fields.text(item, "id", f"{where}.")
-    if text:
-        return [Thinking(text, proof, id=identity)]
+    if parts:  # that is shown, however empty: it may be a proof of what else was said
+        return [Thinking(text, proof, id=identity)] if text or proof else []
     return [Thinking(redacted=proof, id=identity)] if proof else []
 
 

@@ -64,8 +64,10 @@ def upstream() -> Iterator[Upstream]:
     one.close()
 
 
-def try_it(control: Running, base_url: str, *, secret: str | None = SECRET, **spec: Any) -> dict[str, Any]:
-    body = {"name": "up", "provider": "openai", "spec": {"base_url": base_url, **spec}}
+def try_it(
+    control: Running, base_url: str, *, secret: str | None = SECRET, provider: str = "openai", **spec: Any
+) -> dict[str, Any]:
+    body = {"name": "up", "provider": provider, "spec": {"base_url": base_url, **spec}}
     made = control.admin.post(ENDPOINTS, json=body)
     assert made.status_code == 201, made.text
     if secret is not None:
@@ -104,6 +106,24 @@ def test_a_good_upstream(start_control: Start, upstream: Upstream) -> None:
     assert path == "/ok/models"
     assert headers["authorization"] == f"Bearer {SECRET}"
     assert headers["x-region"] == "eu"
+
+
+@pytest.mark.parametrize(
+    ("provider", "what", "models", "sent"),
+    [
+        ("anthropic", "ok", ["a-model", "b-model"], {"x-api-key": SECRET, "anthropic-version": "2023-06-01"}),
+        ("gemini", "google", ["a", "gemini-x"], {"x-goog-api-key": SECRET}),
+    ],
+)
+def test_each_kind_is_asked_in_its_own_way(
+    start_control: Start, upstream: Upstream, provider: str, what: str, models: list[str], sent: dict[str, str]
+) -> None:
+    control = start_control(allow_private_upstreams=True)
+    result = try_it(control, f"{upstream.base_url}/{what}", provider=provider)
+    assert result["models"] == models
+    [(_, headers)] = upstream.asked
+    assert headers.items() >= sent.items()
+    assert "authorization" not in headers
 
 
 @pytest.mark.parametrize(

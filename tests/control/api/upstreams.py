@@ -36,6 +36,8 @@ class Upstream:
         status, body, headers = 200, b"", {}
         if what == "ok":
             body = json.dumps({"data": [{"id": "b-model"}, {"id": "a-model"}, {"id": 7}, "x"]}).encode()
+        elif what == "google":
+            body = json.dumps({"models": [{"name": "models/gemini-x"}, {"name": "models/a"}]}).encode()
         elif what == "echo":
             seen = handler.headers["authorization"]
             body = json.dumps({"data": [{"id": seen.split()[1]}, {"id": "fine"}, {"id": "<b>no</b>"}]}).encode()
