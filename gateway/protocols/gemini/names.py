@@ -6,6 +6,7 @@ import base64
 import binascii
 from typing import Any, Literal
 
+from gateway.protocols import answers
 from gateway.protocols.canonical import Document, Media, Thinking
 
 _SEAL = b"\0tunegate:"
@@ -93,12 +94,13 @@ def media_of(part: Document) -> Media | None:
         data = camel(data)
         media_type, inline = data.get("mimeType"), data.get("data")
         if isinstance(media_type, str) and isinstance(inline, str):
-            return Media(kind_of(media_type), media_type=media_type, data=inline, name=data.get("displayName"))
+            name = answers.said(data, "displayName")
+            return Media(kind_of(media_type), media_type=media_type, data=inline, name=name)
     if isinstance(link, dict):
         link = camel(link)
-        media_type, uri = link.get("mimeType"), link.get("fileUri")
-        if isinstance(uri, str):
-            return Media(kind_of(media_type), url=uri, media_type=media_type, name=link.get("displayName"))
+        kind, uri = answers.said(link, "mimeType"), answers.said(link, "fileUri")
+        if uri is not None:
+            return Media(kind_of(kind), url=uri, media_type=kind, name=answers.said(link, "displayName"))
     return None
 
 

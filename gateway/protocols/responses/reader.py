@@ -27,7 +27,7 @@ from gateway.protocols.canonical import (
     ToolStart,
     UsageNow,
 )  # fmt: skip
-from gateway.protocols.chat.reply import signature_of
+from gateway.protocols.chat.request import signature_of
 from gateway.protocols.responses.reply import (
     call_of,
     failure,
