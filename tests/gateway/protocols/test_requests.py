@@ -92,6 +92,9 @@ def kept(name: str, request: Request) -> Request:
     reasoning = request.reasoning
     if name == "anthropic" and reasoning is not None:
         reasoning = reasoning._replace(enabled=True)  # an effort is one of thinking
+    form = request.format
+    if name == "anthropic" and form is not None:
+        form = form._replace(strict=True)  # its schemas always are
     return replace(
         request,
         messages=apart,
