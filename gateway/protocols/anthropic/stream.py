@@ -187,7 +187,7 @@ class AnthropicWriter:
         if isinstance(delta, CitationDelta):
             opened = self._begin("text", {"type": "text", "text": ""})
             return opened + self._delta({"type": "citations_delta", "citation": delta.citation})
-        if isinstance(delta, BlockEnd):
+        if isinstance(delta, BlockEnd | MediaDelta):  # it has no word for what a MediaDelta is, but that ends a block
             return b"" if len(self._calls) > 1 else self._close()  # with several open, it is not of the first
         if isinstance(delta, Start):
             return self._start(delta)
@@ -197,7 +197,7 @@ class AnthropicWriter:
             self._finish = delta
             return self._close()
         else:
-            assert isinstance(delta, MediaDelta | Broken)  # the dialect has no word for these
+            assert isinstance(delta, Broken)  # told by `error_event`
         return b""
 
     def end(self) -> bytes:
