@@ -71,10 +71,10 @@ def _config(request: Request, model: str) -> Document:
         topP=request.top_p,
         topK=request.top_k,
         stopSequences=request.stop or None,
-        candidateCount=request.n,
+        candidateCount=request.n if request.n != 1 else None,
         seed=request.seed,
-        frequencyPenalty=request.frequency_penalty,
-        presencePenalty=request.presence_penalty,
+        frequencyPenalty=request.frequency_penalty or None,
+        presencePenalty=request.presence_penalty or None,
         responseLogprobs=request.logprobs or None,
         logprobs=request.top_logprobs if request.logprobs else None,
     )
