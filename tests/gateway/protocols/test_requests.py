@@ -100,6 +100,7 @@ def kept(name: str, request: Request) -> Request:
         messages=apart,
         tools=tools,
         reasoning=reasoning,
+        format=form,
         stream=False,
         include_usage=True,
         extra={},
