@@ -9,6 +9,9 @@ from typing import Any, Literal
 from gateway.protocols import answers
 from gateway.protocols.canonical import Document, Media, Thinking
 
+NO_PROOF = "skip_thought_signature_validator"
+"""Stands for the signature of a call that another model made, or whose signature the client has lost: models from 3 on
+refuse a turn whose first call has none. https://ai.google.dev/gemini-api/docs/thought-signatures (read 2026-11)."""
 _SEAL = b"\0tunegate:"
 _TYPES = ("STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL")
 _SCHEMAS = ("items", "additionalProperties")
