@@ -58,7 +58,7 @@ def _blocks(item: Document, logprobs: list[Any]) -> list[Block]:
     if kind == "message":
         return [_part(part, logprobs) for part in answers.objects(item.get("content"))]
     if kind == "reasoning":
-        return read_reasoning(item)
+        return [*read_reasoning(item)]
     if kind == "function_call":
         return [ToolCall(*call_of(item), answers.text(item, "arguments") or "{}", signature_of(item))]
     media = media_of(item)
@@ -73,7 +73,7 @@ def _part(part: Document, logprobs: list[Any]) -> Block:
     return Text(answers.text(part, "text"), [read_annotation(one) for one in answers.objects(part.get("annotations"))])
 
 
-def read_reasoning(item: Document) -> list[Block]:
+def read_reasoning(item: Document) -> list[Thinking]:
     """Reasoning that is shown has parts, however empty they are; without any it is redacted, or says nothing."""
     parts = [*answers.objects(item.get("summary")), *answers.objects(item.get("content"))]
     proof, identity = answers.said(item, "encrypted_content"), answers.said(item, "id")
