@@ -17,10 +17,11 @@ from gateway.protocols.canonical import Broken, Delta, Message, Request, Text
 from gateway.protocols.collect import Collector
 from tests.fuzz.targets import Found, mutated, pieces
 from tests.gateway.protocols.dialects import INBOUND, OUTBOUND, SPOKEN
-from tests.gateway.protocols.golden import CASES, load, rendered
+from tests.gateway.protocols.golden import CASES, having, load, rendered
 
 Dice = random.Random
 FIXTURES = {case: load(case) for case in CASES}
+WITH = {member: having(member) for member in ("request", "reply", "stream")}
 JUNK: list[Any] = [None, True, 0, -1, 1 << 62, 1.5, "", "text", "中", "data:;base64,", [],
                    {}, [None], [[]], [{}], ["x"],
                    {"type": "text"}, {"text": 1}, {"error": {"code": []}}, [{"type": []}]]  # fmt: skip
@@ -58,9 +59,14 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 
 def stream(dice: Dice) -> None:
     """A broken stream is a BadReply or a ValueError; what was read before is written in every dialect."""
-    case, fixture = dice.choice([(case, one) for case, one in FIXTURES.items() if "stream" in one])
+    case = dice.choice(WITH["stream"])
+    fixture = FIXTURES[case]
     kind = case.partition("/")[0]
-    events = [{**one, "data": spoilt(dice, one["data"])} for one in fixture["stream"]]
+    often = dice.choice([0.0, 0.1, 0.5])
+    events = [
+        {**one, "data": spoilt(dice, one["data"]) if dice.random() < often else one["data"]}
+        for one in fixture["stream"]
+    ]
     if dice.random() < 0.2:
         dice.shuffle(events)
     data = b"".join(rendered(kind, events))
@@ -100,8 +106,8 @@ def _tell(data: object, found: list[Delta]) -> None:
 
 def answer(dice: Dice) -> None:
     """A broken answer is a BadReply; one that was read is written in every dialect."""
-    case, fixture = dice.choice([(case, one) for case, one in FIXTURES.items() if "reply" in one])
-    document = spoilt(dice, fixture["reply"])
+    case = dice.choice(WITH["reply"])
+    document = spoilt(dice, FIXTURES[case]["reply"])
     dialect, usage = SPOKEN[case.partition("/")[0]]
     try:
         reply = dialect.read_reply(document, usage)
@@ -116,7 +122,8 @@ def answer(dice: Dice) -> None:
 
 def question(dice: Dice) -> None:
     """Any document is a request, or refused; a request is written in every dialect, or refused."""
-    case, fixture = dice.choice([(case, one) for case, one in FIXTURES.items() if "request" in one])
+    case = dice.choice(WITH["request"])
+    fixture = FIXTURES[case]
     reader = INBOUND.get(case.partition("/")[0], INBOUND["openai"])
     document = spoilt(dice, fixture.get("chat", fixture["request"]))
     if not isinstance(document, dict):
