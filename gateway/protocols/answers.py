@@ -57,6 +57,16 @@ def count(value: Any) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
+def logprobs(value: Any) -> Document | None:
+    """Log probabilities in OpenAI's form: of each token, and of the likeliest in its place; None if there are none."""
+    members = {name: _tokens(mapping(value).get(name)) for name in ("content", "refusal")}
+    return {"content": members["content"] or [], "refusal": members["refusal"]} if any(members.values()) else None
+
+
+def _tokens(value: Any) -> list[Document] | None:
+    return [{**one, "top_logprobs": objects(one.get("top_logprobs"))} for one in objects(value)] or None
+
+
 def index(document: Document, name: str) -> int:
     """The place of a part; 0 if it is not said. Raises BadReply."""
     value = document.get(name, 0)

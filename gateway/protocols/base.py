@@ -70,6 +70,9 @@ class Framer(Protocol):
 class Inbound(Protocol):
     """A dialect that clients speak."""
 
+    operation: str
+    """Its name; of an upstream's operation too where it speaks the same."""
+
     def read_request(self, document: Document) -> Request:
         """The request of a body. Raises GatewayError(caller_bad_request) naming the member that is wrong."""
         ...

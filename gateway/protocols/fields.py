@@ -60,6 +60,12 @@ def mapping(value: Any, where: str) -> Document:
     return value
 
 
+def cache(document: Document, where: str) -> Document | None:
+    """`cache_control`, which asks for a cache border, or None."""
+    value = document.get("cache_control")
+    return None if value is None else mapping(value, f"{where}.cache_control")
+
+
 def objects(value: Any, where: str) -> list[Document]:
     """A list of objects; None becomes an empty one."""
     if value is None:

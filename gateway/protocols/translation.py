@@ -7,16 +7,22 @@ from typing import NamedTuple
 from gateway.errors import GatewayError
 from gateway.protocols.base import Inbound, Origin, Outbound, UsageOf
 from gateway.protocols.canonical import Request
+from gateway.protocols.proofs import Proven
 
 
 class Translation(NamedTuple):
     """What the relay of a translated answer needs."""
 
     inbound: Inbound
-    outbound: Outbound
+    target: Outbound
     request: Request
     origin: Origin
     usage: UsageOf
+
+    @property
+    def outbound(self) -> Outbound:
+        """The target's dialect, with the proofs of thought that are its own."""
+        return Proven(self.target, self.inbound)
 
 
 def no_way(operation: str, endpoint: str) -> GatewayError:

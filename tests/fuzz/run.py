@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.fuzz import targets, upstream
+from tests.fuzz import dialects, targets, upstream
 from tests.fuzz.targets import Target
 
 TARGETS: dict[str, Target] = {
@@ -19,6 +19,9 @@ TARGETS: dict[str, Target] = {
     "splice": targets.splice,
     "find": targets.find,
     "log": targets.log,
+    "stream": dialects.stream,
+    "answer": dialects.answer,
+    "question": dialects.question,
     "connection": upstream.connection,
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import GatewayError
-from gateway.protocols import fields
+from gateway.protocols import answers, fields
 from gateway.protocols.base import BadReply, Origin, UsageOf
 from gateway.protocols.canonical import (
     Block,
@@ -77,7 +77,7 @@ def written_usage(usage: Usage) -> Document:
 
 def finish_of(reason: Any) -> Finish | None:
     """Its stop reason; a word that is not known counts as `stop`."""
-    return None if reason is None else _FINISH.get(reason, "stop")
+    return None if reason is None else _FINISH.get(str(reason), "stop")
 
 
 def written_finish(finish: Finish | None) -> str:
@@ -93,8 +93,8 @@ def read_reply(document: Document, usage: UsageOf) -> Reply:
     raw = document.get("usage")
     raw = raw if isinstance(raw, dict) else {}
     blocks = [block for one in content if isinstance(one, dict) and (block := _block(one)) is not None]
-    choice = Choice(blocks, finish_of(document.get("stop_reason")), document.get("stop_sequence"))
-    identity, model = str(document.get("id") or ""), str(document.get("model") or "")
+    choice = Choice(blocks, finish_of(document.get("stop_reason")), answers.said(document, "stop_sequence"))
+    identity, model = answers.text(document, "id"), answers.text(document, "model")
     return Reply(identity, model, [choice], usage(raw), tier_of(raw))
 
 
@@ -108,14 +108,14 @@ def _block(block: Document) -> Block | None:
     """One block; None for what only its own tools make."""
     kind = block.get("type")
     if kind == "text":
-        return Text(str(block.get("text") or ""), block.get("citations") or [])
+        return Text(answers.text(block, "text"), answers.objects(block.get("citations")))
     if kind == "tool_use":
-        arguments = orjson.dumps(block.get("input") or {}).decode()
-        return ToolCall(str(block.get("id") or ""), str(block.get("name") or ""), arguments)
+        arguments = orjson.dumps(answers.mapping(block.get("input"))).decode()
+        return ToolCall(answers.text(block, "id"), answers.text(block, "name"), arguments)
     if kind == "thinking":
-        return Thinking(str(block.get("thinking") or ""), block.get("signature") or None)
+        return Thinking(answers.text(block, "thinking"), answers.said(block, "signature"))
     if kind == "redacted_thinking":
-        return Thinking(redacted=str(block.get("data") or ""))
+        return Thinking(redacted=answers.text(block, "data"))
     return None
 
 

@@ -50,7 +50,7 @@ def read_request(document: Document) -> Request:
         stop=fields.strings(document.get("stop_sequences"), "stop_sequences"),
         format=_format(fields.mapping(output.get("format"), "output_config.format")),
         reasoning=_reasoning(document, output),
-        service_tier=_tier(document.get("service_tier")),
+        service_tier=_tier(fields.text(document, "service_tier")),
         user=fields.text(fields.mapping(document.get("metadata"), "metadata"), "user_id", "metadata."),
         stream=document.get("stream") is True,
         include_usage=True,
@@ -89,9 +89,13 @@ def _messages(document: Document) -> list[Message]:
 
 
 def _block(block: Document, where: str) -> Block:
-    kind, cache = block.get("type"), block.get("cache_control")
+    kind, cache = block.get("type"), fields.cache(block, where)
     if kind == "text":
-        return Text(fields.needed(block, "text", f"{where}."), block.get("citations") or [], cache)
+        return Text(
+            fields.needed(block, "text", f"{where}."),
+            fields.objects(block.get("citations"), f"{where}.citations"),
+            cache,
+        )
     if kind == "image":
         return _media("image", block, where)
     if kind == "document":
@@ -120,13 +124,13 @@ def _result(block: Document, where: str) -> ToolResult:
         fields.needed(block, "tool_use_id", f"{where}."),
         [part for part in parts if isinstance(part, Text | Media)],
         failed=block.get("is_error") is True,
-        cache=block.get("cache_control"),
+        cache=fields.cache(block, where),
     )
 
 
 def _media(kind: Any, block: Document, where: str) -> Media:
     source = fields.mapping(block.get("source"), f"{where}.source")
-    name, cache, inner = block.get("title"), block.get("cache_control"), f"{where}.source."
+    name, cache, inner = fields.text(block, "title", f"{where}."), fields.cache(block, where), f"{where}.source."
     form = source.get("type")
     if form == "base64":
         data, media_type = fields.needed(source, "data", inner), fields.needed(source, "media_type", inner)
@@ -150,7 +154,7 @@ def _tool(tool: Document, where: str) -> Tool:
         fields.text(tool, "description", f"{where}."),
         schema or None,
         fields.flag(tool, "strict"),
-        tool.get("cache_control"),
+        fields.cache(tool, where),
     )
 
 
@@ -181,5 +185,5 @@ def _reasoning(document: Document, output: Document) -> Reasoning | None:
     return Reasoning(None if kind is None else kind != "disabled", effort, fields.whole(thinking, "budget_tokens"))
 
 
-def _tier(tier: Any) -> str | None:
+def _tier(tier: str | None) -> str | None:
     return "default" if tier == "standard_only" else tier

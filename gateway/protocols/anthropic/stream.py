@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from gateway.protocols import fields
+from gateway.protocols import answers, fields
 from gateway.protocols.anthropic.reply import (
     ERRORS,
     finish_of,
@@ -82,7 +82,7 @@ class AnthropicReader:
             self._ended = True
         elif kind == "error":
             error = _inner(document, "error")
-            return [Broken(str(error.get("message") or ""), _STATUS.get(str(error.get("type")), 0))]
+            return [Broken(answers.text(error, "message"), _STATUS.get(str(error.get("type")), 0))]
         return []
 
     def end(self) -> list[Delta]:
@@ -94,7 +94,7 @@ class AnthropicReader:
     def _start(self, message: Document) -> list[Delta]:
         raw = _inner(message, "usage")
         self._counts = raw
-        identity, model = str(message.get("id") or ""), str(message.get("model") or "")
+        identity, model = answers.text(message, "id"), answers.text(message, "model")
         return [Start(identity, model, self._usage_of(raw), tier_of(raw))]
 
     def _open(self, block: Document) -> list[Delta]:
@@ -102,25 +102,25 @@ class AnthropicReader:
         if kind == "tool_use":
             self._arguments = False
             self._calls += 1
-            return [ToolStart(self._calls - 1, str(block.get("id") or ""), str(block.get("name") or ""))]
+            return [ToolStart(self._calls - 1, answers.text(block, "id"), answers.text(block, "name"))]
         if kind == "text" and block.get("text"):
             return [TextDelta(str(block["text"]))]
         if kind == "thinking" and (block.get("thinking") or block.get("signature")):
-            return [ThinkingDelta(str(block.get("thinking") or ""), block.get("signature") or None)]
+            return [ThinkingDelta(answers.text(block, "thinking"), answers.said(block, "signature"))]
         if kind == "redacted_thinking":
-            return [ThinkingDelta(redacted=str(block.get("data") or ""))]
+            return [ThinkingDelta(redacted=answers.text(block, "data"))]
         return []
 
     def _grow(self, delta: Document) -> list[Delta]:
         kind = delta.get("type")
         if kind == "text_delta":
-            return [TextDelta(str(delta.get("text") or ""))]
+            return [TextDelta(answers.text(delta, "text"))]
         if kind == "input_json_delta":
-            return self._argue(str(delta.get("partial_json") or ""))
+            return self._argue(answers.text(delta, "partial_json"))
         if kind == "thinking_delta":
-            return [ThinkingDelta(str(delta.get("thinking") or ""))]
+            return [ThinkingDelta(answers.text(delta, "thinking"))]
         if kind == "signature_delta":
-            return [ThinkingDelta("", str(delta.get("signature") or ""))]
+            return [ThinkingDelta("", answers.text(delta, "signature"))]
         if kind == "citations_delta":
             return [CitationDelta(_inner(delta, "citation"))]
         return []
@@ -143,7 +143,7 @@ class AnthropicReader:
         reason = finish_of(delta.get("stop_reason"))
         if reason is not None:
             self._finished = True
-            deltas.append(Finished(reason, delta.get("stop_sequence")))
+            deltas.append(Finished(reason, answers.said(delta, "stop_sequence")))
         raw = document.get("usage")
         if isinstance(raw, dict):
             self._counts = {**self._counts, **{name: value for name, value in raw.items() if value is not None}}
@@ -187,7 +187,7 @@ class AnthropicWriter:
         if isinstance(delta, CitationDelta):
             opened = self._begin("text", {"type": "text", "text": ""})
             return opened + self._delta({"type": "citations_delta", "citation": delta.citation})
-        if isinstance(delta, BlockEnd):
+        if isinstance(delta, BlockEnd | MediaDelta):  # it has no word for what a MediaDelta is, but that ends a block
             return b"" if len(self._calls) > 1 else self._close()  # with several open, it is not of the first
         if isinstance(delta, Start):
             return self._start(delta)
@@ -197,7 +197,7 @@ class AnthropicWriter:
             self._finish = delta
             return self._close()
         else:
-            assert isinstance(delta, MediaDelta | Broken)  # the dialect has no word for these
+            assert isinstance(delta, Broken)  # told by `error_event`
         return b""
 
     def end(self) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from gateway.protocols import answers
 from gateway.protocols.base import BadReply, Origin, UsageOf
 from gateway.protocols.canonical import (
     Block,
@@ -24,7 +25,7 @@ from gateway.protocols.canonical import (
     ToolCall,
     Usage,
 )  # fmt: skip
-from gateway.protocols.chat.request import read_detail, written_call, written_detail
+from gateway.protocols.chat.request import read_detail, signature_of, written_call, written_detail
 
 FINISH: dict[str, Finish] = {
     "stop": "stop", "length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls",
@@ -43,11 +44,11 @@ def read_reply(document: Document, usage: UsageOf) -> Reply:
         raise BadReply("has no choices")
     raw = document.get("usage")
     return Reply(
-        str(document.get("id") or ""),
-        str(document.get("model") or ""),
+        answers.text(document, "id"),
+        answers.text(document, "model"),
         [_choice(choice) for choice in choices],
         usage(raw) if isinstance(raw, dict) else None,
-        document.get("service_tier"),
+        answers.said(document, "service_tier"),
     )
 
 
@@ -67,33 +68,32 @@ def _choice(choice: Any) -> Choice:
         blocks.append(Text(content, read_annotations(message.get("annotations"))))
     if isinstance(message.get("refusal"), str):
         blocks.append(Refusal(message["refusal"]))
-    blocks += [read_call(call) for call in message.get("tool_calls") or ()]
-    return Choice(blocks, finish_of(choice.get("finish_reason")), None, choice.get("logprobs"))
+    blocks += [read_call(call) for call in answers.objects(message.get("tool_calls"))]
+    return Choice(blocks, finish_of(choice.get("finish_reason")), None, answers.logprobs(choice.get("logprobs")))
 
 
 def finish_of(word: Any) -> Finish | None:
     """OpenAI's finish reason; a word that is not known counts as `stop`."""
-    return None if word is None else FINISH.get(word, "stop")
+    return None if word is None else FINISH.get(str(word), "stop")
 
 
-def read_call(call: Any) -> ToolCall:
+def read_call(call: Document) -> ToolCall:
     """A tool call of an answer."""
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+    function = answers.mapping(call.get("function"))
+    if not isinstance(function.get("name"), str):
         raise BadReply("has a tool call without a function")
-    return ToolCall(str(call.get("id") or ""), function["name"], function.get("arguments") or "{}", signature_of(call))
+    return ToolCall(answers.text(call, "id"), function["name"], arguments_of(function) or "{}", signature_of(call))
 
 
-def signature_of(call: Document) -> str | None:
-    """Gemini's proof of thought, where its OpenAI-compatible interface puts it."""
-    extra = call.get("extra_content")
-    google = extra.get("google") if isinstance(extra, dict) else None
-    return google.get("thought_signature") if isinstance(google, dict) else None
+def arguments_of(function: Document) -> str:
+    """The arguments of a call: JSON as text, or what some upstreams send instead, the object itself."""
+    value = function.get("arguments")
+    return orjson.dumps(value).decode() if isinstance(value, dict) else answers.text(function, "arguments")
 
 
 def read_annotations(annotations: Any) -> list[Document]:
     """`annotations` as citations."""
-    return [read_annotation(one) for one in annotations or () if isinstance(one, dict)]
+    return [read_annotation(one) for one in answers.objects(annotations)]
 
 
 def read_annotation(annotation: Document) -> Document:

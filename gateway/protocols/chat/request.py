@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.protocols import fields
+from gateway.protocols import answers, fields
 from gateway.protocols.base import bad, unsupported
 from gateway.protocols.canonical import (
     Block,
@@ -117,9 +117,9 @@ def _joined(details: list[Thinking]) -> list[Block]:
 def read_detail(detail: Document) -> Thinking:
     """One of OpenRouter's `reasoning_details`."""
     if detail.get("type") == "reasoning.encrypted":
-        return Thinking(redacted=str(detail.get("data", "")), id=detail.get("id"))
-    said = detail.get("text") if detail.get("text") is not None else detail.get("summary")
-    return Thinking(str(said or ""), detail.get("signature"), id=detail.get("id"))
+        return Thinking(redacted=answers.text(detail, "data"), id=answers.said(detail, "id"))
+    text = answers.text(detail, "text") or answers.text(detail, "summary")
+    return Thinking(text, answers.said(detail, "signature"), id=answers.said(detail, "id"))
 
 
 def _parts(content: Any, where: str) -> list[Block]:
@@ -132,7 +132,7 @@ def _parts(content: Any, where: str) -> list[Block]:
 
 def _part(part: Document, where: str) -> Block:
     kind = part.get("type")
-    cache = part.get("cache_control")
+    cache = fields.cache(part, where)
     if kind == "text":
         return Text(fields.needed(part, "text", f"{where}."), cache=cache)
     if kind == "refusal":
@@ -140,7 +140,7 @@ def _part(part: Document, where: str) -> Block:
     if kind == "image_url":
         image = fields.mapping(part.get("image_url"), f"{where}.image_url")
         url = fields.needed(image, "url", f"{where}.image_url.")
-        return fields.media_of_url("image", url, detail=image.get("detail"), cache=cache)
+        return fields.media_of_url("image", url, detail=fields.text(image, "detail"), cache=cache)
     if kind == "input_audio":
         audio = fields.mapping(part.get("input_audio"), f"{where}.input_audio")
         form = fields.needed(audio, "format", f"{where}.input_audio.")
@@ -148,22 +148,25 @@ def _part(part: Document, where: str) -> Block:
     if kind == "file":
         file = fields.mapping(part.get("file"), f"{where}.file")
         if isinstance(file.get("file_data"), str):
-            return fields.media_of_url("file", file["file_data"], name=file.get("filename"), cache=cache)
+            return fields.media_of_url("file", file["file_data"], name=fields.text(file, "filename"), cache=cache)
         return Media("file", file_id=fields.needed(file, "file_id", f"{where}.file."), cache=cache)
     raise bad(f"{where}.type", "must be text, image_url, input_audio, file or refusal.")
 
 
 def _call(call: Document, where: str) -> ToolCall:
     function = fields.mapping(call.get("function"), f"{where}.function")
-    extra = call.get("extra_content")
-    google = extra.get("google") if isinstance(extra, dict) else None
-    signature = google.get("thought_signature") if isinstance(google, dict) else None
     return ToolCall(
         fields.needed(call, "id", f"{where}."),
         fields.needed(function, "name", f"{where}.function."),
         fields.text(function, "arguments", f"{where}.function.") or "{}",
-        signature,
+        signature_of(call),
     )
+
+
+def signature_of(call: Document) -> str | None:
+    """Gemini's proof of thought, where its OpenAI-compatible interface puts it."""
+    google = answers.mapping(answers.mapping(call.get("extra_content")).get("google"))
+    return answers.said(google, "thought_signature")
 
 
 def _tool(tool: Document, where: str) -> Tool:
@@ -176,7 +179,7 @@ def _tool(tool: Document, where: str) -> Tool:
         fields.text(function, "description", f"{where}.function."),
         fields.mapping(schema, f"{where}.function.parameters") if schema is not None else None,
         fields.flag(function, "strict"),
-        tool.get("cache_control") or function.get("cache_control"),
+        fields.cache(tool, where) or fields.cache(function, f"{where}.function"),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from gateway.protocols import answers
 from gateway.protocols.base import BadReply, Origin, UsageOf
 from gateway.protocols.canonical import (
     BlockEnd,
@@ -30,14 +31,14 @@ from gateway.protocols.canonical import (
     UsageNow,
 )  # fmt: skip
 from gateway.protocols.chat.reply import (
+    arguments_of,
     finish_of,
     read_annotations,
-    signature_of,
     written_annotation,
     written_finish,
     written_usage,
 )  # fmt: skip
-from gateway.protocols.chat.request import read_detail, written_detail
+from gateway.protocols.chat.request import read_detail, signature_of, written_detail
 from gateway.protocols.sse import event_data
 
 
@@ -67,12 +68,10 @@ class ChatReader:
         deltas: list[Delta] = []
         if not self._started:
             self._started = True
-            tier = chunk.get("service_tier")
-            identity, model = str(chunk.get("id") or ""), str(chunk.get("model") or "")
-            deltas.append(Start(identity, model, None, tier if isinstance(tier, str) else None))
-        for choice in chunk.get("choices") or ():
-            if isinstance(choice, dict):
-                self._choice(choice, deltas)
+            identity, model = answers.text(chunk, "id"), answers.text(chunk, "model")
+            deltas.append(Start(identity, model, None, answers.said(chunk, "service_tier")))
+        for choice in answers.objects(chunk.get("choices")):
+            self._choice(choice, deltas)
         raw = chunk.get("usage")
         usage = self._usage(raw) if isinstance(raw, dict) else None
         if usage is not None:
@@ -91,7 +90,7 @@ class ChatReader:
             raise BadReply("holds a choice with an impossible index")
         delta = choice.get("delta")
         if isinstance(delta, dict):
-            self._delta(delta, at, choice.get("logprobs"), deltas)
+            self._delta(delta, at, answers.logprobs(choice.get("logprobs")), deltas)
         reason = finish_of(choice.get("finish_reason"))
         if reason is not None:
             self._finished = True
@@ -101,9 +100,7 @@ class ChatReader:
         details = delta.get("reasoning_details")
         said = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(details, list) and details:
-            for one in details:
-                if not isinstance(one, dict):
-                    continue
+            for one in answers.objects(details):
                 block = read_detail(one)
                 deltas.append(ThinkingDelta(block.text, block.signature, block.redacted, at, block.id))
                 if block.signature is not None:
@@ -117,23 +114,21 @@ class ChatReader:
             deltas.append(RefusalDelta(delta["refusal"], at))
         if delta.get("annotations"):
             deltas += [CitationDelta(one, at) for one in read_annotations(delta["annotations"])]
-        for position, call in enumerate(delta.get("tool_calls") or ()):
-            if isinstance(call, dict):
-                self._call(call, position, at, deltas)
+        for position, call in enumerate(answers.objects(delta.get("tool_calls"))):
+            self._call(call, position, at, deltas)
 
     def _call(self, call: Document, position: int, at: int, deltas: list[Delta]) -> None:
         theirs = call.get("index")
         theirs = theirs if type(theirs) is int else position
-        function = call.get("function")
-        function = function if isinstance(function, dict) else {}
+        function = answers.mapping(call.get("function"))
         ours = self._calls.get((at, theirs))
         if ours is None:
             ours = sum(choice == at for choice, _ in self._calls)
             self._calls[at, theirs] = ours
-            name, identity = str(function.get("name") or ""), str(call.get("id") or "")
+            name, identity = answers.text(function, "name"), answers.text(call, "id")
             deltas.append(ToolStart(ours, identity, name, at, signature_of(call)))
-        arguments = function.get("arguments")
-        if isinstance(arguments, str) and arguments:
+        arguments = arguments_of(function)
+        if arguments:
             deltas.append(ToolDelta(ours, arguments, at))
 
 

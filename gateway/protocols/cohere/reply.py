@@ -125,6 +125,8 @@ class CohereReader:
         self._calls: dict[int, int] = {}
         """index -> number of the call, for those that are being written."""
         self._count = 0
+        self._current: int | None = None
+        """index of the call that is being written, if one is: the end of another is none of it."""
 
     def read(self, event: bytes) -> list[Delta]:
         """The deltas of one event."""
@@ -152,30 +154,35 @@ class CohereReader:
         if answers.said(content, "text"):
             logprobs = _logprobs([answers.mapping(event.get("logprobs"))])
             deltas.append(TextDelta(answers.text(content, "text"), 0, logprobs))
+        self._current = None if deltas else self._current
         return deltas
 
     def _plan(self, event: Document, message: Document) -> list[Delta]:
+        self._current = None
         return [ThinkingDelta(answers.text(message, PLAN), id=PLAN)]
 
     def _call_start(self, event: Document, message: Document) -> list[Delta]:
         at, call = answers.index(event, "index"), answers.mapping(message.get("tool_calls"))
         number = self._calls[at] = self._count
+        self._current = at
         self._count += 1
         start = ToolStart(number, *call_of(call))
         return [start, ToolDelta(number, _arguments(call))] if _arguments(call) else [start]
 
     def _call_delta(self, event: Document, message: Document) -> list[Delta]:
-        call = self._calls.get(answers.index(event, "index"))
+        at = self._current = answers.index(event, "index")
+        call = self._calls.get(at)
         if call is None:
             raise BadReply("has arguments of a tool call that is not being written")
         return [ToolDelta(call, _arguments(answers.mapping(message.get("tool_calls"))))]
 
     def _call_end(self, event: Document, message: Document) -> list[Delta]:
-        self._calls.pop(answers.index(event, "index"), None)
-        return [BlockEnd()]
+        at = answers.index(event, "index")
+        self._calls.pop(at, None)
+        return [BlockEnd()] if at == self._current else []
 
     def _content_end(self, event: Document, message: Document) -> list[Delta]:
-        return [BlockEnd()]
+        return [BlockEnd()] if self._current is None else []
 
     def _cite(self, event: Document, message: Document) -> list[Delta]:
         citation = answers.mapping(message.get("citations"))

@@ -43,8 +43,8 @@ def write_request(request: Request, model: str) -> Document:
         k=request.top_k,
         stop_sequences=request.stop or None,
         seed=request.seed,
-        frequency_penalty=request.frequency_penalty,
-        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty or None,
+        presence_penalty=request.presence_penalty or None,
         logprobs=request.logprobs or None,
         thinking=_thinking(request.reasoning) if request.reasoning is not None else None,
     )

@@ -149,6 +149,8 @@ class ConverseReader:
         self._count = 0
         self._calls: dict[int, int] = {}
         """contentBlockIndex -> number of the call, for those that are being written."""
+        self._current = 0
+        """contentBlockIndex of what is being written: the end of another is none of it."""
         self._images: dict[int, str] = {}
         """contentBlockIndex -> format of the image that is being written."""
 
@@ -162,7 +164,10 @@ class ConverseReader:
             kind = headers.get(":exception-type", "")
             return [Broken(answers.text(document, "message") or kind or "It gives no reason.", _FAILURES.get(kind, 0))]
         take = self._takes.get(headers.get(":event-type", ""))
-        return take(self, document) if take is not None else []
+        deltas = take(self, document) if take is not None else []
+        if deltas and "contentBlockIndex" in document:
+            self._current = answers.index(document, "contentBlockIndex")
+        return deltas
 
     def end(self) -> list[Delta]:
         """Nothing more; a stream without its messageStop is broken."""
@@ -202,8 +207,9 @@ class ConverseReader:
         return [MediaDelta(media)] if media is not None else []
 
     def _stop(self, event: Document) -> list[Delta]:
-        self._calls.pop(answers.index(event, "contentBlockIndex"), None)
-        return [BlockEnd()]
+        at = answers.index(event, "contentBlockIndex")
+        self._calls.pop(at, None)
+        return [BlockEnd()] if at == self._current else []
 
     def _message_stop(self, event: Document) -> list[Delta]:
         self._finished = True

@@ -6,8 +6,12 @@ import base64
 import binascii
 from typing import Any, Literal
 
+from gateway.protocols import answers
 from gateway.protocols.canonical import Document, Media, Thinking
 
+NO_PROOF = "skip_thought_signature_validator"
+"""Stands for the signature of a call that another model made, or whose signature the client has lost: models from 3 on
+refuse a turn whose first call has none. https://ai.google.dev/gemini-api/docs/thought-signatures (read 2026-11)."""
 _SEAL = b"\0tunegate:"
 _TYPES = ("STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL")
 _SCHEMAS = ("items", "additionalProperties")
@@ -93,12 +97,13 @@ def media_of(part: Document) -> Media | None:
         data = camel(data)
         media_type, inline = data.get("mimeType"), data.get("data")
         if isinstance(media_type, str) and isinstance(inline, str):
-            return Media(kind_of(media_type), media_type=media_type, data=inline, name=data.get("displayName"))
+            name = answers.said(data, "displayName")
+            return Media(kind_of(media_type), media_type=media_type, data=inline, name=name)
     if isinstance(link, dict):
         link = camel(link)
-        media_type, uri = link.get("mimeType"), link.get("fileUri")
-        if isinstance(uri, str):
-            return Media(kind_of(media_type), url=uri, media_type=media_type, name=link.get("displayName"))
+        kind, uri = answers.said(link, "mimeType"), answers.said(link, "fileUri")
+        if uri is not None:
+            return Media(kind_of(kind), url=uri, media_type=kind, name=answers.said(link, "displayName"))
     return None
 
 

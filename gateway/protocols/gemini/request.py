@@ -27,7 +27,7 @@ from gateway.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )  # fmt: skip
-from gateway.protocols.gemini.names import camel, json_schema, media_of, unsealed
+from gateway.protocols.gemini.names import NO_PROOF, camel, json_schema, media_of, unsealed
 
 _READ = frozenset({
     "model", "stream", "contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "serviceTier",
@@ -151,7 +151,8 @@ class _Contents:
         self._count += 1
         self._waiting.append((identity, name))
         signature = fields.text(part, "thoughtSignature", f"{where}.")
-        return ToolCall(identity, name, orjson.dumps(arguments).decode(), signature and unsealed(signature).signature)
+        proof = unsealed(signature).signature if signature is not None and signature != NO_PROOF else None
+        return ToolCall(identity, name, orjson.dumps(arguments).decode(), proof)
 
     def _result(self, part: Document, where: str) -> ToolResult:
         result = fields.mapping(part["functionResponse"], f"{where}.functionResponse")

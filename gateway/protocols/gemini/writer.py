@@ -136,6 +136,7 @@ class GeminiWriter:
             call = known.calls.get(delta.call)
             if call is not None:  # else its object was complete: nothing that follows is part of it
                 call.arguments += delta.arguments
+                known.last = delta.call
         elif isinstance(delta, BlockEnd):
             known.thinking, known.start = False, len(known.text)
             return at, self._whole(known, known.last)
@@ -146,6 +147,7 @@ class GeminiWriter:
             span = {"start_index": known.start, "end_index": len(known.text)}
             known.citations.append(span | delta.citation)
         else:
+            known.last = -1
             return at, [*self._whole(known), *_said(delta, known)]
         return at, []
 

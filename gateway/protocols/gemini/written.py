@@ -18,7 +18,7 @@ from gateway.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )  # fmt: skip
-from gateway.protocols.gemini.names import written_media
+from gateway.protocols.gemini.names import NO_PROOF, written_media
 from gateway.protocols.hints import HINTS
 
 DIALECT = "Gemini"
@@ -35,6 +35,8 @@ def write_request(request: Request, model: str) -> Document:
     _refuse(request)
     more = {name: value for name, value in refuse_unknown(request, DIALECT, _KNOWN | HINTS).items() if name in _KNOWN}
     document: Document = {"contents": _contents(request.messages)}
+    if not _old(model):
+        _prove(document["contents"])
     system = [
         {"text": block.text}
         for message in request.messages
@@ -71,10 +73,10 @@ def _config(request: Request, model: str) -> Document:
         topP=request.top_p,
         topK=request.top_k,
         stopSequences=request.stop or None,
-        candidateCount=request.n,
+        candidateCount=request.n if request.n != 1 else None,
         seed=request.seed,
-        frequencyPenalty=request.frequency_penalty,
-        presencePenalty=request.presence_penalty,
+        frequencyPenalty=request.frequency_penalty or None,
+        presencePenalty=request.presence_penalty or None,
         responseLogprobs=request.logprobs or None,
         logprobs=request.top_logprobs if request.logprobs else None,
     )
@@ -95,13 +97,26 @@ def _thinking(wish: Reasoning, model: str) -> Document:
         made["thinkingBudget"] = wish.budget
     elif wish.effort is not None:
         word = wish.effort if wish.effort in _LEVELS else "high"
-        old = "gemini-1" in model or "gemini-2" in model
-        made |= {"thinkingBudget": _BUDGETS.get(word, 24576)} if old else {"thinkingLevel": word.upper()}
+        budget = _BUDGETS.get(word, 24576)
+        made |= {"thinkingBudget": budget} if _old(model) else {"thinkingLevel": word.upper()}
     elif wish.enabled:
         made["thinkingBudget"] = -1
     if wish.summary not in (None, "none") or wish.enabled or wish.budget is not None:
         made["includeThoughts"] = True
     return made
+
+
+def _old(model: str) -> bool:
+    """It is before Gemini 3: it has no levels of thinking, and does not insist on signatures."""
+    return "gemini-1" in model or "gemini-2" in model
+
+
+def _prove(contents: list[Document]) -> None:
+    """Sees to it that the first call of each turn has a signature, its own or the one that stands for none."""
+    for content in contents:
+        first = next((part for part in content["parts"] if "functionCall" in part), None)
+        if first is not None:
+            first.setdefault("thoughtSignature", NO_PROOF)
 
 
 def _contents(messages: list[Message]) -> list[Document]:

@@ -21,13 +21,12 @@ from gateway.protocols.canonical import (
     RefusalDelta,
     Start,
     TextDelta,
-    Thinking,
     ThinkingDelta,
     ToolDelta,
     ToolStart,
     UsageNow,
 )  # fmt: skip
-from gateway.protocols.chat.reply import signature_of
+from gateway.protocols.chat.request import signature_of
 from gateway.protocols.responses.reply import (
     call_of,
     failure,
@@ -49,6 +48,8 @@ class ResponsesReader:
         self._calls: dict[int, int] = {}
         """output_index -> number of the call, for those that are being written."""
         self._count = 0
+        self._current = 0
+        """output_index of the item that is being written: the end of another is none of it."""
         self._argued: set[int] = set()
         """Calls of which arguments have been seen."""
         self._thought: tuple[int, str, int] | None = None
@@ -72,8 +73,10 @@ class ResponsesReader:
                 )
             )
         take = self._takes.get(answers.text(document, "type"))
-        if take is not None:
-            deltas += take(self, document)
+        found = take(self, document) if take is not None else []
+        if found and "output_index" in document:
+            self._current = answers.index(document, "output_index")
+        deltas += found
         return deltas
 
     def end(self) -> list[Delta]:
@@ -124,28 +127,25 @@ class ResponsesReader:
 
     def _done(self, event: Document) -> list[Delta]:
         """The end of an item: the proof of reasoning, an image, or arguments that came in one piece, are told here."""
-        item = answers.mapping(event.get("item"))
-        kind = item.get("type")
+        item, at = answers.mapping(event.get("item")), answers.index(event, "output_index")
         deltas: list[Delta] = []
-        if kind == "function_call":
-            call = self._call(event)
-            if call not in self._argued and answers.text(item, "arguments"):
-                deltas.append(ToolDelta(call, answers.text(item, "arguments")))
-            del self._calls[answers.index(event, "output_index")]
-        elif kind == "reasoning":
-            for block in read_reasoning(item):
-                assert isinstance(block, Thinking)
-                told = self._thought is not None and self._thought[0] == answers.index(event, "output_index")
-                deltas.append(ThinkingDelta("" if told else block.text, block.signature, block.redacted, 0, block.id))
-            self._thought = None
+        call = self._calls.pop(at, None)
+        if call is not None and call not in self._argued and answers.text(item, "arguments"):
+            deltas.append(ToolDelta(call, answers.text(item, "arguments")))
+        elif call is None and item.get("type") == "function_call":
+            raise BadReply("ends a tool call that has not begun")
+        for block in read_reasoning(item) if item.get("type") == "reasoning" else ():
+            told = self._thought is not None and self._thought[0] == at
+            deltas.append(ThinkingDelta("" if told else block.text, block.signature, block.redacted, 0, block.id))
         media = media_of(item)
         if media is not None:
             deltas.append(MediaDelta(media))
-        return [*deltas, BlockEnd()]
+        return [*deltas, BlockEnd()] if deltas or at == self._current else []
 
     def _part_done(self, event: Document) -> list[Delta]:
         """Of a message; parts of reasoning are not blocks."""
-        return [] if answers.mapping(event.get("part")).get("type") == "reasoning_text" else [BlockEnd()]
+        thought = answers.mapping(event.get("part")).get("type") == "reasoning_text"
+        return [] if thought or answers.index(event, "output_index") != self._current else [BlockEnd()]
 
     def _ended(self, event: Document) -> list[Delta]:
         response = answers.mapping(event.get("response"))

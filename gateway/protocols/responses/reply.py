@@ -22,7 +22,7 @@ from gateway.protocols.canonical import (
     ToolCall,
     Usage,
 )  # fmt: skip
-from gateway.protocols.chat.reply import signature_of
+from gateway.protocols.chat.request import signature_of
 
 _INCOMPLETE: dict[str, Finish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _WRITTEN: dict[Finish, str] = {
@@ -42,9 +42,7 @@ def read_reply(document: Document, usage: UsageOf) -> Reply:
     for item in answers.objects(output):
         blocks += _blocks(item, logprobs)
     calls = any(isinstance(block, ToolCall) for block in blocks)
-    choice = Choice(
-        blocks, finish_of(document, calls), None, {"content": logprobs, "refusal": None} if logprobs else None
-    )
+    choice = Choice(blocks, finish_of(document, calls), None, logprobs_of(logprobs))
     return Reply(
         answers.text(document, "id"),
         answers.text(document, "model"),
@@ -60,7 +58,7 @@ def _blocks(item: Document, logprobs: list[Any]) -> list[Block]:
     if kind == "message":
         return [_part(part, logprobs) for part in answers.objects(item.get("content"))]
     if kind == "reasoning":
-        return read_reasoning(item)
+        return [*read_reasoning(item)]
     if kind == "function_call":
         return [ToolCall(*call_of(item), answers.text(item, "arguments") or "{}", signature_of(item))]
     media = media_of(item)
@@ -75,7 +73,7 @@ def _part(part: Document, logprobs: list[Any]) -> Block:
     return Text(answers.text(part, "text"), [read_annotation(one) for one in answers.objects(part.get("annotations"))])
 
 
-def read_reasoning(item: Document) -> list[Block]:
+def read_reasoning(item: Document) -> list[Thinking]:
     """Reasoning that is shown has parts, however empty they are; without any it is redacted, or says nothing."""
     parts = [*answers.objects(item.get("summary")), *answers.objects(item.get("content"))]
     proof, identity = answers.said(item, "encrypted_content"), answers.said(item, "id")
@@ -100,8 +98,8 @@ def media_of(item: Document) -> Media | None:
 
 
 def logprobs_of(found: Any) -> Document | None:
-    """A list of log probabilities as OpenAI's `logprobs` object; None if there are none."""
-    return {"content": found, "refusal": None} if isinstance(found, list) and found else None
+    """A list of log probabilities as chat's `logprobs` object; None if there are none."""
+    return answers.logprobs({"content": found})
 
 
 def finish_of(response: Document, calls: bool) -> Finish:

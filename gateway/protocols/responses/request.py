@@ -27,6 +27,7 @@ from gateway.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )  # fmt: skip
+from gateway.protocols.chat.request import signature_of
 
 _ROLES = ("system", "developer", "user", "assistant")
 _CHOICES = {"auto": "auto", "none": "none", "required": "any"}
@@ -105,6 +106,7 @@ def _item(item: Document, where: str) -> Message:
             fields.needed(item, "call_id", f"{where}."),
             fields.needed(item, "name", f"{where}."),
             fields.text(item, "arguments", f"{where}.") or "{}",
+            signature_of(item),
         )
         return Message("assistant", [call])
     if kind == "function_call_output":

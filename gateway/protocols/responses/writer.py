@@ -272,6 +272,7 @@ class ResponsesWriter:
 
     def _arguments(self, delta: ToolDelta) -> bytes:
         at = self._calls[delta.call]
+        self._last_call = delta.call
         item = self._items[at]
         item["arguments"] += delta.arguments
         event = "response.function_call_arguments.delta"
