@@ -226,6 +226,8 @@ class RetentionTable(_Table):
     hourly_days: Annotated[int, Field(ge=0, le=36_500)] = 0
     """Days for which sums by hour are kept, at least as many as `ledger_days`: reports of an older time know whole
     days of keys, teams and owners, and nothing of routes and endpoints. 0: for ever."""
+    health_days: Annotated[int, Field(ge=0, le=36_500)] = 90
+    """Days for which it is kept when circuit breakers were open. 0: for ever."""
 
     @model_validator(mode="after")
     def _fit(self) -> RetentionTable:

@@ -465,6 +465,24 @@ def _beside_the_ledger() -> None:
         sa.PrimaryKeyConstraint("gateway", name=op.f("pk_gateway_status")),
         **BINARY,
     )
+    op.create_table(
+        "breaker_span",
+        sa.Column("id", BigId, autoincrement=True, nullable=False),
+        sa.Column("gateway", sa.String(length=200), nullable=False),
+        sa.Column("endpoint", sa.String(length=200), nullable=False),
+        sa.Column("target", sa.String(length=500), nullable=False),
+        sa.Column("credential", sa.String(length=200), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("error", sa.String(length=40), nullable=False),
+        sa.Column("began_at", Utc(), nullable=False),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.Column("ended", sa.String(length=16), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_breaker_span")),
+        **BINARY,
+    )
+    with op.batch_alter_table("breaker_span", schema=None) as batch_op:
+        batch_op.create_index("ix_breaker_span_endpoint", ["endpoint", "began_at"], unique=False)
+        batch_op.create_index("ix_breaker_span_ended_at", ["ended_at", "gateway"], unique=False)
 
 
 def downgrade() -> None:
@@ -489,6 +507,7 @@ def downgrade() -> None:
         "service_token",
         "request_body",
         "gateway_status",
+        "breaker_span",
         "route",
         "key_use",
         "endpoint",

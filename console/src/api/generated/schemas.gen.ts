@@ -4799,6 +4799,132 @@ export const EndpointSchema = {
     type: 'object'
 } as const;
 
+export const EndpointHistorySchema = {
+    description: 'When gateways kept the targets of an endpoint from requests. At any other time their breakers were closed.',
+    examples: [
+        {
+            items: [
+                {
+                    began_at: '2026-11-24T08:12:05Z',
+                    ended: 'half_open',
+                    ended_at: '2026-11-24T08:12:15Z',
+                    error: 'provider_timeout',
+                    gateway: 'gateway-1/w0',
+                    state: 'open',
+                    target: 'openai-eu/gpt-4o'
+                }
+            ],
+            more: false,
+            since: '2026-11-23T09:30:00Z',
+            until: '2026-11-24T09:30:00Z'
+        }
+    ],
+    properties: {
+        items: {
+            description: 'The newest first.',
+            items: {
+                $ref: '#/components/schemas/BreakerSpan'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        more: {
+            description: 'There are older ones in this time: ask for a shorter time.',
+            title: 'More',
+            type: 'boolean'
+        },
+        since: {
+            format: 'date-time',
+            title: 'Since',
+            type: 'string'
+        },
+        until: {
+            format: 'date-time',
+            title: 'Until',
+            type: 'string'
+        }
+    },
+    required: [
+        'since',
+        'until',
+        'items',
+        'more'
+    ],
+    title: 'EndpointHistory',
+    type: 'object'
+} as const;
+
+export const BreakerSpanSchema = {
+    description: 'A stretch of time in which one gateway kept a target from requests.',
+    properties: {
+        began_at: {
+            format: 'date-time',
+            title: 'Began At',
+            type: 'string'
+        },
+        ended: {
+            anyOf: [
+                {
+                    enum: [
+                        'closed',
+                        'half_open',
+                        'open',
+                        'gone'
+                    ],
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Ended'
+        },
+        ended_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Ended At'
+        },
+        error: {
+            title: 'Error',
+            type: 'string'
+        },
+        gateway: {
+            title: 'Gateway',
+            type: 'string'
+        },
+        state: {
+            enum: [
+                'open',
+                'half_open'
+            ],
+            title: 'State',
+            type: 'string'
+        },
+        target: {
+            title: 'Target',
+            type: 'string'
+        }
+    },
+    required: [
+        'gateway',
+        'target',
+        'state',
+        'error',
+        'began_at',
+        'ended_at',
+        'ended'
+    ],
+    title: 'BreakerSpan',
+    type: 'object'
+} as const;
+
 export const EndpointCreateSchema = {
     additionalProperties: false,
     description: 'A new endpoint.',

@@ -2719,6 +2719,70 @@ export type Endpoint = {
 };
 
 /**
+ * EndpointHistory
+ *
+ * When gateways kept the targets of an endpoint from requests. At any other time their breakers were closed.
+ */
+export type EndpointHistory = {
+    /**
+     * Items
+     *
+     * The newest first.
+     */
+    items: Array<BreakerSpan>;
+    /**
+     * More
+     *
+     * There are older ones in this time: ask for a shorter time.
+     */
+    more: boolean;
+    /**
+     * Since
+     */
+    since: string;
+    /**
+     * Until
+     */
+    until: string;
+};
+
+/**
+ * BreakerSpan
+ *
+ * A stretch of time in which one gateway kept a target from requests.
+ */
+export type BreakerSpan = {
+    /**
+     * Began At
+     */
+    began_at: string;
+    /**
+     * Ended
+     */
+    ended: 'closed' | 'half_open' | 'open' | 'gone' | null;
+    /**
+     * Ended At
+     */
+    ended_at: string | null;
+    /**
+     * Error
+     */
+    error: string;
+    /**
+     * Gateway
+     */
+    gateway: string;
+    /**
+     * State
+     */
+    state: 'open' | 'half_open';
+    /**
+     * Target
+     */
+    target: string;
+};
+
+/**
  * EndpointCreate
  *
  * A new endpoint.
@@ -4924,6 +4988,61 @@ export type UpdateCredentialResponses = {
 
 export type UpdateCredentialResponse = UpdateCredentialResponses[keyof UpdateCredentialResponses];
 
+export type GetEndpointHistoryData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: {
+        /**
+         * Since
+         */
+        since?: string | null;
+        /**
+         * Until
+         */
+        until?: string | null;
+    };
+    url: '/api/v1/endpoints/{name}/history';
+};
+
+export type GetEndpointHistoryErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetEndpointHistoryError = GetEndpointHistoryErrors[keyof GetEndpointHistoryErrors];
+
+export type GetEndpointHistoryResponses = {
+    /**
+     * Successful Response
+     */
+    200: EndpointHistory;
+};
+
+export type GetEndpointHistoryResponse = GetEndpointHistoryResponses[keyof GetEndpointHistoryResponses];
+
 export type TestEndpointData = {
     body?: never;
     path: {
@@ -6904,14 +7023,6 @@ export type GetUsageData = {
          */
         top?: number;
         /**
-         * Since
-         */
-        since?: string | null;
-        /**
-         * Until
-         */
-        until?: string | null;
-        /**
          * By
          */
         by?: Array<'key' | 'owner' | 'team' | 'route' | 'endpoint' | 'upstream_model' | 'operation' | 'hour' | 'day'> | null;
@@ -6947,6 +7058,14 @@ export type GetUsageData = {
          * Operation
          */
         operation?: string | null;
+        /**
+         * Since
+         */
+        since?: string | null;
+        /**
+         * Until
+         */
+        until?: string | null;
     };
     url: '/api/v1/usage';
 };
@@ -7076,14 +7195,6 @@ export type ExportUsageData = {
     path?: never;
     query?: {
         /**
-         * Since
-         */
-        since?: string | null;
-        /**
-         * Until
-         */
-        until?: string | null;
-        /**
          * By
          */
         by?: Array<'key' | 'owner' | 'team' | 'route' | 'endpoint' | 'upstream_model' | 'operation' | 'hour' | 'day'> | null;
@@ -7119,6 +7230,14 @@ export type ExportUsageData = {
          * Operation
          */
         operation?: string | null;
+        /**
+         * Since
+         */
+        since?: string | null;
+        /**
+         * Until
+         */
+        until?: string | null;
     };
     url: '/api/v1/usage/export';
 };
@@ -7182,14 +7301,6 @@ export type ListRequestsData = {
          */
         shadow?: boolean;
         /**
-         * Since
-         */
-        since?: string | null;
-        /**
-         * Until
-         */
-        until?: string | null;
-        /**
          * By
          */
         by?: Array<'key' | 'owner' | 'team' | 'route' | 'endpoint' | 'upstream_model' | 'operation' | 'hour' | 'day'> | null;
@@ -7225,6 +7336,14 @@ export type ListRequestsData = {
          * Operation
          */
         operation?: string | null;
+        /**
+         * Since
+         */
+        since?: string | null;
+        /**
+         * Until
+         */
+        until?: string | null;
     };
     url: '/api/v1/usage/requests';
 };
@@ -7416,14 +7535,6 @@ export type GetShadowsData = {
     path?: never;
     query?: {
         /**
-         * Since
-         */
-        since?: string | null;
-        /**
-         * Until
-         */
-        until?: string | null;
-        /**
          * By
          */
         by?: Array<'key' | 'owner' | 'team' | 'route' | 'endpoint' | 'upstream_model' | 'operation' | 'hour' | 'day'> | null;
@@ -7459,6 +7570,14 @@ export type GetShadowsData = {
          * Operation
          */
         operation?: string | null;
+        /**
+         * Since
+         */
+        since?: string | null;
+        /**
+         * Until
+         */
+        until?: string | null;
     };
     url: '/api/v1/usage/shadows';
 };
