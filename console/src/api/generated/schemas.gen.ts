@@ -2096,6 +2096,7 @@ export const SettingsTableSchema = {
     examples: [
         {
             meaning: 'How long usage is kept.',
+            meaning_zh: '用量数据的保留时间。',
             name: 'retention',
             settings: []
         }
@@ -2103,6 +2104,10 @@ export const SettingsTableSchema = {
     properties: {
         meaning: {
             title: 'Meaning',
+            type: 'string'
+        },
+        meaning_zh: {
+            title: 'Meaning Zh',
             type: 'string'
         },
         name: {
@@ -2120,6 +2125,7 @@ export const SettingsTableSchema = {
     required: [
         'name',
         'meaning',
+        'meaning_zh',
         'settings'
     ],
     title: 'SettingsTable',
@@ -2136,6 +2142,7 @@ export const SettingSchema = {
             given: true,
             key: 'ledger_days',
             meaning: 'Days for which each request is kept.',
+            meaning_zh: '每条请求记录保留的天数。',
             secret: false,
             value: 400,
             variable: 'TUNEGATE_RETENTION_LEDGER_DAYS'
@@ -2158,6 +2165,10 @@ export const SettingSchema = {
             title: 'Meaning',
             type: 'string'
         },
+        meaning_zh: {
+            title: 'Meaning Zh',
+            type: 'string'
+        },
         secret: {
             title: 'Secret',
             type: 'boolean'
@@ -2177,7 +2188,8 @@ export const SettingSchema = {
         'default',
         'secret',
         'given',
-        'meaning'
+        'meaning',
+        'meaning_zh'
     ],
     title: 'Setting',
     type: 'object'

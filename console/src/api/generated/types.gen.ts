@@ -1162,6 +1162,10 @@ export type SettingsTable = {
      */
     meaning: string;
     /**
+     * Meaning Zh
+     */
+    meaning_zh: string;
+    /**
      * Name
      */
     name: string;
@@ -1195,6 +1199,10 @@ export type Setting = {
      * Meaning
      */
     meaning: string;
+    /**
+     * Meaning Zh
+     */
+    meaning_zh: string;
     /**
      * Secret
      */
