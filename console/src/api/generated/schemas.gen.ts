@@ -5277,6 +5277,13 @@ export const ChatToolCallSchema = {
             title: 'Arguments',
             type: 'string'
         },
+        id: {
+            default: '',
+            description: 'What the message with its result refers to.',
+            maxLength: 1000,
+            title: 'Id',
+            type: 'string'
+        },
         name: {
             maxLength: 1000,
             title: 'Name',
@@ -5736,9 +5743,11 @@ export const ChatMessageSchema = {
             type: 'string'
         },
         role: {
+            description: '`tool`: the result of a tool, which the person has written.',
             enum: [
                 'user',
-                'assistant'
+                'assistant',
+                'tool'
             ],
             title: 'Role',
             type: 'string'
@@ -5748,6 +5757,13 @@ export const ChatMessageSchema = {
             description: 'The person stopped the answer.',
             title: 'Stopped',
             type: 'boolean'
+        },
+        tool_call_id: {
+            default: '',
+            description: 'Of a result: the call that it answers.',
+            maxLength: 1000,
+            title: 'Tool Call Id',
+            type: 'string'
         },
         tool_calls: {
             default: [],

@@ -3003,6 +3003,12 @@ export type ChatToolCall = {
      */
     arguments: string;
     /**
+     * Id
+     *
+     * What the message with its result refers to.
+     */
+    id?: string;
+    /**
      * Name
      */
     name: string;
@@ -3249,14 +3255,22 @@ export type ChatMessage = {
     request_id?: string;
     /**
      * Role
+     *
+     * `tool`: the result of a tool, which the person has written.
      */
-    role: 'user' | 'assistant';
+    role: 'user' | 'assistant' | 'tool';
     /**
      * Stopped
      *
      * The person stopped the answer.
      */
     stopped?: boolean;
+    /**
+     * Tool Call Id
+     *
+     * Of a result: the call that it answers.
+     */
+    tool_call_id?: string;
     /**
      * Tool Calls
      */
