@@ -274,27 +274,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("username", name=op.f("uq_user_account_username")),
         **BINARY,
     )
-    op.create_table(
-        "chat_session",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("user_id", sa.String(length=36), nullable=False),
-        sa.Column("title", sa.String(length=200), nullable=False),
-        sa.Column("settings", sa.JSON(), nullable=False),
-        sa.Column("messages", sa.JSON(), nullable=False),
-        sa.Column("turns", sa.Integer(), nullable=False),
-        sa.Column("words", LongText, nullable=False),
-        sa.Column("row_version", sa.Integer(), nullable=False),
-        sa.Column("created_at", Utc(), nullable=False),
-        sa.Column("updated_at", Utc(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["user_account.id"], name=op.f("fk_chat_session_user_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_chat_session")),
-        **BINARY,
-    )
-    with op.batch_alter_table("chat_session", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_chat_session_user_id"), ["user_id"], unique=False)
-
+    _chat()
     op.create_table(
         "credential",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -376,6 +356,31 @@ def upgrade() -> None:
     )
 
 
+def _chat() -> None:
+    """What people keep of their chats."""
+    op.create_table(
+        "chat_session",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("user_id", sa.String(length=36), nullable=False),
+        sa.Column("title", sa.String(length=200), nullable=False),
+        sa.Column("turns", sa.Integer(), nullable=False),
+        sa.Column("sealed", LongText, nullable=False),
+        sa.Column("wrapped_key", sa.String(length=255), nullable=False),
+        sa.Column("kek_id", sa.String(length=16), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("updated_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_chat_session_user_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_chat_session")),
+        **BINARY,
+    )
+    with op.batch_alter_table("chat_session", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_chat_session_kek_id"), ["kek_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_chat_session_user_id"), ["user_id"], unique=False)
+
+
 def _create_prices() -> None:
     op.create_table(
         "price",
@@ -454,6 +459,11 @@ def _beside_the_ledger() -> None:
         batch_op.create_index(batch_op.f("ix_request_body_expires_at"), ["expires_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_request_body_kek_id"), ["kek_id"], unique=False)
 
+    _gateways()
+
+
+def _gateways() -> None:
+    """What gateways tell of themselves."""
     op.create_table(
         "gateway_status",
         sa.Column("gateway", sa.String(length=200), nullable=False),
