@@ -22,6 +22,9 @@ ROLLUPS = (
     ("shadow_hour", "hour", PLACE, tuple(PLACE)),
 )
 
+BESIDE = {"usage_caller_day": ["cost_nano", "requests"]}
+"""Columns that the index of the unique constraint holds, too."""
+
 COUNTERS = ("config", "usage", "audit", "retention", "prices")
 
 revision = "0001"
@@ -423,7 +426,7 @@ def _create_rollups() -> None:
             *(sa.Column(f"duration_{n}", sa.Integer(), nullable=True) for n in range(18)),
             *(sa.Column(f"ttft_{n}", sa.Integer(), nullable=True) for n in range(18)),
             sa.PrimaryKeyConstraint("id", name=op.f(f"pk_{rollup}")),
-            sa.UniqueConstraint(time, *unique, name=f"uq_{rollup}"),
+            sa.UniqueConstraint(time, *unique, name=f"uq_{rollup}", postgresql_include=BESIDE.get(rollup, [])),
             **BINARY,
         )
     with op.batch_alter_table("usage_hour", schema=None) as batch_op:
