@@ -178,9 +178,9 @@ class OidcTable(_Table):
     name: str = "Single sign-on"
     """On the button of the login page."""
     username_claim: str = "preferred_username"
-    """Claim of the ID token that names a new person; of an e-mail address the part before the @."""
+    """Claim of the ID token, or of UserInfo, that names a new person; of an e-mail address the part before the @."""
     groups_claim: str = "groups"
-    """Claim of the ID token that lists a person's groups."""
+    """Claim of the ID token, or of UserInfo, that lists a person's groups."""
     group_roles: Annotated[dict[str, Role], BeforeValidator(_tabled)] = {}
     """Group → role. The first group of the table that a person is in decides, at every sign-in. Empty: roles are given
     in the console."""

@@ -328,6 +328,7 @@ def upgrade() -> None:
         sa.Column("used_at", Utc(), nullable=True),
         sa.Column("revoked_at", Utc(), nullable=True),
         sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("sso_session", sa.String(length=255), nullable=False),
         sa.ForeignKeyConstraint(
             ["user_id"], ["user_account.id"], name=op.f("fk_refresh_session_user_id"), ondelete="CASCADE"
         ),
@@ -337,6 +338,7 @@ def upgrade() -> None:
     with op.batch_alter_table("refresh_session", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_refresh_session_expires_at"), ["expires_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_refresh_session_family"), ["family"], unique=False)
+        batch_op.create_index(batch_op.f("ix_refresh_session_sso_session"), ["sso_session"], unique=False)
         batch_op.create_index(batch_op.f("ix_refresh_session_user_id"), ["user_id"], unique=False)
 
     op.create_table(

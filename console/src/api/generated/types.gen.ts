@@ -4103,6 +4103,47 @@ export type GetMethodsResponses = {
 
 export type GetMethodsResponse = GetMethodsResponses[keyof GetMethodsResponses];
 
+export type EndOidcSessionsData = {
+    body: {
+        logout_token: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/api/v1/auth/oidc/backchannel-logout';
+};
+
+export type EndOidcSessionsErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Too Many Requests
+     */
+    429: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type EndOidcSessionsError = EndOidcSessionsErrors[keyof EndOidcSessionsErrors];
+
+export type EndOidcSessionsResponses = {
+    /**
+     * What it names has ended, if there was any
+     */
+    200: unknown;
+};
+
 export type FinishOidcData = {
     body?: never;
     path?: never;
