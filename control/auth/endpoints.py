@@ -152,7 +152,7 @@ _FORM: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["logout_token"],
-                    "properties": {"logout_token": {"type": "string", "maxLength": _LONGEST_FORM}},
+                    "properties": {"logout_token": {"type": "string"}},
                 },
                 "examples": {"a token": {"value": {"logout_token": "eyJ…"}}},
             }
