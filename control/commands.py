@@ -21,11 +21,12 @@ from control.imports import apply as imports
 from control.imports.plan import Line, Plan
 from control.internal.tokens import new_service_token
 from control.migrations.run import migrate
+from control.models import ChatSession, RequestBody
 from control.providers import secrets
+from control.rewrap import rewrap
 from control.server import serve
 from control.settings import ConsoleTable, Settings, load
 from control.settings_page import settings_page
-from control.usage.bodies import rewrap
 
 
 def main(argv: Sequence[str]) -> int:
@@ -146,9 +147,10 @@ async def _rotate(settings: Settings, vault: security.Vault) -> None:
         async with db.write() as session:
             count = await secrets.rotate(session, vault, SYSTEM)
         print(f"{count} credentials were wrapped anew, by the key {vault.kek_id}")
-        bodies, lost = await rewrap(db, vault)
-        unreadable = f"; {lost} do not open" if lost else ""
-        print(f"the keys of the bodies of {bodies} requests were wrapped anew{unreadable}")
+        for table, what in ((RequestBody, "the bodies of {} requests"), (ChatSession, "{} chat sessions")):
+            count, lost = await rewrap(db, vault, table)
+            unreadable = f"; {lost} do not open" if lost else ""
+            print(f"the keys of {what.format(count)} were wrapped anew{unreadable}")
     finally:
         await db.close()
 

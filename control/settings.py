@@ -178,9 +178,9 @@ class OidcTable(_Table):
     name: str = "Single sign-on"
     """On the button of the login page."""
     username_claim: str = "preferred_username"
-    """Claim of the ID token that names a new person; of an e-mail address the part before the @."""
+    """Claim of the ID token, or of UserInfo, that names a new person; of an e-mail address the part before the @."""
     groups_claim: str = "groups"
-    """Claim of the ID token that lists a person's groups."""
+    """Claim of the ID token, or of UserInfo, that lists a person's groups."""
     group_roles: Annotated[dict[str, Role], BeforeValidator(_tabled)] = {}
     """Group → role. The first group of the table that a person is in decides, at every sign-in. Empty: roles are given
     in the console."""
@@ -226,6 +226,8 @@ class RetentionTable(_Table):
     hourly_days: Annotated[int, Field(ge=0, le=36_500)] = 0
     """Days for which sums by hour are kept, at least as many as `ledger_days`: reports of an older time know whole
     days of keys, teams and owners, and nothing of routes and endpoints. 0: for ever."""
+    health_days: Annotated[int, Field(ge=0, le=36_500)] = 90
+    """Days for which it is kept when circuit breakers were open. 0: for ever."""
 
     @model_validator(mode="after")
     def _fit(self) -> RetentionTable:

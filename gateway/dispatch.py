@@ -68,7 +68,7 @@ class Dispatcher:
                 attempt.error = failure.code
                 reply.close()
                 if failure.blames_target:
-                    health.failed(time.monotonic(), plan.route.breaker)
+                    health.failed(time.monotonic(), plan.route.breaker, failure.code)
                 plan.failed(target, failure)
             except BaseException:
                 reply.close()

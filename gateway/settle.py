@@ -32,7 +32,7 @@ def verdict(ctx: Context, reply: Reply) -> tuple[End, str]:
     if reply.client_left:
         return "client_gone_partial", ""
     if reply.failure is not None:
-        reply.broke(ctx.route.breaker)
+        reply.broke(ctx.route.breaker, reply.failure.code)
         return "upstream_error_partial", reply.failure.code
     reply.succeeded()
     return "success", ""

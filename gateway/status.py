@@ -68,11 +68,13 @@ class StatusReport:
     def _told_of(self, target: Target, state: TargetHealth, now: float) -> TargetStatus:
         good, bad = self._told.get(target.id, (0, 0))
         fresh = state.latency is not None and now - state.sampled_at < STALE
+        breaker = state.state(now)
         return TargetStatus(
             id=target.id,
             endpoint=target.endpoint.name,
             model=target.model,
-            breaker=state.state(now),
+            breaker=breaker,
+            error=state.error if breaker != "closed" else "",
             in_flight=state.in_flight,
             first_content_ms=(state.latency or 0.0) * 1000.0 if fresh else None,
             successes=max(0, state.good - good),  # a target that was forgotten meanwhile counts from 0 again

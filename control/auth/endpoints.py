@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Annotated, Any
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Cookie, Depends, Query, Request, Response
 from sqlalchemy import select
@@ -21,6 +22,8 @@ COOKIE = "tunegate_refresh"
 FLOW_COOKIE = "tunegate_sso"
 _PATH = "/api/v1/auth"
 _FLOW_PATH = "/api/v1/auth/oidc"
+_LONGEST_FORM = 65_536
+"""Bytes of a form with a logout token."""
 log = logging.getLogger("tunegate.control.auth")
 Myself = Annotated[Person, Depends(allow("self"))]
 ReturnTo = Annotated[str, Query(max_length=500, pattern=r"^/(?:[!-.0-\[\]-~][!-\[\]-~]*)?$")]
@@ -139,6 +142,56 @@ async def finish_oidc(
     response.delete_cookie(FLOW_COOKIE, path=_FLOW_PATH)
     _remember(response, request, parts, signed_in)
     return response
+
+
+_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "required": ["logout_token"],
+                    "properties": {"logout_token": {"type": "string"}},
+                },
+                "examples": {"a token": {"value": {"logout_token": "eyJ…"}}},
+            }
+        },
+    }
+}
+
+
+_ENDED: dict[int | str, dict[str, Any]] = {200: {"description": "What it names has ended, if there was any"}}
+
+
+@router.post(
+    "/oidc/backchannel-logout", response_class=Response, responses=_ENDED | answers(400, 429, 503),
+    openapi_extra=_FORM,
+)  # fmt: skip
+async def end_oidc_sessions(request: Request, parts: Parts, _: Annotated[None, Depends(public)]) -> Response:
+    """Where the identity provider tells that somebody has signed out there (OpenID Connect Back-Channel Logout 1.0).
+    Ends the logins of the session, or of the person, that its logout token names.
+    """
+    provider, caller = _provider(parts), address(request)
+    if wait := parts.throttle.take("logout", caller):
+        raise Problem(429, "login_paused", f"too many bad logout tokens: try again in {wait} s", retry_after=wait)
+    body = await request.body()
+    if len(body) > _LONGEST_FORM:
+        raise Problem(413, "too_large", f"the body is larger than {_LONGEST_FORM} bytes")
+    tokens = parse_qs(body.decode("ascii", "replace")).get("logout_token", [])
+    if len(tokens) != 1:
+        raise Problem(422, "logout_token_missing", "the body is not a form with one `logout_token`")
+    try:
+        gone = await provider.logged_out(tokens[0])
+    except SsoError as exc:
+        log.warning("back-channel logout failed: %s: %s", exc.code, exc.detail)
+        if exc.code.startswith("sso_token"):
+            raise Problem(400, "logout_token_invalid", exc.detail) from exc
+        raise Problem(503, exc.code, "the provider's keys cannot be fetched now: try again", retry_after=5) from exc
+    parts.throttle.give_back("logout", caller)
+    async with parts.db.write() as session:
+        await sso.log_out(session, gone, provider.client.issuer, caller)
+    return Response(headers={"cache-control": "no-store"})
 
 
 def _provider(parts: Control) -> Provider:

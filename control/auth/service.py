@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.deps import Control
@@ -90,7 +90,7 @@ async def refresh(session: AsyncSession, control: Control, token: str, address: 
     if user is None or not user.enabled:
         return None
     row.used_at = now()
-    return await _tokens(session, control, user, row.family, address, row.ends_at)
+    return await _tokens(session, control, user, row.family, address, row.ends_at, row.sso_session)
 
 
 async def logout(session: AsyncSession, token: str) -> None:
@@ -114,20 +114,22 @@ async def change_password(session: AsyncSession, user_id: str, current: str, new
 
 
 async def new_login(
-    session: AsyncSession, control: Control, user: User, address: str, ends_at: datetime | None = None
+    session: AsyncSession,
+    control: Control,
+    user: User,
+    address: str,
+    ends_at: datetime | None = None,
+    sso_session: str = "",
 ) -> SignedIn:
     """Tokens for someone who has just proved who they are; after `ends_at` they have to do so again."""
-    return await _tokens(session, control, user, new_id(), address, ends_at)
+    return await _tokens(session, control, user, new_id(), address, ends_at, sso_session)
 
 
-async def end_sessions(session: AsyncSession, user: User) -> None:
-    """Every access and refresh token of the user ends now."""
+async def end_sessions(session: AsyncSession, user: User, only: ColumnElement[bool] | None = None) -> None:
+    """Every access token of the user ends now, and every refresh token, or `only` those."""
     user.token_version += 1
-    await session.execute(
-        update(RefreshSession)
-        .where(RefreshSession.user_id == user.id, RefreshSession.revoked_at.is_(None))
-        .values(revoked_at=now())
-    )
+    query = update(RefreshSession).where(RefreshSession.user_id == user.id, RefreshSession.revoked_at.is_(None))
+    await session.execute((query if only is None else query.where(only)).values(revoked_at=now()))
 
 
 async def is_last_admin(session: AsyncSession, user_id: str) -> bool:
@@ -162,7 +164,13 @@ async def create_user(
 
 
 async def _tokens(
-    session: AsyncSession, control: Control, user: User, family: str, address: str, ends_at: datetime | None
+    session: AsyncSession,
+    control: Control,
+    user: User,
+    family: str,
+    address: str,
+    ends_at: datetime | None,
+    sso_session: str,
 ) -> SignedIn:
     console, moment, token = control.settings.console, now(), new_token("rt-tg-")
     expires_at = moment + timedelta(seconds=console.refresh_token_seconds)
@@ -170,6 +178,7 @@ async def _tokens(
         RefreshSession(
             digest=sha256(token), family=family, user_id=user.id, created_at=moment, address=address,
             expires_at=expires_at if ends_at is None else min(expires_at, ends_at), ends_at=ends_at,
+            sso_session=sso_session,
         )
     )  # fmt: skip
     await session.flush()

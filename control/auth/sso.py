@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,10 +21,10 @@ from control.db import publish
 from control.deps import Control
 from control.errors import ConfigError, Problem
 from control.kit.audit import Actor, note
-from control.kit.oidc import Client, Flow, Identity, Provider, SsoError
+from control.kit.oidc import Client, Flow, Identity, LoggedOut, Provider, SsoError
 from control.kit.outbound import Outbound
 from control.kit.permissions import Role
-from control.models import Membership, Team, User
+from control.models import Membership, RefreshSession, Team, User
 from control.models.base import now
 from control.settings import OidcTable, Settings, reference
 
@@ -47,7 +47,10 @@ def provider(settings: Settings) -> Provider | None:
     if not table.issuer:
         return None
     secret = reference(table.client_secret)
-    client = Client(table.issuer, table.client_id, secret, table.scopes, settings.console.public_url + CALLBACK)
+    by_group = bool(table.group_roles or table.group_teams)
+    wanted = (table.username_claim, "email", *([table.groups_claim] if by_group else []))
+    place = settings.console.public_url + CALLBACK
+    client = Client(table.issuer, table.client_id, secret, table.scopes, place, wanted)
     try:
         return Provider(client, Outbound(table.allow_private, ca_file=table.ca_file))
     except (OSError, ssl.SSLError) as exc:
@@ -109,7 +112,30 @@ async def _sign_in(session: AsyncSession, control: Control, identity: Identity, 
     await _follow_teams(session, table, user, groups, actor)
     user.last_login_at = now()
     note(session, Actor(user.username, address), "login", "user", user.username, after={"issuer": identity.issuer})
-    return await new_login(session, control, user, address, now() + timedelta(seconds=table.session_seconds))
+    ends_at = now() + timedelta(seconds=table.session_seconds)
+    return await new_login(session, control, user, address, ends_at, identity.session)
+
+
+async def log_out(session: AsyncSession, gone: LoggedOut, issuer: str, address: str) -> int:
+    """End the logins that have ended at the provider; how many people's. Access tokens end, too: those of the person's
+    other logins are refreshed without their noticing.
+    """
+    query = select(User).where(User.sso_issuer == issuer)
+    if gone.subject:
+        query = query.where(User.sso_subject == gone.subject)
+    if gone.session:
+        named = RefreshSession.sso_session == gone.session
+        if gone.subject:  # a login whose session has no name may be the one
+            named = or_(named, RefreshSession.sso_session == "")
+        query = query.where(User.id.in_(select(RefreshSession.user_id).where(named)))
+    users = (await session.scalars(query.with_for_update())).all()
+    for user in users:
+        if gone.session:
+            await end_sessions(session, user, named)
+        else:
+            await end_sessions(session, user)
+        note(session, Actor(_BY_PROVIDER, address), "logout", "user", user.username, after={"issuer": issuer})
+    return len(users)
 
 
 def _check_domain(table: OidcTable, identity: Identity) -> None:

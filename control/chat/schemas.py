@@ -41,6 +41,8 @@ class ChatSettings(Body):
 class ChatToolCall(Body):
     """A function that the model asked for."""
 
+    id: Annotated[str, StringConstraints(max_length=1000)] = ""
+    """What the message with its result refers to."""
     name: Annotated[str, StringConstraints(max_length=1000)]
     arguments: Text
 
@@ -67,13 +69,16 @@ class ChatFigures(Body):
 class ChatMessage(Body):
     """One message, or one answer with what is known about it."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "tool"]
+    """`tool`: the result of a tool, which the person has written."""
     content: Text = ""
     images: Annotated[tuple[Image, ...], Field(max_length=8)] = ()
     """`data:` URLs."""
     reasoning: Text = ""
     """What the model thought before it answered."""
     tool_calls: Annotated[tuple[ChatToolCall, ...], Field(max_length=128)] = ()
+    tool_call_id: Annotated[str, StringConstraints(max_length=1000)] = ""
+    """Of a result: the call that it answers."""
     model: ModelName = ""
     """Route that answered."""
     request_id: Annotated[str, StringConstraints(max_length=128)] = ""

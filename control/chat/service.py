@@ -1,21 +1,25 @@
 """The chat: people's own saved sessions, and the token with which their browser calls the gateway.
 
+What a session holds is sealed, all but its title: a search opens the person's sessions one after another.
+
 The token stands for an ordinary key of the person's own, named `console`: it is in the list of keys, and whoever may
 change that key limits, disables or revokes the chat with it. Its secret is thrown away when it is made.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import load_only
 from sqlalchemy.sql import Select
 
-from control.chat.schemas import ChatSessionCreate, ChatSessionPut
+from control.chat.schemas import ChatSession as Opened, ChatSessionCreate, ChatSessionPut, ChatSessionSummary
 from control.db import lock
 from control.errors import Problem, not_found, stale
 from control.keys import service as keys
@@ -24,7 +28,7 @@ from control.kit.pages import contains
 from control.kit.permissions import Person
 from control.models import ApiKey, ChatSession
 from control.models.base import new_id, now
-from control.security import Vault
+from control.security import Sealed, Vault
 
 TOKEN_SECONDS = 900
 KEY_NAME = "console"
@@ -32,6 +36,10 @@ MESSAGES_BYTES = 2_000_000
 """Most JSON that the messages of one session may be."""
 SESSIONS = 1000
 """Most sessions that one person may keep."""
+SEARCHED = 64_000_000
+"""Most sealed text that one search opens, the last changed sessions first; it takes about a second."""
+OPENED_AT_ONCE = 20
+"""Sessions that are in memory while one searches."""
 
 
 async def token_for(session: AsyncSession, person: Person, vault: Vault) -> tuple[str, str]:
@@ -61,7 +69,7 @@ async def _console_key(session: AsyncSession, person: Person) -> ApiKey:
     return key
 
 
-def listed(person: Person, search: str | None) -> Select[Any]:
+async def listed(session: AsyncSession, person: Person, vault: Vault, search: str | None) -> Select[Any]:
     """Query of the person's own sessions, the last changed first, without what is in them."""
     light = load_only(
         ChatSession.id, ChatSession.title, ChatSession.turns, ChatSession.created_at, ChatSession.updated_at,
@@ -69,8 +77,52 @@ def listed(person: Person, search: str | None) -> Select[Any]:
     )  # fmt: skip
     query = select(ChatSession).options(light).where(ChatSession.user_id == person.id)
     if search:
-        query = query.where(contains(search, [ChatSession.title, ChatSession.words]))
+        saying = await _saying(session, person, vault, search)
+        query = query.where(or_(contains(search, [ChatSession.title]), ChatSession.id.in_(saying)))
     return query.order_by(ChatSession.updated_at.desc(), ChatSession.id.desc())
+
+
+async def _saying(session: AsyncSession, person: Person, vault: Vault, search: str) -> list[str]:
+    """Ids of the person's sessions in which the text was written; `SEARCHED` of them are looked through."""
+    sizes = select(ChatSession.id, func.length(ChatSession.sealed)).where(ChatSession.user_id == person.id)
+    ids, left = [], SEARCHED
+    for identity, size in await session.execute(sizes.order_by(ChatSession.updated_at.desc(), ChatSession.id.desc())):
+        left -= size
+        if left < 0:
+            break
+        ids.append(identity)
+    found: list[str] = []
+    text = search.lower()
+    for start in range(0, len(ids), OPENED_AT_ONCE):
+        columns = select(ChatSession.id, ChatSession.sealed, ChatSession.wrapped_key, ChatSession.kek_id)
+        some = ids[start : start + OPENED_AT_ONCE]
+        rows = (await session.execute(columns.where(ChatSession.id.in_(some)))).all()
+        found += await asyncio.to_thread(_among, vault, rows, text)
+    return found
+
+
+def _among(vault: Vault, rows: Iterable[Any], text: str) -> list[str]:
+    return [identity for identity, *sealed in rows if _says(vault, identity, Sealed(*sealed), text)]
+
+
+def _says(vault: Vault, identity: str, sealed: Sealed, text: str) -> bool:
+    try:
+        _, messages = json.loads(vault.open(sealed, identity))
+    except ValueError:
+        return False  # sealed by a key that is not here: whoever opens it is told
+    said = (message.get(name, "") for message in messages for name in ("content", "reasoning"))
+    return any(text in one.lower() for one in said)
+
+
+def opened(vault: Vault, row: ChatSession) -> Opened:
+    """A session with everything in it."""
+    try:
+        settings, messages = json.loads(vault.open(Sealed(row.sealed, row.wrapped_key, row.kek_id), row.id))
+    except ValueError as exc:
+        detail = f"the chat session {row.title!r} does not open with this key-encryption key"
+        raise Problem(409, "chat_unreadable", detail) from exc
+    light = ChatSessionSummary.model_validate(row, from_attributes=True)
+    return Opened.model_validate({**light.model_dump(), "settings": settings, "messages": messages})
 
 
 async def find(session: AsyncSession, person: Person, id: str, *, to_change: bool = False) -> ChatSession:
@@ -82,25 +134,25 @@ async def find(session: AsyncSession, person: Person, id: str, *, to_change: boo
     return row
 
 
-async def create(session: AsyncSession, person: Person, body: ChatSessionCreate) -> ChatSession:
+async def create(session: AsyncSession, person: Person, vault: Vault, body: ChatSessionCreate) -> ChatSession:
     """Keep a new session."""
     count = await session.scalar(select(func.count(ChatSession.id)).where(ChatSession.user_id == person.id))
     if (count or 0) >= SESSIONS:
         raise Problem(409, "too_many", f"you keep {SESSIONS} chat sessions already: delete some first")
     moment = now()
     row = ChatSession(id=new_id(), user_id=person.id, row_version=1, created_at=moment, updated_at=moment)
-    _fill(row, body)
+    _fill(row, vault, body)
     session.add(row)
     await session.flush()
     return row
 
 
-async def replace(session: AsyncSession, person: Person, id: str, body: ChatSessionPut) -> ChatSession:
+async def replace(session: AsyncSession, person: Person, vault: Vault, id: str, body: ChatSessionPut) -> ChatSession:
     """Write a session as a whole."""
     row = await find(session, person, id, to_change=True)
     if row.row_version != body.row_version:
         raise stale("chat session")
-    _fill(row, body)
+    _fill(row, vault, body)
     row.row_version += 1
     row.updated_at = now()
     await session.flush()
@@ -112,13 +164,13 @@ async def delete(session: AsyncSession, person: Person, id: str) -> None:
     await session.delete(await find(session, person, id, to_change=True))
 
 
-def _fill(row: ChatSession, body: ChatSessionCreate) -> None:
+def _fill(row: ChatSession, vault: Vault, body: ChatSessionCreate) -> None:
     messages = [message.model_dump(mode="json", exclude_defaults=True) for message in body.messages]
     size = len(json.dumps(messages, ensure_ascii=False).encode())
     if size > MESSAGES_BYTES:
         text = f"the messages are {size} bytes of JSON, {MESSAGES_BYTES} is the most: go on in a new session"
         raise Problem(413, "too_large", text)
-    row.title, row.messages, row.turns = body.title, messages, len(messages)
-    row.settings = body.settings.model_dump(mode="json", exclude_defaults=True)
-    said = [text for message in body.messages for text in (message.content, message.reasoning) if text]
-    row.words = "\n".join(said).replace("\0", "")  # which PostgreSQL's texts cannot hold
+    settings = body.settings.model_dump(mode="json", exclude_defaults=True)
+    sealed = vault.seal(json.dumps([settings, messages], ensure_ascii=False), row.id)
+    row.title, row.turns = body.title, len(messages)
+    row.sealed, row.wrapped_key, row.kek_id = sealed.sealed, sealed.wrapped_key, sealed.kek_id

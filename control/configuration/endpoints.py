@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
+from functools import cache
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -14,6 +17,8 @@ from control.settings import Settings, is_secret
 
 router = APIRouter(prefix="/settings", tags=["settings"])
 Reader = Annotated[Person, Depends(allow("settings:read"))]
+CHINESE = Path(__file__).with_name("chinese.toml")
+"""Table -> key -> what it means; `meaning` is the table itself."""
 
 
 class Setting(BaseModel):
@@ -21,7 +26,7 @@ class Setting(BaseModel):
 
     model_config = example(
         key="ledger_days", variable="TUNEGATE_RETENTION_LEDGER_DAYS", value=400, default=True, secret=False, given=True,
-        meaning="Days for which each request is kept.",
+        meaning="Days for which each request is kept.", meaning_zh="每条请求记录保留的天数。",
     )  # fmt: skip
 
     key: str
@@ -35,15 +40,21 @@ class Setting(BaseModel):
     given: bool
     """Whether there is a value at all: of a secret, this is all that is told."""
     meaning: str
+    meaning_zh: str
+    """In Chinese."""
 
 
 class SettingsTable(BaseModel):
     """A table of config.toml."""
 
-    model_config = example(name="retention", meaning="How long usage is kept.", settings=[])
+    model_config = example(
+        name="retention", meaning="How long usage is kept.", meaning_zh="用量数据的保留时间。", settings=[]
+    )  # fmt: skip
 
     name: str
     meaning: str
+    meaning_zh: str
+    """In Chinese."""
     settings: list[Setting]
 
 
@@ -63,6 +74,7 @@ async def get_settings(parts: Parts, _: Reader) -> EffectiveSettings:
 def _table(name: str, table: BaseModel) -> SettingsTable:
     values = table.model_dump(mode="json")
     kind = type(table)
+    chinese = chinese_texts()[name]
     shown = [
         Setting(
             key=key,
@@ -72,10 +84,17 @@ def _table(name: str, table: BaseModel) -> SettingsTable:
             secret=is_secret(field),
             given=getattr(table, key) not in ("", None, (), {}),
             meaning=_one_line(field.description),
+            meaning_zh=chinese[key],
         )
         for key, field in kind.model_fields.items()
     ]
-    return SettingsTable(name=name, meaning=_one_line(kind.__doc__), settings=shown)
+    return SettingsTable(name=name, meaning=_one_line(kind.__doc__), meaning_zh=chinese["meaning"], settings=shown)
+
+
+@cache
+def chinese_texts() -> dict[str, dict[str, str]]:
+    """Table -> key -> what it means in Chinese; `meaning` is the table itself."""
+    return tomllib.loads(CHINESE.read_text(encoding="utf-8"))
 
 
 def _one_line(text: str | None) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from control import models
 from control.deps import Db, allow
 from control.gateways import service
+from control.gateways.breakers import LIVE
 from control.gateways.schemas import Gateway, TargetsHealth
 from control.kit.pages import Page, Paging, paginate
 from control.kit.permissions import Person
@@ -45,6 +46,6 @@ def _shown(row: models.GatewayRow, version: int, moment: datetime) -> Gateway:
         started_at=row.started_at,
         reported_at=row.reported_at,
         age_seconds=max(0.0, (moment - row.reported_at).total_seconds()),
-        live=moment - row.reported_at < service.LIVE,
+        live=moment - row.reported_at < LIVE,
         snapshots_behind=max(0, version - int(number)) if number.isascii() and number.isdigit() else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -66,3 +67,40 @@ class TargetsHealth(BaseModel):
     gateways: int
     """How many run."""
     items: list[TargetHealth]
+
+
+class BreakerSpan(BaseModel):
+    """A stretch of time in which one gateway kept a target from requests."""
+
+    gateway: str
+    target: str
+    """As in `GET /api/v1/health/targets`."""
+    state: Literal["open", "half_open"]
+    """Nothing was sent; or one request, to probe it, would have been."""
+    error: str
+    """What the target failed with before: a code, such as `provider_timeout`."""
+    began_at: datetime
+    """To about 5 seconds, as is the end: gateways report as often."""
+    ended_at: datetime | None
+    """null: not yet."""
+    ended: Literal["closed", "half_open", "open", "gone"] | None
+    """The state that came then; `gone`: the gateway stopped, or does not use the target any more."""
+
+
+class EndpointHistory(BaseModel):
+    """When gateways kept the targets of an endpoint from requests. At any other time their breakers were closed."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True) | example(
+        since="2026-11-23T09:30:00Z", until=A_MOMENT, more=False,
+        items=[{
+            "gateway": "gateway-1/w0", "target": "openai-eu/gpt-4o", "state": "open", "error": "provider_timeout",
+            "began_at": "2026-11-24T08:12:05Z", "ended_at": "2026-11-24T08:12:15Z", "ended": "half_open",
+        }],
+    )  # fmt: skip
+
+    since: datetime
+    until: datetime
+    items: list[BreakerSpan]
+    """The newest first."""
+    more: bool
+    """There are older ones in this time: ask for a shorter time."""

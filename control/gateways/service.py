@@ -9,16 +9,16 @@ from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
+from control.gateways import breakers
+from control.gateways.breakers import LIVE
 from control.gateways.schemas import TargetHealth
 from control.kit.periodic import every
 from control.kit.upsert import upsert
 from control.models import GatewayRow
 from control.models.base import now
 from control.snapshots.render import NUMBERED
-from gateway.contract.internal import STATUS_INTERVAL, GatewayStatus, TargetStatus
+from gateway.contract.internal import GatewayStatus, TargetStatus
 
-LIVE = timedelta(seconds=3 * STATUS_INTERVAL)
-"""A gateway that has not reported for longer counts as gone."""
 KEPT = timedelta(days=1)
 """How long a gateway that is gone stays in the list."""
 SWEEP = 3600.0
@@ -26,10 +26,13 @@ SWEEP = 3600.0
 
 
 async def store(session: AsyncSession, status: GatewayStatus) -> None:
-    """Keep the report in place of the gateway's last one."""
+    """Keep the report in place of the gateway's last one, and what it says of breakers."""
+    moment = now()
+    query = select(GatewayRow.reported_at).where(GatewayRow.gateway == status.gateway).with_for_update()
+    await breakers.follow(session, status, await session.scalar(query), moment)
     row = {
         "gateway": status.gateway, "version": status.version, "snapshot": status.snapshot,
-        "started_at": datetime.fromtimestamp(status.started, UTC), "reported_at": now(),
+        "started_at": datetime.fromtimestamp(status.started, UTC), "reported_at": moment,
         "targets": [target.model_dump(mode="json") for target in status.targets],
     }  # fmt: skip
     table = GatewayRow.__table__
@@ -74,7 +77,11 @@ def _sum(target_id: str, parts: Sequence[TargetStatus]) -> TargetHealth:
 async def sweep(db: Database, moment: datetime) -> None:
     """Forget gateways that have been gone for a day."""
     async with db.write() as session:
-        await session.execute(delete(GatewayRow).where(GatewayRow.reported_at < moment - KEPT))
+        old = GatewayRow.reported_at < moment - KEPT
+        query = select(GatewayRow.gateway, GatewayRow.reported_at).where(old)
+        for name, reported in (await session.execute(query)).all():
+            await breakers.end(session, name, reported)
+        await session.execute(delete(GatewayRow).where(old))
 
 
 async def keep_sweeping(db: Database) -> None:

@@ -1,4 +1,6 @@
-"""OpenID Connect as the relying party sees it: authorization code with PKCE. It knows nothing of our users.
+"""OpenID Connect as the relying party sees it: authorization code with PKCE, UserInfo, back-channel logout.
+
+It knows nothing of our users.
 
 Discovery document and keys are fetched when first needed and kept for an hour; a token signed by a key that is not
 among them has them fetched again, at most every `LEAST_BETWEEN` seconds. What the provider answers is not believed
@@ -35,7 +37,9 @@ REST = 3.0
 """Seconds after a failed fetch in which the next one fails at once: everybody's tries do not make an outage worse."""
 CLOCK_SKEW = 60
 """Seconds that the provider's clock may differ from ours."""
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 _WORD = re.compile(r"^[a-z_]{1,40}$")
+_BEARER = re.compile(r"[!-~]{1,16384}")
 
 
 class SsoError(Exception):
@@ -56,6 +60,8 @@ class Client:
     """Empty: a public client."""
     scopes: str
     redirect_uri: str
+    wanted: tuple[str, ...] = ()
+    """Claims that UserInfo is asked for if the ID token lacks any of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,17 @@ class Identity:
     issuer: str
     subject: str
     claims: Mapping[str, Any]
-    """Of the ID token, verified."""
+    """Of the ID token, verified; what it lacks of the claims that are wanted is from UserInfo."""
+    session: str = ""
+    """What the provider calls this login (`sid`); empty: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """Whose login has ended at the provider: that of a session, or, without one, every login of the subject."""
+
+    subject: str
+    session: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,8 @@ class Discovered:
     authorize: str
     token: str
     jwks: str
+    userinfo: str
+    """Empty: there is none."""
     basic: bool
     """Whether the client secret goes into the Authorization header; else into the form."""
     fetched_at: float
@@ -131,8 +149,9 @@ class Provider:
         Raises:
             SsoError: the provider is away or refuses, or the token is not for this sign-in.
         """
-        token = await self._exchange(await self._discover(), flow, code)
-        claims = await self._verified(token)
+        found = await self._discover()
+        token, access = await self._exchange(found, flow, code)
+        claims = await self._verified(token, "ID token", "sub")
         if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), flow.nonce.encode()):
             raise SsoError("sso_token_invalid", "the ID token is for another sign-in: its nonce differs")
         audience, party = claims["aud"], claims.get("azp")
@@ -143,7 +162,26 @@ class Provider:
         if not 0 < len(subject) <= 255 or subject != subject.strip() or not subject.isprintable():
             text = "the ID token's subject is empty, longer than 255 characters, or has blanks around or controls in it"
             raise SsoError("sso_token_invalid", text)  # MariaDB takes `u` and `u ` for one
-        return Identity(self.client.issuer, subject, claims)
+        if found.userinfo and access and not all(claims.get(name) for name in self.client.wanted):
+            claims = self._completed(claims, await self._userinfo(found.userinfo, access))
+        return Identity(self.client.issuer, subject, claims, _session(claims))
+
+    async def logged_out(self, token: str) -> LoggedOut:
+        """What a logout token (OpenID Connect Back-Channel Logout 1.0) says.
+
+        Raises:
+            SsoError: the token is not one of this provider's for us, or its keys cannot be fetched.
+        """
+        claims = await self._verified(token, "logout token", "jti")
+        events = claims.get("events")
+        if not isinstance(events, dict) or not isinstance(events.get(LOGOUT_EVENT), dict):
+            raise SsoError("sso_token_invalid", "the token says nothing of a logout: it has no such event")
+        if "nonce" in claims:
+            raise SsoError("sso_token_invalid", "the logout token has a nonce: it is an ID token, or made of one")
+        subject, session = claims.get("sub", ""), _session(claims)
+        if not isinstance(subject, str) or not (subject or session):
+            raise SsoError("sso_token_invalid", "the logout token names neither a subject nor a session")
+        return LoggedOut(subject, session)
 
     async def _discover(self) -> Discovered:
         async with self._alone:
@@ -157,18 +195,23 @@ class Provider:
         if document.get("issuer") != self.client.issuer:
             text = "the discovery document is of another issuer: [oidc] issuer must be what it says, to the last slash"
             raise SsoError("sso_provider_bad_reply", text)
-        places = []
-        for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
-            place = document.get(name)
-            secure = self.client.issuer.startswith("http:") or str(place).startswith("https:")
-            if not isinstance(place, str) or not _is_url(place) or not secure:
-                raise SsoError("sso_provider_bad_reply", f"the discovery document has no good {name}")
-            places.append(place)
+        authorize, token, jwks = (
+            self._place(document, name) for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        )
+        userinfo = self._place(document, "userinfo_endpoint") if document.get("userinfo_endpoint") else ""
         methods = document.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
         basic = not isinstance(methods, list) or "client_secret_basic" in methods
-        return Discovered(places[0], places[1], places[2], basic, time.monotonic())
+        return Discovered(authorize, token, jwks, userinfo, basic, time.monotonic())
 
-    async def _exchange(self, found: Discovered, flow: Flow, code: str) -> str:
+    def _place(self, document: dict[str, Any], name: str) -> str:
+        place = document.get(name)
+        secure = self.client.issuer.startswith("http:") or str(place).startswith("https:")
+        if not isinstance(place, str) or not _is_url(place) or not secure:
+            raise SsoError("sso_provider_bad_reply", f"the discovery document has no good {name}")
+        return place
+
+    async def _exchange(self, found: Discovered, flow: Flow, code: str) -> tuple[str, str]:
+        """(ID token, access token; empty without a usable one)."""
         form = {
             "grant_type": "authorization_code", "code": code, "redirect_uri": self.client.redirect_uri,
             "code_verifier": flow.verifier,
@@ -185,24 +228,38 @@ class Provider:
         token = reply.get("id_token")
         if not isinstance(token, str):
             raise SsoError("sso_provider_bad_reply", "the token endpoint's answer has no id_token")
-        return token
+        access = reply.get("access_token")
+        return token, access if isinstance(access, str) and _BEARER.fullmatch(access) else ""
 
-    async def _verified(self, token: str) -> dict[str, Any]:
+    async def _userinfo(self, url: str, access: str) -> dict[str, Any]:
+        return await self._call("GET", url, {"accept": "application/json", "authorization": f"Bearer {access}"})
+
+    def _completed(self, claims: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+        """The ID token's claims, and those that are wanted and it lacks."""
+        if said.get("sub") != claims["sub"]:
+            raise SsoError("sso_token_invalid", "UserInfo is of another subject than the ID token")
+        missing = {name: said[name] for name in self.client.wanted if not claims.get(name) and name in said}
+        if "email" in missing:  # the two belong together
+            missing["email_verified"] = said.get("email_verified")
+        return claims | missing
+
+    async def _verified(self, token: str, what: str, needed: str) -> dict[str, Any]:
+        """Claims of a token that the provider signed for us; `needed`: one that it must have besides the usual ones."""
         try:
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg")
             if algorithm not in ALGORITHMS:
-                raise SsoError("sso_token_invalid", "the ID token is not signed with an asymmetric algorithm")
+                raise SsoError("sso_token_invalid", f"the {what} is not signed with an asymmetric algorithm")
             key = await self._key(header.get("kid"), algorithm)
             claims: dict[str, Any] = jwt.decode(
                 token, key, [algorithm], audience=self.client.client_id, issuer=self.client.issuer, leeway=CLOCK_SKEW,
-                options={"require": ["iss", "sub", "aud", "exp", "iat"], "enforce_minimum_key_length": True},
+                options={"require": ["iss", needed, "aud", "exp", "iat"], "enforce_minimum_key_length": True},
             )  # fmt: skip
         except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError) as exc:
-            text = "the ID token is out of date, or from the future: compare the clocks of both machines"
+            text = f"the {what} is out of date, or from the future: compare the clocks of both machines"
             raise SsoError("sso_token_expired", text) from exc
         except (jwt.PyJWTError, ValueError, TypeError) as exc:  # a hostile token may hold anything
-            raise SsoError("sso_token_invalid", f"the ID token is not valid: {type(exc).__name__}") from exc
+            raise SsoError("sso_token_invalid", f"the {what} is not valid: {type(exc).__name__}") from exc
         return claims
 
     async def _key(self, kid: object, algorithm: str) -> jwt.PyJWK:
@@ -220,7 +277,7 @@ class Provider:
                 self._keys_at = moment
             key = self._fitting(kid, algorithm)
         if key is None:
-            raise SsoError("sso_token_invalid", "the ID token is signed with a key that the provider does not publish")
+            raise SsoError("sso_token_invalid", "the token is signed with a key that the provider does not publish")
         return jwt.PyJWK(key, algorithm)
 
     def _fitting(self, kid: object, algorithm: str) -> dict[str, Any] | None:
@@ -269,6 +326,11 @@ class Provider:
         if answer.status != 200 or not isinstance(document, dict):
             raise SsoError("sso_provider_bad_reply", f"{urlsplit(url).path}: the answer is no JSON object")
         return document
+
+
+def _session(claims: Mapping[str, Any]) -> str:
+    said = claims.get("sid")
+    return said if isinstance(said, str) and len(said) <= 255 and said.isprintable() else ""
 
 
 def _is_url(text: str) -> bool:

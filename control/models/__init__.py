@@ -2,7 +2,7 @@
 
 from control.models.base import Base
 from control.models.chat import ChatSession
-from control.models.gateways import GatewayRow
+from control.models.gateways import BreakerSpan, GatewayRow
 from control.models.identity import Membership, RefreshSession, ServiceToken, Team, User
 from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageRow
 from control.models.requests import RequestBody
@@ -14,6 +14,7 @@ __all__ = [
     "ApiKey",
     "AuditRow",
     "Base",
+    "BreakerSpan",
     "ChatSession",
     "Counter",
     "Credential",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
 
 from sqlalchemy import ForeignKey, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from control.models.base import Base, LongText, Versioned
+from control.models.base import Base, LongText, Versioned, now
 
 
 class ChatSession(Versioned, Base):
@@ -17,10 +17,12 @@ class ChatSession(Versioned, Base):
 
     user_id: Mapped[str] = mapped_column(ForeignKey("user_account.id", ondelete="CASCADE"), index=True)
     title: Mapped[str] = mapped_column(String(200))
-    settings: Mapped[dict[str, Any]]
-    messages: Mapped[list[Any]]
-    """No list of sessions reads it."""
+    """In clear: lists show it, and searches read it."""
     turns: Mapped[int] = mapped_column(Integer)
     """How many messages there are."""
-    words: Mapped[str] = mapped_column(LongText)
-    """What was written in them, for searching."""
+    sealed: Mapped[str] = mapped_column(LongText)
+    """`control.security.Sealed` of the JSON array [settings, messages]. No list of sessions reads it."""
+    wrapped_key: Mapped[str] = mapped_column(String(255))
+    kek_id: Mapped[str] = mapped_column(String(16), index=True)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+    """When the person changed it: a new key-encryption key is no change."""

@@ -49,6 +49,8 @@ class RefreshSession(Base):
     used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     address: Mapped[str] = mapped_column(String(64), default="")
+    sso_session: Mapped[str] = mapped_column(String(255), default="", index=True)
+    """What the identity provider calls the login (`sid`); empty: nothing, or a password was given."""
 
 
 class Team(Published, Versioned, Base):

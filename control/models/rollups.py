@@ -65,7 +65,16 @@ def unique_of(rollup: Table) -> tuple[str, ...]:
     return unique
 
 
-def _rollup(name: str, time: str, span: int, parts: Sequence[str], *indexes: Index, unique: tuple[str, ...]) -> Table:
+def _rollup(
+    name: str,
+    time: str,
+    span: int,
+    parts: Sequence[str],
+    *indexes: Index,
+    unique: tuple[str, ...],
+    beside: Sequence[str] = (),
+) -> Table:
+    """`beside`: columns that PostgreSQL keeps in the index of `unique`, too."""
     sums = [Column(one, Double if one in TIMES else BigInteger, nullable=False) for one in SUMS]
     return Table(
         name,
@@ -75,7 +84,7 @@ def _rollup(name: str, time: str, span: int, parts: Sequence[str], *indexes: Ind
         *(Column(part, String(LENGTHS[part]), nullable=False) for part in parts),
         *sums,
         *(Column(counter, Integer) for counter in COUNTERS),
-        UniqueConstraint(time, *unique, name=f"uq_{name}"),
+        UniqueConstraint(time, *unique, name=f"uq_{name}", postgresql_include=list(beside)),
         *indexes,
         info={"time": time, "span": span, "unique": (time, *unique)},
     )
@@ -104,9 +113,10 @@ usage_caller_day = _rollup(
     Index("ix_usage_caller_day_key", "key", "day", "cost_nano", "requests"),
     Index("ix_usage_caller_day_owner", "owner", "day"),
     Index("ix_usage_caller_day_team", "team", "day"),
-    unique=("key",),
+    unique=("key",), beside=("cost_nano", "requests"),
 )  # fmt: skip
-"""Without places, by day. The first index holds all that it takes to find the most expensive keys."""
+"""Without places, by day. Two indexes hold all that it takes to find the most expensive keys: by key, as SQLite goes
+through them, and by day, as PostgreSQL does, which otherwise reads whole rows, seven times as much."""
 shadow_hour = _rollup("shadow_hour", "hour", 1, PLACE, unique=PLACE)
 """Of copies that went to shadow targets. They are nobody's usage, so no other sum has them."""
 ROLLUPS = (usage_place_hour, usage_owner_shift, usage_caller_day, usage_hour)

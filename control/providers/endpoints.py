@@ -9,10 +9,13 @@ from sqlalchemy import select
 
 from control import models
 from control.deps import Db, Parts, allow
+from control.gateways import breakers
+from control.gateways.schemas import EndpointHistory
 from control.kit.audit import note
 from control.kit.pages import Page, Paging, Search, contains, paginate
 from control.kit.permissions import Person
 from control.kit.schemas import EndpointSpec
+from control.kit.spans import Span
 from control.providers import secrets, service
 from control.providers.probe import probe
 from control.providers.schemas import (
@@ -79,6 +82,13 @@ async def update_endpoint(name: str, body: EndpointUpdate, session: Db, person: 
 async def delete_endpoint(name: str, session: Db, person: Writer) -> None:
     """Take an endpoint away; 409 while a route uses it."""
     await service.delete(session, person, name)
+
+
+@router.get("/{name}/history")
+async def get_endpoint_history(name: str, session: Db, _: Reader, span: Span) -> EndpointHistory:
+    """When gateways kept the targets of an endpoint from requests, and why: their breakers were not closed."""
+    endpoint = await service.find(session, name)
+    return await breakers.history(session, endpoint.name, *span)
 
 
 @router.post("/{name}/test")

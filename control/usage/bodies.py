@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -27,7 +27,7 @@ from gateway.contract.internal import Bodies, BodyAck, BodyBatch
 log = logging.getLogger("tunegate.control.bodies")
 
 BATCH = 500
-"""Rows of one transaction that deletes or wraps anew."""
+"""Rows of one transaction that deletes."""
 SWEEP = 60.0
 """Seconds between looks for what is over."""
 TOMBSTONE = timedelta(days=1)
@@ -122,25 +122,3 @@ async def sweep(db: Database) -> int:
 async def keep_sweeping(db: Database) -> None:
     """Sweep every minute until cancelled."""
     await every(SWEEP, partial(sweep, db), "bodies cannot be deleted now")
-
-
-async def rewrap(db: Database, vault: Vault) -> tuple[int, int]:
-    """Wrap every data key under the present key-encryption key; (how many, how many do not open with any)."""
-    count, lost, last = 0, 0, ""
-    while True:
-        async with db.write() as session:
-            query = select(RequestBody.id, RequestBody.wrapped_key, RequestBody.kek_id)
-            query = query.where(RequestBody.kek_id.not_in(["", vault.kek_id]), RequestBody.id > last)
-            rows = (await session.execute(query.order_by(RequestBody.id).limit(BATCH))).all()
-            for identity, wrapped_key, kek_id in rows:
-                last = identity
-                try:
-                    sealed = vault.rewrap(Sealed("", wrapped_key, kek_id), identity)
-                except ValueError:
-                    lost += 1
-                    continue
-                values = {"wrapped_key": sealed.wrapped_key, "kek_id": sealed.kek_id}
-                await session.execute(update(RequestBody).where(RequestBody.id == identity).values(**values))
-                count += 1
-        if len(rows) < BATCH:
-            return count, lost

@@ -14,9 +14,9 @@ from control.deps import Db, allow
 from control.errors import Problem
 from control.kit.membership import teams_of
 from control.kit.permissions import Person
-from control.kit.schemas import A_MOMENT, Moment, example
+from control.kit.schemas import A_MOMENT, example
+from control.kit.spans import Span
 from control.models import UsageRow
-from control.models.base import now
 from control.usage import budgets, daily, reports, shadows
 from control.usage.budgets import BudgetsInUse
 from control.usage.daily import DailyUsage
@@ -93,8 +93,7 @@ class LedgerPage(BaseModel):
 
 
 def _asked(
-    since: Moment | None = None,
-    until: Moment | None = None,
+    span: Span,
     by: Annotated[list[Dimension] | None, Query(max_length=3)] = None,
     timezone: Annotated[str, Query(max_length=64)] = "UTC",
     key: Text = None,
@@ -105,20 +104,12 @@ def _asked(
     upstream_model: Text = None,
     operation: Text = None,
 ) -> Question:
-    """The last 24 hours unless said otherwise."""
     try:
         ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
         raise Problem(422, "unknown_timezone", f"{timezone!r} is not a time zone name, such as Asia/Shanghai") from exc
-    end = until or now()
-    try:
-        start = since or end - timedelta(days=1)
-    except OverflowError:
-        start = end
-    if start >= end:
-        raise Problem(422, "empty_time", "`since` is not before `until`")
     filters = Filters(
-        since=start, until=end, key=key, owner=owner, team=team, route=route, endpoint=endpoint,
+        since=span[0], until=span[1], key=key, owner=owner, team=team, route=route, endpoint=endpoint,
         upstream_model=upstream_model, operation=operation,
     )  # fmt: skip
     return Question(filters=filters, by=list(dict.fromkeys(by or [])), timezone=timezone)

@@ -1,4 +1,4 @@
-"""Deletes what is older than the settings say: ledger rows, and sums by hour.
+"""Deletes what is older than the settings say: ledger rows, sums by hour, and what breakers did.
 
 A sweep goes batch by batch, each a transaction of its own under the lock of the `retention` counter: one process works
 at a time, ingest gets its turn in between, and one that is killed has lost nothing but the rest of the work. The
@@ -20,7 +20,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from control.db import Database, lock
 from control.kit.audit import Actor, note
 from control.kit.periodic import every
-from control.models import Counter, Quarantine, UsageRow
+from control.models import BreakerSpan, Counter, Quarantine, UsageRow
 from control.models.base import now
 from control.models.rollups import usage_hour, usage_place_hour
 from control.settings import RetentionTable
@@ -46,8 +46,8 @@ class Old:
 
 async def run(db: Database, settings: RetentionTable) -> None:
     """Sweep every hour until cancelled; nothing to do where everything is kept for ever."""
-    if settings.ledger_days or settings.hourly_days:
-        await every(EVERY, lambda: sweep(db, settings, now()), "retention: old usage cannot be deleted now")
+    if settings.ledger_days or settings.hourly_days or settings.health_days:
+        await every(EVERY, lambda: sweep(db, settings, now()), "retention: what is old cannot be deleted now")
 
 
 async def sweep(db: Database, settings: RetentionTable, moment: datetime) -> dict[str, int]:
@@ -81,6 +81,9 @@ def _old(settings: RetentionTable, moment: datetime) -> Iterator[Old]:
         day = hours(moment - timedelta(days=settings.hourly_days)) // 24  # whole days go: other sums know no parts
         for table in (usage_hour, usage_place_hour):
             yield _hourly(table, day * 24)
+    if settings.health_days:
+        ended = BreakerSpan.ended_at < moment - timedelta(days=settings.health_days)
+        yield Old("breaker_span", BreakerSpan, BreakerSpan.id, ended)
 
 
 def _hourly(table: Table, first: int) -> Old:

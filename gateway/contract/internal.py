@@ -178,8 +178,8 @@ class Spend(Wire):
 
 
 _A_TARGET: dict[str, Any] = {
-    "id": "openai-eu/gpt-4o", "endpoint": "openai-eu", "model": "gpt-4o", "breaker": "closed", "in_flight": 2,
-    "first_content_ms": 210.5, "successes": 40, "failures": 0,
+    "id": "openai-eu/gpt-4o", "endpoint": "openai-eu", "model": "gpt-4o", "breaker": "closed", "error": "",
+    "in_flight": 2, "first_content_ms": 210.5, "successes": 40, "failures": 0,
 }  # fmt: skip
 Whole = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 Moment = Annotated[float, Field(strict=True, ge=0, le=253_370_764_800, allow_inf_nan=False)]
@@ -196,6 +196,8 @@ class TargetStatus(Wire):
     """The upstream's name of the model; empty where the client says it."""
     breaker: Literal["closed", "half_open", "open"]
     """Whether it gets requests: yes, one to probe it, no."""
+    error: Annotated[str, StringConstraints(max_length=40)] = ""
+    """Of a breaker that is not closed: what its target failed with last, such as `provider_timeout`."""
     in_flight: Whole
     """Requests under way."""
     first_content_ms: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None

@@ -23,6 +23,8 @@ class TargetHealth:
 
     failures: int = 0
     """Consecutive ones."""
+    error: str = ""
+    """Code of the last one, from `gateway.errors`."""
     cooldown: float = 0.0
     open_until: float = 0.0
     """0 while the breaker is closed."""
@@ -63,9 +65,10 @@ class TargetHealth:
         self.good += 1
         self.failures, self.cooldown = 0, 0.0
 
-    def failed(self, now: float, breaker: Breaker) -> None:
+    def failed(self, now: float, breaker: Breaker, error: str) -> None:
         """The target is to blame: count it, and open (or reopen, for twice as long) the breaker."""
         self.failures += 1
+        self.error = error
         self.bad += 1
         if now >= self.open_until and self.failures >= breaker.failures:
             self.cooldown = min(self.cooldown * 2 or breaker.cooldown, max(breaker.max_cooldown, breaker.cooldown))

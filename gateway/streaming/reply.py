@@ -103,9 +103,9 @@ class Reply:
         """The reply came to its end: its target is well."""
         self._health.succeeded()
 
-    def broke(self, breaker: Breaker) -> None:
+    def broke(self, breaker: Breaker, error: str) -> None:
         """The reply failed after its first content: its target is to blame."""
-        self._health.failed(time.monotonic(), breaker)
+        self._health.failed(time.monotonic(), breaker, error)
 
     def commit(self, lines: bytes) -> None:
         """Begin the client's answer with all that was held back; from now on bytes flow as they come."""

@@ -228,6 +228,50 @@ def test_reasoning_and_tool_calls_are_shown(chat: Chat, upstream: Upstream) -> N
     expect(chat.answer).not_to_contain_text("Waiting")
 
 
+def test_results_of_tools_are_written_and_the_model_goes_on(chat: Chat, page: Page, upstream: Upstream) -> None:
+    names = ("get_rate", "now")
+    calls = [
+        {"index": n, "id": f"c{n}", "type": "function", "function": {"name": name, "arguments": "{}"}}
+        for n, name in enumerate(names)
+    ]
+
+    def calling(seen: Seen) -> list[Step]:
+        if any(message["role"] == "tool" for message in seen.json["messages"]):
+            return scripts.stream(wire.openai_stream(["It ", "is 1.1"], Usage(), asked=True))
+        events = [wire.event(wire.chunk(seen.model, wire.delta({"tool_calls": calls})))]
+        return scripts.stream([*events, *wire.openai_stream([], Usage(), asked=True)])
+
+    upstream.on("gpt", calling)
+    chat.part("file").set_input_files({"name": "dot.png", "mimeType": "image/png", "buffer": PIXEL})
+    expect(page.locator(".composer img")).to_be_visible()
+    chat.ask("rate?")
+    expect(chat.part("tool")).to_have_count(2)
+    chat.part("result").first.fill('{"rate": 1.1}')
+    expect(chat.part("respond")).to_be_disabled()
+    chat.part("result").last.fill("noon, 北京")
+    chat.part("respond").click()
+    expect(chat.answer).to_contain_text("It is 1.1")
+    question, answer, *results = upstream.requests[-1].json["messages"]
+    assert [part["type"] for part in question["content"]] == ["text", "image_url"]
+    assert (answer["role"], [call["id"] for call in answer["tool_calls"]]) == ("assistant", ["c0", "c1"])
+    assert [call["function"]["name"] for call in answer["tool_calls"]] == list(names)
+    assert results == [
+        {"role": "tool", "tool_call_id": "c0", "content": '{"rate": 1.1}'},
+        {"role": "tool", "tool_call_id": "c1", "content": "noon, 北京"},
+    ]
+    expect(page.locator("article.tool").first).to_contain_text("Result of get_rate")
+    expect(chat.part("result")).to_have_count(0)
+    chat.saved()
+    page.reload()
+    expect(page.locator("article.tool pre").last).to_have_text("noon, 北京")
+    chat.ask("and now?")
+    expect(chat.part("assistant")).to_have_count(3)
+    expect(chat.answer).to_contain_text("It is 1.1")
+    assert [message["role"] for message in upstream.requests[-1].json["messages"]] == [
+        "user", "assistant", "tool", "tool", "assistant", "user",
+    ]  # fmt: skip
+
+
 def test_errors_of_the_gateway_are_shown_as_they_are(chat: Chat, page: Page, upstream: Upstream) -> None:
     upstream.on("gpt", scripts.error(400, "This prompt is not liked", code="content_filter"))
     chat.ask("hi")

@@ -9,6 +9,7 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 from tests.console.browsing import Console
+from tests.console.test_endpoint_health import report
 from tests.control.api.conftest import Running
 from tests.control.api.test_usage import send
 from tests.control.test_ledger import event
@@ -105,3 +106,31 @@ def test_nothing_yet_leads_to_the_first_steps(console: Console, page: Page) -> N
     console.sign_in("admin")
     expect(page.locator("[data-test=warning-noRoute] a")).to_have_attribute("href", "/routes")
     expect(page.locator("[data-test=state-empty]")).to_contain_text("No requests")
+
+
+def test_a_gateway_without_contact_is_told_and_what_to_do(console: Console, page: Page, control: Running) -> None:
+    console.open("/overview")
+    console.sign_in("admin")
+    link = page.locator("[data-test=warning-noGateway] a")
+    expect(link).to_have_text("Make a service token")
+    expect(page.locator("[data-test=warning-silent]")).to_have_count(0)
+    for gateway in ("gw-1/w0", "gw-2/w0"):
+        report(control, gateway)
+    control.sql("UPDATE gateway_status SET reported_at = datetime('now', '-2 hours') || '.000000'")
+    report(control, "gw-1/w0")
+    page.reload()
+    silent = page.locator("[data-test=warning-silent]")
+    expect(silent).to_contain_text("Gateways without contact: 1")
+    expect(silent).to_contain_text("gw-2/w0 (last heard 2 hours ago). See whether they run")
+    expect(silent).not_to_contain_text("gw-1")
+    expect(page.locator("[data-test=warning-noGateway]")).to_have_count(0)
+    control.sql("UPDATE gateway_status SET reported_at = datetime('now', '-2 hours') || '.000000'")
+    page.reload()
+    expect(silent).to_contain_text("No other gateway is in contact")
+
+
+def test_members_are_not_told_of_gateways(console: Console, page: Page) -> None:
+    console.open("/overview")
+    console.sign_in("member")
+    expect(page.locator("[data-test^=tile-]").first).to_be_visible()
+    expect(page.locator("[data-test=warning-noGateway]")).to_have_count(0)

@@ -90,3 +90,15 @@ def test_tabs_are_for_those_who_may_see_them(console: Console, page: Page) -> No
     console.sign_in("operator")
     expect(page.locator(".el-tabs__item")).to_have_text(["General", "Price book"])
     expect(page.locator("[data-test=theme-choice]")).to_be_visible()
+
+
+def test_settings_are_explained_in_chinese_too(console: Console, page: Page) -> None:
+    console.look(locale="zh-CN", theme="light")
+    console.open("/settings?tab=installation")
+    console.sign_in("admin")
+    retention = page.locator("[data-test=table-retention]")
+    expect(retention).to_contain_text("每条请求记录保留的天数")
+    expect(retention).not_to_contain_text("Days for which")
+    page.fill("[data-test=search-settings]", "审计日志和登录限速")
+    expect(page.locator("dl > div")).to_have_count(1)
+    expect(page.locator("dl > div code").first).to_have_text("trusted_proxies")

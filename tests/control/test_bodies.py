@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from control import rewrap as rewrapping
 from control.db import Database
 from control.errors import Problem
 from control.models import RequestBody, SpendRow, UsageRow
 from control.models.base import now
 from control.models.rollups import shadow_hour, usage_hour
+from control.rewrap import rewrap
 from control.security import Vault
 from control.usage import bodies, shadows
 from gateway.contract.internal import BodyBatch
@@ -140,14 +142,14 @@ def test_two_erasures_at_once_end_well(database_url: str) -> None:
 
 
 def test_a_new_key_opens_what_the_old_one_sealed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "BATCH", 2)
+    monkeypatch.setattr(rewrapping, "BATCH", 2)
 
     async def work(db: Database) -> None:
         entries = [entry() for _ in range(5)]
         await post(db, *entries)
         await post(db, lost := entry(), vault=Vault(b"x" * 32))
-        assert await bodies.rewrap(db, BOTH) == (5, 1)
-        assert await bodies.rewrap(db, BOTH) == (0, 1), "a second time, only the lost one is left"
+        assert await rewrap(db, BOTH, RequestBody) == (5, 1)
+        assert await rewrap(db, BOTH, RequestBody) == (0, 1), "a second time, only the lost one is left"
         rows = await held(db, *(one["id"] for one in entries))
         assert [bodies.opened(OTHER, rows[one["id"]])[0] for one in entries] == [one["request"] for one in entries]
         assert lost["id"] not in rows

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from control.db import Database
-from control.models import AuditRow, Counter, Quarantine, UsageRow
+from control.models import AuditRow, BreakerSpan, Counter, Quarantine, UsageRow
 from control.models.base import now
 from control.models.rollups import usage_caller_day, usage_hour, usage_owner_shift, usage_place_hour
 from control.settings import RetentionTable
@@ -71,6 +71,25 @@ def test_sums_by_hour_go_by_whole_days(database_url: str) -> None:
         async with db.read() as session:
             assert (await session.scalar(select(func.min(usage_hour.c.hour))) or 1) % 24 == 0
             assert await session.scalar(select(func.sum(usage_caller_day.c.requests))) == 49
+
+    run(database_url, work)
+
+
+def test_what_breakers_did_goes_when_its_days_are_over(database_url: str) -> None:
+    async def work(db: Database) -> None:
+        def span(days: float | None) -> BreakerSpan:
+            ended = None if days is None else now() - timedelta(days=days)
+            return BreakerSpan(
+                gateway="g", endpoint="e", target="e/m", credential="", state="open", error="", ended="closed",
+                began_at=now() - timedelta(days=100), ended_at=ended,
+            )  # fmt: skip
+
+        async with db.write() as session:
+            session.add_all([*(span(91) for _ in range(20)), span(89), span(None)])
+        kept_for_ever = RetentionTable(ledger_days=0, health_days=0)
+        assert await retention.sweep(db, kept_for_ever, now() - timedelta(hours=2)) == {}
+        assert await retention.sweep(db, RetentionTable(ledger_days=0), now()) == {"breaker_span": 20}
+        assert await count(db, BreakerSpan) == 2
 
     run(database_url, work)
 
@@ -141,7 +160,7 @@ def test_a_database_that_is_down_is_tried_again(monkeypatch: pytest.MonkeyPatch)
         task = asyncio.create_task(retention.run(db, RetentionTable()))
         await enough.wait()
         task.cancel()
-        await retention.run(db, RetentionTable(ledger_days=0))  # for ever: there is nothing to do
+        await retention.run(db, RetentionTable(ledger_days=0, health_days=0))  # for ever: there is nothing to do
 
     asyncio.run(asyncio.wait_for(main(), 10))
 

@@ -1,5 +1,5 @@
 """An OpenID Connect provider on loopback: discovery, keys that rotate, an authorization page that says yes, a token
-endpoint that checks client, code and PKCE. It misbehaves as a test says.
+endpoint that checks client, code and PKCE, UserInfo, and tokens that tell of a logout. It misbehaves as a test says.
 """
 
 from __future__ import annotations
@@ -55,12 +55,16 @@ class IdentityProvider:
         """Signs ID tokens instead of `key`."""
         self.alter: Callable[[Claims], object] = lambda _: None
         """Changes the claims of an ID token before it is signed."""
+        self.userinfo: Claims | None = None
+        """What UserInfo says besides what the ID token does; None: there is none."""
         self.document: Claims = {}
         """Overrides members of the discovery document."""
         self.faults: dict[str, str] = {}
         """Path's last part -> down, slow, garbage, html, huge, redirect, empty or list."""
         self.asked: list[str] = []
         self.forms: list[dict[str, str]] = []
+        self._access: dict[str, Claims] = {}
+        """Access token -> whose it is."""
         self._codes: dict[str, dict[str, str]] = {}
         self._over = threading.Event()
         server = self
@@ -119,6 +123,8 @@ class IdentityProvider:
                 self._authorize(handler, _one(url.query))
             elif place == "token":
                 self._send(handler, *self._token(_one(body), handler.headers.get("authorization", "")))
+            elif place == "userinfo":
+                self._send(handler, *self._userinfo(handler.headers.get("authorization", "")))
             else:
                 self._send(handler, 404, {})
 
@@ -131,7 +137,25 @@ class IdentityProvider:
         }
         if self.methods is not None:
             document["token_endpoint_auth_methods_supported"] = self.methods
+        if self.userinfo is not None:
+            document["userinfo_endpoint"] = f"{self.issuer}/userinfo"
         return document | self.document
+
+    def logout_token(self, alter: Callable[[Claims], object] = lambda _: None, **claims: Any) -> str:
+        """A logout token that tells of `sub`, `sid` or both."""
+        moment = int(time.time())
+        told: Claims = {
+            "iss": self.issuer, "aud": self.client_id, "iat": moment, "exp": moment + 120,
+            "jti": secrets.token_hex(8), "events": {"http://schemas.openid.net/event/backchannel-logout": {}}, **claims,
+        }  # fmt: skip
+        alter(told)
+        return (self.sign or self.key.sign)(told)
+
+    def _userinfo(self, authorization: str) -> tuple[int, Claims]:
+        person = self._access.get(authorization.removeprefix("Bearer "))
+        if person is None or not authorization.startswith("Bearer "):
+            return 401, {"error": "invalid_token"}
+        return 200, {"sub": person["sub"], **(self.userinfo or {})}
 
     def _authorize(self, handler: BaseHTTPRequestHandler, query: dict[str, str]) -> None:
         good = (
@@ -174,7 +198,9 @@ class IdentityProvider:
             "nonce": began["nonce"], "email_verified": True, **self.person,
         }  # fmt: skip
         self.alter(claims)
-        return 200, {"access_token": "unused", "token_type": "Bearer", "id_token": (self.sign or self.key.sign)(claims)}
+        access = secrets.token_urlsafe(16)
+        self._access[access] = self.person
+        return 200, {"access_token": access, "token_type": "Bearer", "id_token": (self.sign or self.key.sign)(claims)}
 
     def _is_client(self, form: dict[str, str], authorization: str) -> bool:
         if authorization:

@@ -93,6 +93,7 @@ def test_a_rotation_that_is_killed_changes_nothing_and_is_done_by_the_next(insta
     plane = installation.plane
     installation.published(SECRETS)
     (old,) = installation.kek_ids()
+    plane.post("/chat/sessions", title="t", messages=[{"role": "user", "content": "kept over all keys"}])
 
     installation.configure(1, previous=0)
     installation.restart()
@@ -108,13 +109,19 @@ def test_a_rotation_that_is_killed_changes_nothing_and_is_done_by_the_next(insta
     assert (done.returncode, done.stdout.split()[:2]) == (0, ["12", "credentials"]), done.stderr
     (new,) = installation.kek_ids()
     assert new != old
-    assert run_command(plane.config, "secrets-rotate").stdout.startswith("0 credentials"), "twice changes nothing"
+    assert "the keys of 1 chat sessions were wrapped anew" in done.stdout
+    again = run_command(plane.config, "secrets-rotate").stdout
+    assert again.startswith("0 credentials"), "twice changes nothing"
+    assert "the keys of 0 chat sessions" in again
     both = SECRETS | {"endpoint-0+2": "sk-live-made-under-the-new-key"}
     installation.published(both)
 
     installation.configure(1)
     installation.restart()
     installation.published(both, "the old key is not needed any more")
+    (chat,) = plane.get("/chat/sessions", search="kept over")["items"]
+    (message,) = plane.get(f"/chat/sessions/{chat['id']}")["messages"]
+    assert message["content"] == "kept over all keys"
     (entry,) = [one for one in plane.get("/audit", per_page=100)["items"] if one["action"] == "rotate"]
     assert (entry["resource"], entry["after"]) == (new, '{"count":12}')
     assert plane.get("/audit/verify")["intact"]

@@ -158,9 +158,10 @@ async def fill(plane: Plane, rows: int) -> tuple[float, int]:
         took = time.monotonic() - started
         async with db.engine.connect() as connection:
             hours = (await connection.execute(text("SELECT count(*) FROM usage_hour"))).scalar_one()
-            if not db.is_sqlite:  # what the server does by itself within minutes
-                await connection.execute(text("ANALYZE"))
-                await connection.commit()
+        if not db.is_sqlite:  # what the server does by itself within minutes
+            async with db.engine.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await connection.execute(text("VACUUM ANALYZE"))
     finally:
         await db.close()
     return took, int(hours)

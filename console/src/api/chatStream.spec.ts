@@ -62,7 +62,7 @@ describe('piece', () => {
     [delta({ role: 'assistant' }), {}],
     [
       delta({ tool_calls: [{ index: 1, id: 'x', function: { name: 'f', arguments: '{' } }] }),
-      { toolCalls: [{ index: 1, name: 'f', arguments: '{' }] },
+      { toolCalls: [{ index: 1, id: 'x', name: 'f', arguments: '{' }] },
     ],
     ['{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}', { usage: { input: 3, output: 4 } }],
     ['{"choices":[]}', {}],

@@ -4,6 +4,7 @@
  */
 
 export interface ToolCall {
+  id: string
   name: string
   arguments: string
 }
@@ -13,7 +14,7 @@ export interface Piece {
   content?: string
   reasoning?: string
   /** Pieces of the calls, by their index. */
-  toolCalls?: { index: number; name?: string; arguments?: string }[]
+  toolCalls?: { index: number; id?: string; name?: string; arguments?: string }[]
   usage?: { input: number; output: number }
 }
 
@@ -90,8 +91,8 @@ export function piece(data: string, requestId = ''): Piece {
   const reasoning = delta.reasoning_content ?? delta.reasoning
   if (typeof reasoning === 'string') found.reasoning = reasoning
   if (Array.isArray(delta.tool_calls)) {
-    found.toolCalls = delta.tool_calls.map((call: { index?: number; function?: { name?: string; arguments?: string } }) => ({
-      index: call.index ?? 0, name: call.function?.name, arguments: call.function?.arguments,
+    found.toolCalls = delta.tool_calls.map((call: { index?: number; id?: string; function?: { name?: string; arguments?: string } }) => ({
+      index: call.index ?? 0, id: call.id, name: call.function?.name, arguments: call.function?.arguments,
     }))
   }
   const usage = chunk?.usage

@@ -22,6 +22,9 @@ ROLLUPS = (
     ("shadow_hour", "hour", PLACE, tuple(PLACE)),
 )
 
+BESIDE = {"usage_caller_day": ["cost_nano", "requests"]}
+"""Columns that the index of the unique constraint holds, too."""
+
 COUNTERS = ("config", "usage", "audit", "retention", "prices")
 
 revision = "0001"
@@ -274,27 +277,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("username", name=op.f("uq_user_account_username")),
         **BINARY,
     )
-    op.create_table(
-        "chat_session",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("user_id", sa.String(length=36), nullable=False),
-        sa.Column("title", sa.String(length=200), nullable=False),
-        sa.Column("settings", sa.JSON(), nullable=False),
-        sa.Column("messages", sa.JSON(), nullable=False),
-        sa.Column("turns", sa.Integer(), nullable=False),
-        sa.Column("words", LongText, nullable=False),
-        sa.Column("row_version", sa.Integer(), nullable=False),
-        sa.Column("created_at", Utc(), nullable=False),
-        sa.Column("updated_at", Utc(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["user_id"], ["user_account.id"], name=op.f("fk_chat_session_user_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_chat_session")),
-        **BINARY,
-    )
-    with op.batch_alter_table("chat_session", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_chat_session_user_id"), ["user_id"], unique=False)
-
+    _chat()
     op.create_table(
         "credential",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -345,6 +328,7 @@ def upgrade() -> None:
         sa.Column("used_at", Utc(), nullable=True),
         sa.Column("revoked_at", Utc(), nullable=True),
         sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("sso_session", sa.String(length=255), nullable=False),
         sa.ForeignKeyConstraint(
             ["user_id"], ["user_account.id"], name=op.f("fk_refresh_session_user_id"), ondelete="CASCADE"
         ),
@@ -354,6 +338,7 @@ def upgrade() -> None:
     with op.batch_alter_table("refresh_session", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_refresh_session_expires_at"), ["expires_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_refresh_session_family"), ["family"], unique=False)
+        batch_op.create_index(batch_op.f("ix_refresh_session_sso_session"), ["sso_session"], unique=False)
         batch_op.create_index(batch_op.f("ix_refresh_session_user_id"), ["user_id"], unique=False)
 
     op.create_table(
@@ -374,6 +359,31 @@ def upgrade() -> None:
         sa.table("counter", sa.column("name"), sa.column("value"), sa.column("text")),
         [{"name": name, "value": 1 if name == "config" else 0, "text": ""} for name in COUNTERS],
     )
+
+
+def _chat() -> None:
+    """What people keep of their chats."""
+    op.create_table(
+        "chat_session",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("user_id", sa.String(length=36), nullable=False),
+        sa.Column("title", sa.String(length=200), nullable=False),
+        sa.Column("turns", sa.Integer(), nullable=False),
+        sa.Column("sealed", LongText, nullable=False),
+        sa.Column("wrapped_key", sa.String(length=255), nullable=False),
+        sa.Column("kek_id", sa.String(length=16), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("updated_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_chat_session_user_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_chat_session")),
+        **BINARY,
+    )
+    with op.batch_alter_table("chat_session", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_chat_session_kek_id"), ["kek_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_chat_session_user_id"), ["user_id"], unique=False)
 
 
 def _create_prices() -> None:
@@ -418,7 +428,7 @@ def _create_rollups() -> None:
             *(sa.Column(f"duration_{n}", sa.Integer(), nullable=True) for n in range(18)),
             *(sa.Column(f"ttft_{n}", sa.Integer(), nullable=True) for n in range(18)),
             sa.PrimaryKeyConstraint("id", name=op.f(f"pk_{rollup}")),
-            sa.UniqueConstraint(time, *unique, name=f"uq_{rollup}"),
+            sa.UniqueConstraint(time, *unique, name=f"uq_{rollup}", postgresql_include=BESIDE.get(rollup, [])),
             **BINARY,
         )
     with op.batch_alter_table("usage_hour", schema=None) as batch_op:
@@ -454,6 +464,11 @@ def _beside_the_ledger() -> None:
         batch_op.create_index(batch_op.f("ix_request_body_expires_at"), ["expires_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_request_body_kek_id"), ["kek_id"], unique=False)
 
+    _gateways()
+
+
+def _gateways() -> None:
+    """What gateways tell of themselves."""
     op.create_table(
         "gateway_status",
         sa.Column("gateway", sa.String(length=200), nullable=False),
@@ -465,6 +480,24 @@ def _beside_the_ledger() -> None:
         sa.PrimaryKeyConstraint("gateway", name=op.f("pk_gateway_status")),
         **BINARY,
     )
+    op.create_table(
+        "breaker_span",
+        sa.Column("id", BigId, autoincrement=True, nullable=False),
+        sa.Column("gateway", sa.String(length=200), nullable=False),
+        sa.Column("endpoint", sa.String(length=200), nullable=False),
+        sa.Column("target", sa.String(length=500), nullable=False),
+        sa.Column("credential", sa.String(length=200), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("error", sa.String(length=40), nullable=False),
+        sa.Column("began_at", Utc(), nullable=False),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.Column("ended", sa.String(length=16), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_breaker_span")),
+        **BINARY,
+    )
+    with op.batch_alter_table("breaker_span", schema=None) as batch_op:
+        batch_op.create_index("ix_breaker_span_endpoint", ["endpoint", "began_at"], unique=False)
+        batch_op.create_index("ix_breaker_span_ended_at", ["ended_at", "gateway"], unique=False)
 
 
 def downgrade() -> None:
@@ -489,6 +522,7 @@ def downgrade() -> None:
         "service_token",
         "request_body",
         "gateway_status",
+        "breaker_span",
         "route",
         "key_use",
         "endpoint",

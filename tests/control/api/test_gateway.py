@@ -15,6 +15,7 @@ from control.models import Credential, Endpoint, Grant, Route
 from control.models.base import new_id, now
 from control.security import open_vault
 from tests.control.api.conftest import Running
+from tests.fakes import scripts
 from tests.fakes.gateway import Gateway, eventually, new_id as request_id
 from tests.fakes.upstream import Upstream
 
@@ -131,6 +132,30 @@ def test_control_knows_how_gateways_and_their_targets_do(
     assert one["live"]
     assert one["gateway"].endswith("/w0")
     assert (one["snapshots_behind"], one["age_seconds"] < 15) == (0, True)
+
+
+def test_why_a_target_got_no_requests_is_told_afterwards(
+    control: Running, gateway: Gateway, upstream: Upstream
+) -> None:
+    key = mint(control, "app")["secret"]
+    eventually(lambda: gateway.chat("gpt", secret=key).status == 200, 2)
+    upstream.on("one", lambda _: scripts.error(500))
+    for _ in range(5):
+        gateway.chat("gpt", secret=key)
+
+    def spans() -> Any:
+        return control.admin.get("/api/v1/endpoints/up/history").json()["items"]
+
+    eventually(spans, 8, "the open breaker was not told")
+    (one,) = spans()
+    assert one["gateway"].endswith("/w0")
+    assert (one["target"], one["state"], one["error"]) == ("up/one", "open", "provider_5xx")
+    assert one["ended_at"] is None
+    assert control.admin.get("/api/v1/endpoints/none/history").status_code == 404
+    answer = control.admin.get("/api/v1/endpoints/up/history", params={"since": "2027-01-01T00:00:00Z"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "empty_time")
+    later = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}
+    assert control.admin.get("/api/v1/endpoints/up/history", params=later).json()["items"] == []
 
 
 def test_a_report_that_is_no_report_is_refused(control: Running) -> None:

@@ -53,7 +53,7 @@ def test_nobody_and_gateways_get_nothing_that_is_for_people(control: Running) ->
 def test_what_needs_no_login_is_a_short_list(control: Running) -> None:
     open_to_all = {operation.name for operation in operations(control.app) if operation.permission == PUBLIC}
     assert open_to_all == {
-        "login", "refresh", "logout", "healthz", "get_methods", "start_oidc", "finish_oidc",
+        "login", "refresh", "logout", "healthz", "get_methods", "start_oidc", "finish_oidc", "end_oidc_sessions",
     }  # fmt: skip
 
 

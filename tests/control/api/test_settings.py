@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from control.configuration.endpoints import chinese_texts
 from control.settings import DatabaseTable, OidcTable, RetentionTable, SecretsTable, Settings, is_secret
 from tests.control.api.conftest import Running, Start
 
@@ -24,6 +25,27 @@ def test_every_setting_is_shown_with_its_meaning_and_where_to_change_it(control:
     assert (days["value"], days["default"], days["variable"]) == (400, True, "TUNEGATE_RETENTION_LEDGER_DAYS")
     assert shown["console", "data_dir"]["default"] is False
     assert str(control.settings.console.data_dir) == shown["console", "data_dir"]["value"]
+
+
+def test_every_setting_has_its_meaning_in_chinese_and_no_other_has(control: Running) -> None:
+    texts = chinese_texts()
+    assert {name: set(table) for name, table in texts.items()} == {
+        name: {"meaning", *type(getattr(Settings(), name)).model_fields} for name in Settings.model_fields
+    }
+    for name, table in texts.items():
+        for key, text in table.items():
+            assert re.search("[\u4e00-\u9fff]", text), (name, key)
+            assert not re.search("[\u4e00-\u9fff][,;?:!(]", text), (name, key, "wants full-width punctuation")
+            assert text.endswith("。"), (name, key)
+            assert text.count("`") % 2 == 0, (name, key)
+    for table in control.admin.get("/api/v1/settings").json()["tables"]:
+        assert table["meaning_zh"] == texts[table["name"]]["meaning"]
+        assert all(one["meaning_zh"] == texts[table["name"]][one["key"]] for one in table["settings"])
+    # what is written as code in one language is so in the other
+    for table in control.admin.get("/api/v1/settings").json()["tables"]:
+        for one in table["settings"]:
+            code = [set(one[name].split("`")[1::2]) for name in ("meaning", "meaning_zh")]
+            assert code[0] == code[1], (table["name"], one["key"], code)
 
 
 def test_no_secret_is_shown_not_even_where_it_is(control: Running) -> None:

@@ -27,7 +27,7 @@ def chosen(path: Route, health: HealthBook, tried: Any = (), sticky: str = "", d
 
 
 def rest(health: HealthBook, name: str) -> None:
-    health[f"{name}/m"].failed(NOW, Breaker(failures=1, cooldown=60))
+    health[f"{name}/m"].failed(NOW, Breaker(failures=1, cooldown=60), "provider_5xx")
 
 
 def test_the_lowest_tier_that_has_a_target_left_is_used():

@@ -14,7 +14,7 @@ def failed(health: TargetHealth, now: float, times: int = 1) -> None:
     """Requests that were sent and failed."""
     for _ in range(times):
         probe = health.begin(now)
-        health.failed(now, POLICY)
+        health.failed(now, POLICY, "provider_5xx")
         health.done(probe)
 
 
@@ -73,7 +73,7 @@ def test_failures_of_requests_under_way_do_not_lengthen_the_rest():
     health = TargetHealth()
     probes = [health.begin(0.0) for _ in range(9)]
     for probe in probes:
-        health.failed(1.0, POLICY)
+        health.failed(1.0, POLICY, "provider_5xx")
         health.done(probe)
     assert (health.opened, health.open_until) == (1, 11.0)
 
@@ -108,7 +108,7 @@ def test_requests_under_way_are_counted_right_whatever_happens(steps):
         if step == "begin" and health.available(now):
             running.append(health.begin(now))
         elif step == "fail" and running:
-            health.failed(now, POLICY)
+            health.failed(now, POLICY, "provider_5xx")
         elif step == "respond" and running:
             health.responded(now, 0.1)
         elif step == "done" and running:

@@ -2096,6 +2096,7 @@ export const SettingsTableSchema = {
     examples: [
         {
             meaning: 'How long usage is kept.',
+            meaning_zh: '用量数据的保留时间。',
             name: 'retention',
             settings: []
         }
@@ -2103,6 +2104,10 @@ export const SettingsTableSchema = {
     properties: {
         meaning: {
             title: 'Meaning',
+            type: 'string'
+        },
+        meaning_zh: {
+            title: 'Meaning Zh',
             type: 'string'
         },
         name: {
@@ -2120,6 +2125,7 @@ export const SettingsTableSchema = {
     required: [
         'name',
         'meaning',
+        'meaning_zh',
         'settings'
     ],
     title: 'SettingsTable',
@@ -2136,6 +2142,7 @@ export const SettingSchema = {
             given: true,
             key: 'ledger_days',
             meaning: 'Days for which each request is kept.',
+            meaning_zh: '每条请求记录保留的天数。',
             secret: false,
             value: 400,
             variable: 'TUNEGATE_RETENTION_LEDGER_DAYS'
@@ -2158,6 +2165,10 @@ export const SettingSchema = {
             title: 'Meaning',
             type: 'string'
         },
+        meaning_zh: {
+            title: 'Meaning Zh',
+            type: 'string'
+        },
         secret: {
             title: 'Secret',
             type: 'boolean'
@@ -2177,7 +2188,8 @@ export const SettingSchema = {
         'default',
         'secret',
         'given',
-        'meaning'
+        'meaning',
+        'meaning_zh'
     ],
     title: 'Setting',
     type: 'object'
@@ -4799,6 +4811,132 @@ export const EndpointSchema = {
     type: 'object'
 } as const;
 
+export const EndpointHistorySchema = {
+    description: 'When gateways kept the targets of an endpoint from requests. At any other time their breakers were closed.',
+    examples: [
+        {
+            items: [
+                {
+                    began_at: '2026-11-24T08:12:05Z',
+                    ended: 'half_open',
+                    ended_at: '2026-11-24T08:12:15Z',
+                    error: 'provider_timeout',
+                    gateway: 'gateway-1/w0',
+                    state: 'open',
+                    target: 'openai-eu/gpt-4o'
+                }
+            ],
+            more: false,
+            since: '2026-11-23T09:30:00Z',
+            until: '2026-11-24T09:30:00Z'
+        }
+    ],
+    properties: {
+        items: {
+            description: 'The newest first.',
+            items: {
+                $ref: '#/components/schemas/BreakerSpan'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        more: {
+            description: 'There are older ones in this time: ask for a shorter time.',
+            title: 'More',
+            type: 'boolean'
+        },
+        since: {
+            format: 'date-time',
+            title: 'Since',
+            type: 'string'
+        },
+        until: {
+            format: 'date-time',
+            title: 'Until',
+            type: 'string'
+        }
+    },
+    required: [
+        'since',
+        'until',
+        'items',
+        'more'
+    ],
+    title: 'EndpointHistory',
+    type: 'object'
+} as const;
+
+export const BreakerSpanSchema = {
+    description: 'A stretch of time in which one gateway kept a target from requests.',
+    properties: {
+        began_at: {
+            format: 'date-time',
+            title: 'Began At',
+            type: 'string'
+        },
+        ended: {
+            anyOf: [
+                {
+                    enum: [
+                        'closed',
+                        'half_open',
+                        'open',
+                        'gone'
+                    ],
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Ended'
+        },
+        ended_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Ended At'
+        },
+        error: {
+            title: 'Error',
+            type: 'string'
+        },
+        gateway: {
+            title: 'Gateway',
+            type: 'string'
+        },
+        state: {
+            enum: [
+                'open',
+                'half_open'
+            ],
+            title: 'State',
+            type: 'string'
+        },
+        target: {
+            title: 'Target',
+            type: 'string'
+        }
+    },
+    required: [
+        'gateway',
+        'target',
+        'state',
+        'error',
+        'began_at',
+        'ended_at',
+        'ended'
+    ],
+    title: 'BreakerSpan',
+    type: 'object'
+} as const;
+
 export const EndpointCreateSchema = {
     additionalProperties: false,
     description: 'A new endpoint.',
@@ -5137,6 +5275,13 @@ export const ChatToolCallSchema = {
         arguments: {
             maxLength: 1000000,
             title: 'Arguments',
+            type: 'string'
+        },
+        id: {
+            default: '',
+            description: 'What the message with its result refers to.',
+            maxLength: 1000,
+            title: 'Id',
             type: 'string'
         },
         name: {
@@ -5598,9 +5743,11 @@ export const ChatMessageSchema = {
             type: 'string'
         },
         role: {
+            description: '`tool`: the result of a tool, which the person has written.',
             enum: [
                 'user',
-                'assistant'
+                'assistant',
+                'tool'
             ],
             title: 'Role',
             type: 'string'
@@ -5610,6 +5757,13 @@ export const ChatMessageSchema = {
             description: 'The person stopped the answer.',
             title: 'Stopped',
             type: 'boolean'
+        },
+        tool_call_id: {
+            default: '',
+            description: 'Of a result: the call that it answers.',
+            maxLength: 1000,
+            title: 'Tool Call Id',
+            type: 'string'
         },
         tool_calls: {
             default: [],

@@ -1162,6 +1162,10 @@ export type SettingsTable = {
      */
     meaning: string;
     /**
+     * Meaning Zh
+     */
+    meaning_zh: string;
+    /**
      * Name
      */
     name: string;
@@ -1195,6 +1199,10 @@ export type Setting = {
      * Meaning
      */
     meaning: string;
+    /**
+     * Meaning Zh
+     */
+    meaning_zh: string;
     /**
      * Secret
      */
@@ -2719,6 +2727,70 @@ export type Endpoint = {
 };
 
 /**
+ * EndpointHistory
+ *
+ * When gateways kept the targets of an endpoint from requests. At any other time their breakers were closed.
+ */
+export type EndpointHistory = {
+    /**
+     * Items
+     *
+     * The newest first.
+     */
+    items: Array<BreakerSpan>;
+    /**
+     * More
+     *
+     * There are older ones in this time: ask for a shorter time.
+     */
+    more: boolean;
+    /**
+     * Since
+     */
+    since: string;
+    /**
+     * Until
+     */
+    until: string;
+};
+
+/**
+ * BreakerSpan
+ *
+ * A stretch of time in which one gateway kept a target from requests.
+ */
+export type BreakerSpan = {
+    /**
+     * Began At
+     */
+    began_at: string;
+    /**
+     * Ended
+     */
+    ended: 'closed' | 'half_open' | 'open' | 'gone' | null;
+    /**
+     * Ended At
+     */
+    ended_at: string | null;
+    /**
+     * Error
+     */
+    error: string;
+    /**
+     * Gateway
+     */
+    gateway: string;
+    /**
+     * State
+     */
+    state: 'open' | 'half_open';
+    /**
+     * Target
+     */
+    target: string;
+};
+
+/**
  * EndpointCreate
  *
  * A new endpoint.
@@ -2930,6 +3002,12 @@ export type ChatToolCall = {
      * Arguments
      */
     arguments: string;
+    /**
+     * Id
+     *
+     * What the message with its result refers to.
+     */
+    id?: string;
     /**
      * Name
      */
@@ -3177,14 +3255,22 @@ export type ChatMessage = {
     request_id?: string;
     /**
      * Role
+     *
+     * `tool`: the result of a tool, which the person has written.
      */
-    role: 'user' | 'assistant';
+    role: 'user' | 'assistant' | 'tool';
     /**
      * Stopped
      *
      * The person stopped the answer.
      */
     stopped?: boolean;
+    /**
+     * Tool Call Id
+     *
+     * Of a result: the call that it answers.
+     */
+    tool_call_id?: string;
     /**
      * Tool Calls
      */
@@ -4016,6 +4102,47 @@ export type GetMethodsResponses = {
 };
 
 export type GetMethodsResponse = GetMethodsResponses[keyof GetMethodsResponses];
+
+export type EndOidcSessionsData = {
+    body: {
+        logout_token: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/api/v1/auth/oidc/backchannel-logout';
+};
+
+export type EndOidcSessionsErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Too Many Requests
+     */
+    429: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type EndOidcSessionsError = EndOidcSessionsErrors[keyof EndOidcSessionsErrors];
+
+export type EndOidcSessionsResponses = {
+    /**
+     * What it names has ended, if there was any
+     */
+    200: unknown;
+};
 
 export type FinishOidcData = {
     body?: never;
@@ -4923,6 +5050,61 @@ export type UpdateCredentialResponses = {
 };
 
 export type UpdateCredentialResponse = UpdateCredentialResponses[keyof UpdateCredentialResponses];
+
+export type GetEndpointHistoryData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: {
+        /**
+         * Since
+         */
+        since?: string | null;
+        /**
+         * Until
+         */
+        until?: string | null;
+    };
+    url: '/api/v1/endpoints/{name}/history';
+};
+
+export type GetEndpointHistoryErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetEndpointHistoryError = GetEndpointHistoryErrors[keyof GetEndpointHistoryErrors];
+
+export type GetEndpointHistoryResponses = {
+    /**
+     * Successful Response
+     */
+    200: EndpointHistory;
+};
+
+export type GetEndpointHistoryResponse = GetEndpointHistoryResponses[keyof GetEndpointHistoryResponses];
 
 export type TestEndpointData = {
     body?: never;
@@ -6904,14 +7086,6 @@ export type GetUsageData = {
          */
         top?: number;
         /**
-         * Since
-         */
-        since?: string | null;
-        /**
-         * Until
-         */
-        until?: string | null;
-        /**
          * By
          */
         by?: Array<'key' | 'owner' | 'team' | 'route' | 'endpoint' | 'upstream_model' | 'operation' | 'hour' | 'day'> | null;
@@ -6947,6 +7121,14 @@ export type GetUsageData = {
          * Operation
          */
         operation?: string | null;
+        /**
+         * Since
+         */
+        since?: string | null;
+        /**
+         * Until
+         */
+        until?: string | null;
     };
     url: '/api/v1/usage';
 };
@@ -7076,14 +7258,6 @@ export type ExportUsageData = {
     path?: never;
     query?: {
         /**
-         * Since
-         */
-        since?: string | null;
-        /**
-         * Until
-         */
-        until?: string | null;
-        /**
          * By
          */
         by?: Array<'key' | 'owner' | 'team' | 'route' | 'endpoint' | 'upstream_model' | 'operation' | 'hour' | 'day'> | null;
@@ -7119,6 +7293,14 @@ export type ExportUsageData = {
          * Operation
          */
         operation?: string | null;
+        /**
+         * Since
+         */
+        since?: string | null;
+        /**
+         * Until
+         */
+        until?: string | null;
     };
     url: '/api/v1/usage/export';
 };
@@ -7182,14 +7364,6 @@ export type ListRequestsData = {
          */
         shadow?: boolean;
         /**
-         * Since
-         */
-        since?: string | null;
-        /**
-         * Until
-         */
-        until?: string | null;
-        /**
          * By
          */
         by?: Array<'key' | 'owner' | 'team' | 'route' | 'endpoint' | 'upstream_model' | 'operation' | 'hour' | 'day'> | null;
@@ -7225,6 +7399,14 @@ export type ListRequestsData = {
          * Operation
          */
         operation?: string | null;
+        /**
+         * Since
+         */
+        since?: string | null;
+        /**
+         * Until
+         */
+        until?: string | null;
     };
     url: '/api/v1/usage/requests';
 };
@@ -7416,14 +7598,6 @@ export type GetShadowsData = {
     path?: never;
     query?: {
         /**
-         * Since
-         */
-        since?: string | null;
-        /**
-         * Until
-         */
-        until?: string | null;
-        /**
          * By
          */
         by?: Array<'key' | 'owner' | 'team' | 'route' | 'endpoint' | 'upstream_model' | 'operation' | 'hour' | 'day'> | null;
@@ -7459,6 +7633,14 @@ export type GetShadowsData = {
          * Operation
          */
         operation?: string | null;
+        /**
+         * Since
+         */
+        since?: string | null;
+        /**
+         * Until
+         */
+        until?: string | null;
     };
     url: '/api/v1/usage/shadows';
 };

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 
 import { describe, expect, it } from 'vitest'
 
-import { NotJson, requestOf, titleOf, toCurl, toMarkdown, toPython } from './request'
+import { NotJson, requestOf, resultsOf, titleOf, toCurl, toMarkdown, toPython, wantsResults } from './request'
 
 describe('requestOf', () => {
   it('sends what is set and nothing else', () => {
@@ -37,6 +37,52 @@ describe('requestOf', () => {
   })
 })
 
+describe('results of tools', () => {
+  const calls = [{ id: 'c1', name: 'rate', arguments: '{"a":1}' }, { id: 'c2', name: 'now', arguments: '' }]
+  const asked = { role: 'user', content: 'rate?' } as const
+  const called = { role: 'assistant', content: '', tool_calls: calls } as const
+  const result = (id: string, content: string) => ({ role: 'tool', tool_call_id: id, content }) as const
+  const sent = (...messages: Parameters<typeof requestOf>[1]) => requestOf({ model: 'm' }, messages).messages
+
+  it('are sent after the calls that they answer, and images beside them', () => {
+    const url = 'data:image/png;base64,AAAA'
+    expect(sent({ role: 'user', content: 'this?', images: [url] }, called, result('c1', '{"rate":2}'), result('c2', 'noon'))).toEqual([
+      { role: 'user', content: [{ type: 'text', text: 'this?' }, { type: 'image_url', image_url: { url } }] },
+      {
+        role: 'assistant',
+        content: null,
+        tool_calls: [
+          { id: 'c1', type: 'function', function: { name: 'rate', arguments: '{"a":1}' } },
+          { id: 'c2', type: 'function', function: { name: 'now', arguments: '' } },
+        ],
+      },
+      { role: 'tool', tool_call_id: 'c1', content: '{"rate":2}' },
+      { role: 'tool', tool_call_id: 'c2', content: 'noon' },
+    ])
+  })
+
+  it('are left out with their calls where one is missing, comes later, or has no call', () => {
+    expect(sent(asked, called, result('c1', '2'), asked)).toEqual([asked, asked])
+    expect(sent(asked, { ...called, content: 'text' }, asked, result('c1', '2'), result('c2', '3'))).toEqual([asked, { role: 'assistant', content: 'text' }, asked])
+    expect(sent(asked, result('c1', '2'))).toEqual([asked])
+    const nameless = { ...called, tool_calls: [{ name: 'f', arguments: '' }] }
+    expect(sent(asked, nameless, result('', '2'))).toEqual([asked])
+  })
+
+  it('get ids where the upstream has given none', () => {
+    const { calls, answers } = resultsOf({ role: 'assistant', tool_calls: [{ name: 'f', arguments: '{}' }, { id: 'x', name: 'g', arguments: '{}' }] }, 2, ['1', '2'])
+    expect(calls.map((call) => call.id)).toEqual(['call_2_0', 'x'])
+    expect(answers).toEqual([result('call_2_0', '1'), result('x', '2')])
+  })
+
+  it('are asked for only when the answer is whole', () => {
+    expect(wantsResults(called)).toBe(true)
+    expect(wantsResults({ ...called, stopped: true })).toBe(false)
+    expect(wantsResults({ ...called, failure: { message: 'cut' } })).toBe(false)
+    expect(wantsResults(asked)).toBe(false)
+  })
+})
+
 describe('code', () => {
   const body = { model: "it's", messages: [{ role: 'user', content: 'a\n"b" 你好 $HOME' }], stop: [], n: null, ok: true, no: false, t: 0.5 }
 
@@ -61,7 +107,7 @@ it('a conversation as Markdown', () => {
   const text = toMarkdown('T', { system: 'a\nb' }, [
     { role: 'user', content: 'hi' },
     { role: 'assistant', content: 'ho', model: 'm', tool_calls: [{ name: 'f', arguments: '{}' }], failure: { message: 'cut' } },
-  ], { user: 'You', assistant: 'Answer' })
+  ], { user: 'You', assistant: 'Answer', tool: 'Result' })
   expect(text).toBe('# T\n\n> a\n> b\n\n## You\n\nhi\n\n## Answer · m\n\nho\n\n```json\nf {}\n```\n\n**cut**\n')
 })
 

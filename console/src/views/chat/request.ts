@@ -1,5 +1,5 @@
 /** From a conversation to what is sent to the gateway, and to the code and the files that people take away. */
-import type { ChatMessage, ChatSettings } from '@/api/generated'
+import type { ChatMessage, ChatSettings, ChatToolCall } from '@/api/generated'
 
 /** Body of POST /v1/chat/completions. */
 export type ChatRequest = { model: string; messages: object[]; stream?: boolean } & Record<string, unknown>
@@ -14,12 +14,24 @@ export class NotJson extends Error {
   }
 }
 
-/** The request for an answer to these messages. Throws NotJson. Answers without text are left out: no upstream takes them. */
+/**
+ * The request for an answer to these messages. Throws NotJson. Tool calls are sent with their results; upstreams take no
+ * call without one, no result without its call, and no answer without either text or calls: these are left out.
+ */
 export function requestOf(settings: ChatSettings, messages: ChatMessage[]): ChatRequest {
   const body: ChatRequest = { model: settings.model ?? '', messages: [] }
   if (settings.system?.trim()) body.messages.push({ role: 'system', content: settings.system })
-  for (const { role, content = '', images = [] } of messages) {
-    if (images.length) {
+  let open: string[] = []
+  for (const [index, { role, content = '', images = [], tool_calls: calls = [], tool_call_id: id = '' }] of messages.entries()) {
+    if (role === 'tool') {
+      if (open.includes(id)) body.messages.push({ role, tool_call_id: id, content })
+      continue
+    }
+    open = role === 'assistant' && haveResults(calls, messages.slice(index + 1)) ? calls.map((call) => call.id!) : []
+    if (open.length) {
+      const called = calls.map(({ id, name, arguments: text }) => ({ id, type: 'function', function: { name, arguments: text } }))
+      body.messages.push({ role, content: content || null, tool_calls: called })
+    } else if (images.length) {
       const parts = images.map((url) => ({ type: 'image_url', image_url: { url } }))
       body.messages.push({ role, content: content ? [{ type: 'text', text: content }, ...parts] : parts })
     } else if (content) body.messages.push({ role, content })
@@ -39,6 +51,34 @@ export function requestOf(settings: ChatSettings, messages: ChatMessage[]): Chat
     }
   }
   return body
+}
+
+/** Whether the messages begin with a result for each of the calls. */
+function haveResults(calls: readonly ChatToolCall[], after: ChatMessage[]): boolean {
+  const end = after.findIndex((message) => message.role !== 'tool')
+  const results = new Set((end < 0 ? after : after.slice(0, end)).map((message) => message.tool_call_id))
+  return calls.every((call) => call.id && results.has(call.id))
+}
+
+/**
+ * The calls of an answer, each with an id (of its own, where the upstream has given none), and the messages with their
+ * results. `place` makes such an id one of a kind: it is the number of messages so far.
+ */
+export function resultsOf(answer: ChatMessage, place: number, results: string[]): { calls: ChatToolCall[]; answers: ChatMessage[] } {
+  const calls = (answer.tool_calls ?? []).map((call, index) => ({ ...call, id: call.id || `call_${place}_${index}` }))
+  return { calls, answers: calls.map((call, index) => ({ role: 'tool', tool_call_id: call.id, content: results[index] ?? '' })) }
+}
+
+/** Whether the results of an answer's tool calls may be written: it is whole. */
+export const wantsResults = (answer: ChatMessage): boolean => Boolean(answer.tool_calls?.length && !answer.failure && !answer.stopped)
+
+/** JSON with indents; what is no JSON, as it is. */
+export function pretty(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2)
+  } catch {
+    return text // cut, or not JSON: as it was written
+  }
 }
 
 /** The same request for a shell; the key comes from the environment. */
@@ -82,7 +122,7 @@ function python(value: unknown, indent = ''): string {
   return items.length ? `${open}\n${items.map((item) => `${inner}${item},\n`).join('')}${indent}${close}` : open + close
 }
 
-/** The conversation for people to read. `names` are the headings of the two roles. */
+/** The conversation for people to read. `names` are the headings of the roles. */
 export function toMarkdown(title: string, settings: ChatSettings, messages: ChatMessage[], names: Record<ChatMessage['role'], string>): string {
   const parts = [`# ${title}`]
   if (settings.system) parts.push(`> ${settings.system.replaceAll('\n', '\n> ')}`)

@@ -5,7 +5,7 @@ import { GatewayError, type ToolCall, pieces } from '@/api/chatStream'
 import { gateway } from '@/api/gateway'
 import { type ChatMessage, type ChatSession, type ChatSettings, listRequests } from '@/api/generated'
 import { ApiError, call } from '@/api/problem'
-import { requestOf, titleOf } from '@/views/chat/request'
+import { requestOf, resultsOf, titleOf } from '@/views/chat/request'
 import { useSaving } from '@/views/chat/useSaving'
 
 /** What the ledger says of an answer. */
@@ -48,6 +48,16 @@ export function useConversation(saved?: ChatSession, settings: ChatSettings = {}
     await answer()
   }
 
+  /** Send the results of the tools that the last answer calls, one for each call. */
+  async function respond(results: string[]): Promise<void> {
+    const last = messages.value.at(-1)!
+    const { calls, answers } = resultsOf(last, messages.value.length, results)
+    requestOf(chosen.value, messages.value)
+    last.tool_calls = calls
+    messages.value.push(...answers)
+    await answer()
+  }
+
   function answer(): Promise<void> {
     answered = stream().finally(() => saving.save())
     return answered
@@ -74,7 +84,8 @@ export function useConversation(saved?: ChatSession, settings: ChatSettings = {}
         if (content) message.content += content
         if (reasoning) message.reasoning = (message.reasoning ?? '') + reasoning
         for (const piece of toolCalls ?? []) {
-          const one = (calls[piece.index] ??= { name: '', arguments: '' })
+          const one = (calls[piece.index] ??= { id: '', name: '', arguments: '' })
+          one.id ||= piece.id ?? ''
           one.name += piece.name ?? ''
           one.arguments += piece.arguments ?? ''
           message.tool_calls = calls.filter(Boolean).map((call) => ({ ...call }))
@@ -127,7 +138,7 @@ export function useConversation(saved?: ChatSession, settings: ChatSettings = {}
     await answered
   }
 
-  return reactive({ title, settings: chosen, messages, booked, answering, empty, saving, send, again, stop, book })
+  return reactive({ title, settings: chosen, messages, booked, answering, empty, saving, send, again, respond, stop, book })
 }
 
 export type Conversation = ReturnType<typeof useConversation>
