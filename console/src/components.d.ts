@@ -58,6 +58,7 @@ declare module 'vue' {
     LimitFields: typeof import('./components/LimitFields.vue')['default']
     ListColumn: typeof import('./components/ListColumn.vue')['default']
     ListTable: typeof import('./components/ListTable.vue')['default']
+    LoadState: typeof import('./components/LoadState.vue')['default']
     MarkdownText: typeof import('./components/MarkdownText.vue')['default']
     PageFrame: typeof import('./components/PageFrame.vue')['default']
     PanelBox: typeof import('./components/PanelBox.vue')['default']
