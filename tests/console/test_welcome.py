@@ -38,7 +38,15 @@ def test_from_the_first_password_to_a_call_of_the_gateway(console: Console, page
     page.locator(".el-select-dropdown__item:visible", has_text="Dummy").click()
     page.fill("[data-test=endpoint-name]", "trial")
     page.click("[data-test=endpoint-save]")
-    page.locator("[data-test=step-2] .el-autocomplete input").fill("tiny")
+    tested = {"ok": True, "code": "", "detail": "", "status": 200, "latency_ms": 1.0, "models": ["tiny", "small"]}
+    page.route("**/api/v1/endpoints/trial/test", lambda route: route.fulfill(json=tested))
+    field = page.locator("[data-test=upstream-model]")
+    field.focus()
+    suggested = page.locator("[data-test=step-2] datalist option")
+    expect(suggested).to_have_count(2)
+    assert suggested.evaluate_all("found => found.map((one) => one.value)") == ["tiny", "small"]
+    assert field.evaluate("field => field.list === document.querySelector('[data-test=step-2] datalist')")
+    field.fill("tiny")
     page.click("[data-test=make-route]")
     expect(page.locator("[data-test=model]")).to_contain_text("tiny")
     page.click("[data-test=make-key]")

@@ -8,11 +8,18 @@ export interface PageOf<T> {
   total: number
 }
 
-export interface List<T, K extends string> extends Loaded<PageOf<T>> {
-  filters: Record<K | 'page' | 'per_page', string>
+/** What a `ListTable` shows. */
+export interface Listed<T> extends Loaded<{ items: T[]; total?: number }> {
+  /** Which page, and how many rows it has; a list without it has pages of another kind. */
+  filters?: Record<'page' | 'per_page', string>
   /** Whether any filter differs from its default: an empty list then means "nothing matches". */
   filtered: ComputedRef<boolean>
   clear: () => void
+}
+
+export interface List<T, K extends string> extends Listed<T> {
+  data: Loaded<PageOf<T>>['data']
+  filters: Record<K | 'page' | 'per_page', string>
 }
 
 /** A paged list whose filters and page are in the address; it loads again when they change. */
