@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.protocols.canonical import Document, Reasoning
-from gateway.protocols.chat.request import Style, effort_of
+from gateway.protocols.chat.style import Style, effort_of
 from gateway.protocols.fields import without_nones
 
 

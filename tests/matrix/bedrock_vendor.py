@@ -47,6 +47,7 @@ class BedrockVendor:
 
     kind = "bedrock"
     base = ""
+    prefix = "anthropic."
     inline_only = hides_reasoning_tokens = True
     media_type = "application/vnd.amazon.eventstream"
     key = "AKIDEXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -109,7 +110,7 @@ class BedrockVendor:
                 asked.tools[tool["toolSpec"]["name"]] = tool["toolSpec"]["inputSchema"]["json"]
         asked.forced = config.get("toolChoice", {}).get("tool", {}).get("name", "")
         more = body.get("additionalModelRequestFields", {})
-        asked.thinking = bool(more.get("thinking") or more.get("reasoning_config"))
+        asked.thinking = bool(more.get("thinking") or body.get("outputConfig", {}).get("effort"))
         form = body.get("outputConfig", {}).get("textFormat", {}).get("structure", {}).get("jsonSchema", {})
         asked.schema = json.loads(form["schema"]) if form else None
         return asked

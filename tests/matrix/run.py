@@ -47,7 +47,7 @@ class Matrix:
 
     def try_cell(self, inbound: str, kind: str, case: str) -> None:
         """Raises what is wrong with it."""
-        vendor, name = VENDORS[kind], f"m{next(self._numbers)}"
+        vendor, name = VENDORS[kind], f"{getattr(VENDORS[kind], 'prefix', '')}m{next(self._numbers)}"
         model = f"{kind}/{name}"
         asked: list[Asked] = []
 

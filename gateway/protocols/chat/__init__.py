@@ -6,8 +6,8 @@ from gateway.errors import GatewayError
 from gateway.protocols.base import Origin, UsageOf
 from gateway.protocols.canonical import Document, Reply, Request
 from gateway.protocols.chat import reply as replies, request as requests
-from gateway.protocols.chat.request import Style
 from gateway.protocols.chat.stream import ChatReader, ChatWriter
+from gateway.protocols.chat.style import Style
 from gateway.protocols.sse import Events
 
 

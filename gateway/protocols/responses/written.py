@@ -27,7 +27,7 @@ from gateway.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )  # fmt: skip
-from gateway.protocols.chat.request import effort_of
+from gateway.protocols.chat.style import effort_of
 from gateway.protocols.hints import HINTS
 from gateway.protocols.responses.request import LOGPROBS
 

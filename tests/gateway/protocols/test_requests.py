@@ -24,7 +24,7 @@ from gateway.protocols.canonical import (
     ToolResult,
 )  # fmt: skip
 from gateway.protocols.chat import Chat
-from gateway.protocols.chat.request import Style
+from gateway.protocols.chat.style import Style
 from tests.gateway.protocols.conversations import ARGUMENTS, IDS, JSON, NAMES, PROOFS, WORDS
 from tests.gateway.protocols.dialects import INBOUND, OUTBOUND
 from tests.gateway.protocols.golden import having, load

@@ -35,7 +35,7 @@ def test_a_bug_before_admission_is_answered_with_500_and_logged(caplog):
     telemetry = SimpleNamespace(rejected=lambda error, *_: told.append(error.code))
     exchange = Sent()
     with caplog.at_level(logging.ERROR, "gateway.pipeline"):
-        asyncio.run(Pipeline(Broken(), None, None, None, telemetry, None).handle(exchange))
+        asyncio.run(Pipeline(Broken(), None, None, None, telemetry, None, None, None).handle(exchange))
     status, lines, body = exchange.answer
     assert status == 500
     assert b"x-request-id" in lines

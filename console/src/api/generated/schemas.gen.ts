@@ -898,6 +898,7 @@ export const TestResultSchema = {
                 'bad_url',
                 'dns',
                 'has_proxy',
+                'no_list',
                 'not_found',
                 'rate_limited',
                 'redirect',

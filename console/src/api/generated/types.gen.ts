@@ -459,7 +459,7 @@ export type TestResult = {
     /**
      * Code
      */
-    code: '' | 'auth' | 'bad_reply' | 'bad_url' | 'dns' | 'has_proxy' | 'not_found' | 'rate_limited' | 'redirect' | 'refused_address' | 'timeout' | 'tls' | 'too_large' | 'unexpected_status' | 'unreachable';
+    code: '' | 'auth' | 'bad_reply' | 'bad_url' | 'dns' | 'has_proxy' | 'no_list' | 'not_found' | 'rate_limited' | 'redirect' | 'refused_address' | 'timeout' | 'tls' | 'too_large' | 'unexpected_status' | 'unreachable';
     /**
      * Detail
      */
