@@ -17,6 +17,7 @@ from gateway.context import AttemptRecord, Call, Context
 from gateway.errors import GatewayError, UpstreamFailure
 from gateway.kept import missing
 from gateway.protocols.base import Origin
+from gateway.protocols.proofs import has_marks
 from gateway.protocols.translation import Translation, no_way
 from gateway.providers.auth import NotReady
 from gateway.providers.base import Wire
@@ -87,7 +88,7 @@ class Dispatcher:
         call, endpoint, operation = ctx.call, target.endpoint, ctx.operation.name
         heads = endpoint.stream_heads if call.stream else endpoint.heads
         accept = b"text/event-stream" if call.stream else b"application/json"
-        if operation in endpoint.wires:
+        if operation in endpoint.wires and not _holds_marks(exchange.body, document, endpoint, operation):
             reply.wire = endpoint.wires[operation]
             body = _body(call, exchange.body, target, route, document, reply.wire)
         else:
@@ -143,6 +144,15 @@ def upstream_model(call: Call, target: Target, route: Route) -> str:
 
 def _encoded_model(call: Call, target: Target, route: Route) -> bytes:
     return target.facts[1] if target.model else orjson.dumps(upstream_model(call, target, route))
+
+
+def _holds_marks(body: bytes, document: Document | None, endpoint: Endpoint, operation: str) -> bool:
+    """Whether a conversation holds proofs of thought that the gateway has marked. It began at a target of another
+    dialect, and no vendor takes the marks: it is read and written like one of another dialect.
+    """
+    if endpoint.provider.dialect.operation != operation:
+        return False
+    return has_marks(body if document is None else orjson.dumps(document))
 
 
 def _translation(ctx: Context, target: Target, document: Document | None) -> Translation:

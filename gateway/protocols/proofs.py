@@ -8,6 +8,7 @@ from an answer that passed through: its maker speaks the client's own dialect.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from gateway.protocols.base import Framer, Inbound, Outbound, Reader, UsageOf
@@ -26,6 +27,8 @@ from gateway.protocols.canonical import (
 )  # fmt: skip
 
 _MARK = "tunegate."
+_MARKED = re.compile(rb'"tunegate\.[a-z]+:').search
+_MARKED_BASE64 = b'"AHR1bmVnYXRlO'
 _MAKERS = {"converse": "messages"}
 """Claude takes its proofs back at Bedrock and at Anthropic alike."""
 
@@ -106,6 +109,11 @@ class _Marking:
         if isinstance(delta, ToolStart):
             return delta._replace(signature=marked(delta.signature, self._mark))
         return delta
+
+
+def has_marks(body: bytes) -> bool:
+    """Whether a body holds a marked proof; in Gemini's dialect they are base64 of it."""
+    return (b'"tunegate.' in body and _MARKED(body) is not None) or _MARKED_BASE64 in body
 
 
 def _proof(block: Thinking) -> str | None:
