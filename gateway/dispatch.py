@@ -43,11 +43,8 @@ class Dispatcher:
         self._health = health
         self._loop = loop
 
-    async def dispatch(self, ctx: Context, exchange: Exchange, document: Document | None) -> Reply:
-        """A reply at its commit point. Raises the last UpstreamFailure, or ClientGone.
-
-        `document` is the request after steps, or None to send the client's own bytes.
-        """
+    async def dispatch(self, ctx: Context, exchange: Exchange) -> Reply:
+        """A reply at its commit point. Raises the last UpstreamFailure, or ClientGone."""
         sticky = _sticky(ctx, exchange) if ctx.route.strategy == "sticky" else ""
         plan = Plan(ctx.runtime, ctx.route, self._health, sticky)
         while True:
@@ -61,7 +58,7 @@ class Dispatcher:
             ctx.target = target
             reply = Reply(ctx, exchange, target, health, began, self._loop)
             try:
-                self._send(ctx, exchange, target, plan.route, document, reply)
+                self._send(ctx, exchange, target, plan.route, reply)
                 await reply.first
                 health.responded(reply.content_at, reply.content_at - began)
                 return reply
@@ -79,24 +76,22 @@ class Dispatcher:
                 attempt.status, attempt.ms = reply.status, waited * 1000.0
                 ctx.upstream_seconds += waited
 
-    def _send(
-        self, ctx: Context, exchange: Exchange, target: Target, route: Route, document: Document | None, reply: Reply
-    ) -> None:
+    def _send(self, ctx: Context, exchange: Exchange, target: Target, route: Route, reply: Reply) -> None:
         if exchange.gone:
             raise ClientGone
         exchange.on_gone = reply.gone
-        call, endpoint, operation = ctx.call, target.endpoint, ctx.operation.name
+        call, document, endpoint, operation = ctx.call, ctx.document, target.endpoint, ctx.operation.name
         heads = endpoint.stream_heads if call.stream else endpoint.heads
         accept = b"text/event-stream" if call.stream else b"application/json"
         if operation in endpoint.wires and not _holds_marks(exchange.body, document, endpoint, operation):
             reply.wire = endpoint.wires[operation]
             body = _body(call, exchange.body, target, route, document, reply.wire)
         else:
-            reply.translation = _translation(ctx, target, document)
-            operation = reply.translation.outbound.operation
+            reply.translation = _translation(ctx, target)
+            operation = reply.translation.target.operation
             body = _translated(reply.translation, upstream_model(call, target, route))
             if call.stream:
-                accept = reply.translation.outbound.event_stream.encode()
+                accept = reply.translation.target.event_stream.encode()
         first = heads[operation]
         if endpoint.model_in_path:
             first = first.replace(b"{model}", quote(upstream_model(call, target, route), safe="").encode(), 1)
@@ -155,16 +150,17 @@ def _holds_marks(body: bytes, document: Document | None, endpoint: Endpoint, ope
     return has_marks(body if document is None else orjson.dumps(document))
 
 
-def _translation(ctx: Context, target: Target, document: Document | None) -> Translation:
+def _translation(ctx: Context, target: Target) -> Translation:
     """How the request and its answer change between the client's dialect and the target's. UpstreamFailure if there is
     no way: another target may have one.
     """
     call, provider, inbound = ctx.call, target.endpoint.provider, ctx.operation.dialect
     if inbound is None or not ctx.operation.translates:
         raise _refused(no_way(ctx.operation.name, target.endpoint.name))
-    if call.continues is not None and (document or call.document).get("previous_response_id") is not None:
+    document = call.document if ctx.document is None else ctx.document
+    if call.continues is not None and document.get("previous_response_id") is not None:
         raise missing(call.continues)
-    request = inbound.read_request(call.document if document is None else document)
+    request = inbound.read_request(document)
     request.stream, request.include_usage = call.stream, call.wants_usage
     origin = Origin(ctx.id, call.model, int(ctx.ts))
     return Translation(inbound, provider.dialect, request, origin, provider.usage)

@@ -80,6 +80,8 @@ class Kept:
                     gone += 1
             except FileNotFoundError:  # another worker was faster
                 continue
+            except OSError as exc:  # it expires all the same: `find` looks at its age
+                log.error("responses.not_deleted", extra={"data": {"file": path.name, "error": str(exc)}})
         return gone
 
     async def run(self) -> None:

@@ -69,10 +69,8 @@ class Pipeline:
             if route.has_steps or call.continues is not None:
                 ctx.document = await self.steps.run(ctx)
             if route.watched is not None:
-                watch = self.watcher.begin(ctx, exchange, ctx.document, route.watched)
-            reply = await self.dispatcher.dispatch(
-                ctx, exchange, ctx.document
-            )  # attempts and fallback, to first content
+                watch = self.watcher.begin(ctx, exchange, route.watched)
+            reply = await self.dispatcher.dispatch(ctx, exchange)  # attempts and fallback, to first content
             ctx.first_content, ctx.status = reply.content_at, reply.status
             if watch is not None:
                 watch.answering(reply)

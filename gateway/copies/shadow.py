@@ -15,7 +15,7 @@ from typing import Any
 from gateway.context import Context, new_id
 from gateway.copies.keeper import Keeper
 from gateway.copies.recording import Nobody
-from gateway.dispatch import Dispatcher, Document
+from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
 from gateway.limits.memory import Held
 from gateway.routing.health import HealthBook
@@ -47,9 +47,7 @@ class Shadows:
         """By name of the rule's route."""
         self.outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
 
-    def start(
-        self, rule: ShadowRule, original: Context, client: Exchange, document: Document | None, log_rule: LogRule | None
-    ) -> None:
+    def start(self, rule: ShadowRule, original: Context, client: Exchange, log_rule: LogRule | None) -> None:
         """Send a copy of a request, if there is room. With `log_rule`, its answer is kept beside the original's."""
         route, name = rule.route, original.route.name
         if self._under_way[route.name] >= rule.concurrency:
@@ -62,6 +60,7 @@ class Shadows:
             original.operation, original.runtime, original.key, original.call, route, new_id(), original.request_id,
             time.monotonic(), time.time(),
         )  # fmt: skip
+        ctx.document = original.document
         ctx.facts = meter.facts(ctx) + b'"shadow_of":"%b",' % original.id.encode()
         try:
             admission = Admission(Held((), 0, 0), self._spool.open(ctx.facts))
@@ -71,7 +70,7 @@ class Shadows:
         self.outcomes[name, "sent"] += 1
         self._telemetry.in_flight += 1
         self._under_way[route.name] += 1
-        Running(self._run(ctx, client, document, admission, log_rule), self._running).step()
+        Running(self._run(ctx, client, admission, log_rule), self._running).step()
 
     async def close(self) -> None:
         """Stop what is under way; it is settled as `stopped`."""
@@ -79,15 +78,13 @@ class Shadows:
             running.cancel()
         await asyncio.sleep(0)  # they end in this turn of the loop
 
-    async def _run(
-        self, ctx: Context, client: Exchange, document: Document | None, admission: Admission, log_rule: LogRule | None
-    ) -> None:
+    async def _run(self, ctx: Context, client: Exchange, admission: Admission, log_rule: LogRule | None) -> None:
         draft = self._keeper.begin(log_rule, None) if log_rule is not None and log_rule.response else None
         answer = draft.answer if draft is not None else None
         reply: Reply | None = None
         failure: GatewayError | None = None
         try:
-            reply = await self._dispatcher.dispatch(ctx, Nobody(client, answer), document)
+            reply = await self._dispatcher.dispatch(ctx, Nobody(client, answer))
             ctx.first_content, ctx.status = reply.content_at, reply.status
             if not reply.whole:
                 reply.commit(b"")

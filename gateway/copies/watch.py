@@ -9,7 +9,6 @@ from gateway.context import Context
 from gateway.copies.keeper import Draft, Keeper
 from gateway.copies.recording import Tee
 from gateway.copies.shadow import Shadows
-from gateway.dispatch import Document
 from gateway.errors import GatewayError
 from gateway.runtime import ShadowRule, Watched
 from gateway.server.exchange import Exchange
@@ -27,8 +26,8 @@ class Watcher:
         self.shadows = shadows
         self.loop = loop
 
-    def begin(self, ctx: Context, exchange: Exchange, document: Document | None, watched: Watched) -> Watch | None:
-        """What to do beside this request; None if nothing. `document` is what the route's steps made of it."""
+    def begin(self, ctx: Context, exchange: Exchange, watched: Watched) -> Watch | None:
+        """What to do beside this request, whose route's steps have run; None if nothing."""
         rule, shadow = watched.log, watched.shadow
         draft = None
         wanted = ctx.key.log_bodies and OPT_OUT not in exchange.headers
@@ -38,20 +37,19 @@ class Watcher:
             shadow = None
         if draft is None and shadow is None:
             return None
-        return Watch(self, ctx, exchange, document, draft, shadow)
+        return Watch(self, ctx, exchange, draft, shadow)
 
 
 class Watch:
     """One request's."""
 
-    __slots__ = ("_ctx", "_document", "_draft", "_exchange", "_shadow", "_watcher")
+    __slots__ = ("_ctx", "_draft", "_exchange", "_shadow", "_watcher")
 
     def __init__(
         self,
         watcher: Watcher,
         ctx: Context,
         exchange: Exchange,
-        document: Document | None,
         draft: Draft | None,
         shadow: ShadowRule | None,
     ) -> None:
@@ -60,7 +58,6 @@ class Watch:
         self._exchange = exchange
         self._draft = draft
         self._shadow = shadow
-        self._document = document
 
     def answering(self, reply: Reply) -> None:
         """The answer is at its commit point."""
@@ -85,6 +82,4 @@ class Watch:
         shadow, self._shadow = self._shadow, None
         if shadow is not None:  # in the next turn: this one writes the client's answer
             log_rule = self._draft.rule if self._draft is not None else None
-            self._watcher.loop.call_soon(
-                self._watcher.shadows.start, shadow, self._ctx, self._exchange, self._document, log_rule
-            )
+            self._watcher.loop.call_soon(self._watcher.shadows.start, shadow, self._ctx, self._exchange, log_rule)

@@ -9,7 +9,7 @@ from gateway.protocols.anthropic import Anthropic as Dialect
 from gateway.protocols.anthropic.wire import AnthropicWire
 from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
-from gateway.providers.base import Provider, Wire, told_message
+from gateway.providers.base import Provider, Wire
 
 _PATHS = {"messages": b"/messages", "count_tokens": b"/messages/count_tokens"}
 _WIRE = AnthropicWire()
@@ -39,7 +39,3 @@ class Anthropic(Provider):
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """Its buckets are disjoint as they are."""
         return _WIRE.usage(raw, before)
-
-    def error_message(self, body: bytes) -> str | None:
-        """`error.message`."""
-        return told_message(body)

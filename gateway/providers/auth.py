@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlencode
 
@@ -68,7 +69,7 @@ class NotReady(Exception):
     """The credential that the endpoint needs has not been fetched, or has expired and could not be renewed."""
 
 
-class TokenRenewal:
+class TokenRenewal(ABC):
     """An OAuth 2 access token: of Microsoft Entra by a client secret, or of Google by a service account's key."""
 
     def __init__(self, identity: str) -> None:
@@ -76,9 +77,9 @@ class TokenRenewal:
         self.fetched: str | None = None
         self.expires_at = 0.0
 
+    @abstractmethod
     def ask(self, now: float) -> Ask:
         """See `Renewal`."""
-        raise NotImplementedError
 
     def adopt(self, other: TokenRenewal) -> None:
         """See `Renewal`."""

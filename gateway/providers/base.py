@@ -77,16 +77,18 @@ class Provider(Protocol):
 
     def error_message(self, body: bytes) -> str | None:
         """The message of an error body; None if the body is something else."""
-        ...
+        return told_message(body)
 
 
 def told_message(body: bytes) -> str | None:
-    """`error.message` of an error body, or `error` itself where a vendor makes it a string; None if it has neither."""
+    """The message of an error body: `error.message`, `error` itself where a vendor makes it a string, or `message`."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    error = document.get("error") if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        return None
+    error = document.get("error", document.get("message", document.get("Message")))
     if isinstance(error, dict):
         error = error.get("message")
     return error if isinstance(error, str) else None

@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import orjson
-
 from gateway.errors import Header
 from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
@@ -68,13 +66,3 @@ class Bedrock(Provider):
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """`usage` of Converse."""
         return read_usage(raw)
-
-    def error_message(self, body: bytes) -> str | None:
-        """`message`."""
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return None
-        document = document if isinstance(document, dict) else {}
-        message = document.get("message", document.get("Message"))
-        return message if isinstance(message, str) else None

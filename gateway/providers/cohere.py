@@ -1,4 +1,4 @@
-"""Cohere by its own API, version 2: chat, rerank and embeddings.
+"""Cohere by its own Chat API, version 2.
 
 https://docs.cohere.com/reference/chat (read 2026-11)
 """
@@ -6,8 +6,6 @@ https://docs.cohere.com/reference/chat (read 2026-11)
 from __future__ import annotations
 
 from typing import Any
-
-import orjson
 
 from gateway.errors import Header
 from gateway.protocols.base import Outbound
@@ -40,12 +38,3 @@ class Cohere(Provider):
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """Its `usage`."""
         return read_usage(raw)
-
-    def error_message(self, body: bytes) -> str | None:
-        """`message`."""
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return None
-        message = document.get("message") if isinstance(document, dict) else None
-        return message if isinstance(message, str) else None

@@ -9,7 +9,7 @@ from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
 from gateway.protocols.gemini import Gemini as Dialect
 from gateway.protocols.gemini.wire import GeminiWire
-from gateway.providers.base import Provider, Wire, told_message
+from gateway.providers.base import Provider, Wire
 
 _WIRE = GeminiWire()
 
@@ -37,7 +37,3 @@ class Gemini(Provider):
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """`usageMetadata`."""
         return _WIRE.usage(raw)
-
-    def error_message(self, body: bytes) -> str | None:
-        """`error.message`."""
-        return told_message(body)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from gateway.protocols.base import Outbound
 from gateway.protocols.chat import Chat
 from gateway.providers.openai import OpenAI
-from gateway.providers.styles import Effort
+from gateway.providers.styles import Common
 
 
 class Ollama(OpenAI):
     """Reasoning comes as `reasoning`; there is no key."""
 
     kind = "ollama"
-    dialect: Outbound = Chat(Effort())
+    dialect: Outbound = Chat(Common())
     forward_headers = frozenset[bytes]()

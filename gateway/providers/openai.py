@@ -15,7 +15,7 @@ from gateway.protocols.chat import Chat
 from gateway.protocols.responses import Responses
 from gateway.protocols.responses.wire import ResponsesWire
 from gateway.protocols.sse import EventKind, event_data
-from gateway.providers.base import Provider, Wire, told_message
+from gateway.providers.base import Provider, Wire
 
 _PATHS = {
     "chat": b"/chat/completions",
@@ -97,10 +97,6 @@ class OpenAI(Provider):
             return 0
         return sum(map(_text_bytes, _choices(chunk))) if isinstance(chunk, dict) else 0
 
-    def error_message(self, body: bytes) -> str | None:
-        """`error.message`."""
-        return told_message(body)
-
 
 class WithResponses(Provider):
     """An OpenAI that speaks the Responses API too, or `only` that where conversations go. See `Provider`."""
@@ -128,10 +124,6 @@ class WithResponses(Provider):
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """Of the API that conversations are translated into."""
         return _RESPONSES.usage(raw) if self.dialect.operation == "responses" else self._chat.usage(raw)
-
-    def error_message(self, body: bytes) -> str | None:
-        """`error.message`."""
-        return told_message(body)
 
 
 def count(value: Any) -> int | None:

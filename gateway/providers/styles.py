@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.protocols.canonical import Document, Reasoning
-from gateway.protocols.chat.style import Style, effort_of
+from gateway.protocols.chat.style import Style
 from gateway.protocols.fields import without_nones
 
 
@@ -41,14 +41,6 @@ class Template(Common):
         switch = {"enable_thinking": wish.enabled is not False}
         effort = wish.effort if wish.effort in ("low", "medium", "high") else None
         return without_nones(chat_template_kwargs=switch, reasoning_effort=effort)
-
-
-class Effort(Common):
-    """A word for the effort (Ollama)."""
-
-    def reasoning(self, wish: Reasoning) -> Document:
-        """See the class."""
-        return {"reasoning_effort": "none" if wish.enabled is False else wish.effort or effort_of(wish.budget)}
 
 
 class Router(Common):

@@ -43,7 +43,7 @@ def keep(kept: Kept, ctx: Context, reply: Reply) -> None:
 
     One that passed through is its upstream's, which keeps it.
     """
-    if ctx.target is None or ctx.operation.name in ctx.target.endpoint.wires:
+    if reply.translation is None:
         return
     told = reply.last or reply.body  # the last events of a stream, or the whole
     response = orjson.loads(told if told.startswith(b"{") else event_data(split(told)[-1]))
