@@ -26,6 +26,15 @@ describe('timeChart', () => {
     expect(chart('bars', ['x', 'failed']).color).toEqual(['--tg-chart-1', '--tg-chart-bad'])
   })
 
+  it('has dots on a line where one value would not be seen without', () => {
+    const dots = (values: (number | null)[]) => {
+      const option = timeChart({ kind: 'lines', axis: [], titles: [], series: [{ name: 'x', values }], format: String, look })
+      return (option as Record<string, any>).series[0].showSymbol // eslint-disable-line @typescript-eslint/no-explicit-any
+    }
+    expect([[5], [null, 5, null], [1, 2, null, 0]].map(dots)).toEqual([true, true, true])
+    expect([[], [null], [1, 2, null, 3, 4]].map(dots)).toEqual([false, false, false])
+  })
+
   it('writes numbers as the page does, and names of people as text', () => {
     const option = chart('bars', ['<i>x'])
     expect(option.yAxis.axisLabel.formatter(5)).toBe('5 ms')

@@ -23,6 +23,9 @@ export interface TimeChart {
 
 const escaped = (text: string) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`)
 
+/** A value with nothing on either side: a line has two ends, so without a dot it would not be seen. */
+const standsAlone = (value: number | null, index: number, all: (number | null)[]) => value !== null && (all[index - 1] ?? null) === null && (all[index + 1] ?? null) === null
+
 interface Hovered {
   dataIndex: number
   seriesName?: string
@@ -62,7 +65,7 @@ export function timeChart({ kind, axis, titles, series, format, look }: TimeChar
     series: series.map((one) =>
       kind === 'bars'
         ? { type: 'bar', name: one.name, data: one.values, stack: 'all', barMaxWidth: 28, animation: false }
-        : { type: 'line', name: one.name, data: one.values, showSymbol: one.values.length < 2, lineStyle: { width: 2 }, connectNulls: false, animation: false },
+        : { type: 'line', name: one.name, data: one.values, showSymbol: one.values.some(standsAlone), lineStyle: { width: 2 }, connectNulls: false, animation: false },
     ),
   }
 }
