@@ -1,0 +1,176 @@
+"""What a worker and control say to each other. The worker calls; control never does.
+
+POST /internal/v1/trainer/sync                        WorkerStatus → Orders, every few seconds: the heartbeat
+POST /internal/v1/trainer/attempts/{id}/events        EventBatch → Taken
+POST /internal/v1/trainer/attempts/{id}/log?offset=N  bytes of the log → Taken
+GET  /internal/v1/trainer/data/{version}/{split}      rows of a dataset version, `train` or `validation`
+PUT  /internal/v1/trainer/attempts/{id}/files/{path}  a file of the adapter, streamed, `x-sha256` its hash
+GET  /internal/v1/trainer/adapters/{id}/files/{path}  a file of an adapter
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainer.contract.spec import JobSpec, Line, RecipeName, Sha256
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Device(_Message):
+    """A GPU, or where there is none a slot of the CPU: what one process of a job or one engine has for itself."""
+
+    index: int
+    uuid: str
+    """Of the GPU; `cpu-0`, `cpu-1`, … of a slot."""
+    name: str
+    memory_mib: int
+    used_mib: int = 0
+    percent: int = 0
+    """How busy it was in the last second."""
+    held_by: str = ""
+    """`engine NAME` where one of the worker's engines has it."""
+
+
+AttemptState = Literal["preparing", "running", "finalizing", "ended"]
+
+
+class AttemptStatus(_Message):
+    """An attempt that this worker runs or has run and not been told to forget."""
+
+    attempt: str
+    state: AttemptState
+    exit_status: int | None = None
+    """Of the recipe; negative: the signal. None while it runs, and where it was lost with the worker."""
+    failure: str = ""
+    """Why it could not run at all, where no event of its own says so."""
+
+
+class EngineAdapter(_Message):
+    """An adapter in an engine."""
+
+    name: str
+    """As requests call it: `support-bot@v3`."""
+    state: Literal["waiting", "loading", "loaded", "evicted", "failed"]
+    message: str = ""
+
+
+class EngineStatus(_Message):
+    """A local model server of this worker."""
+
+    name: str
+    base: str
+    """Model name of the base model."""
+    model: str
+    """Folder of the base model."""
+    base_sha256: str = ""
+    """Of the base model's weights: an adapter of other weights is not loaded."""
+    url: str
+    state: Literal["starting", "ready", "failed"]
+    max_loras: int
+    max_lora_rank: int
+    adapters: tuple[EngineAdapter, ...] = ()
+
+
+class WorkerStatus(_Message):
+    """The heartbeat."""
+
+    worker: Line
+    """Name of this worker; two workers have two names."""
+    boot: str
+    """Changes with every start of the worker."""
+    version: str
+    recipes: tuple[RecipeName, ...] = ()
+    """That can run here: their environments are there."""
+    devices: tuple[Device, ...] = ()
+    attempts: tuple[AttemptStatus, ...] = ()
+    engines: tuple[EngineStatus, ...] = ()
+
+
+class DataFile(_Message):
+    """Rows to fetch, unless a file of this hash is there already."""
+
+    version: str
+    split: Literal["train", "validation"]
+    sha256: Sha256
+    rows: int
+
+
+class AttemptOrder(_Message):
+    """Run this. Repeated in every answer until the worker lists the attempt."""
+
+    attempt: str
+    job: str
+    number: int
+    """1, 2, … of the job's attempts."""
+    spec: JobSpec
+    """With what the plan after an out-of-memory failure changed."""
+    data: tuple[DataFile, ...] = ()
+    devices: tuple[str, ...] = ()
+    """UUIDs."""
+    resume: bool = False
+    """Go on from the last good checkpoint in the job's folder."""
+
+
+class StopOrder(_Message):
+    """End this attempt: with a checkpoint, then firmly after `grace` seconds."""
+
+    attempt: str
+    grace: float = 60.0
+
+
+class Probe(_Message):
+    """What the adapter answered after training, greedily: the engine must say the same before it takes traffic."""
+
+    messages: list[dict[str, Any]]
+    text: str
+
+
+class AdapterOrder(_Message):
+    """An adapter that an engine should have."""
+
+    adapter: str
+    """Id of the adapter version."""
+    name: str
+    """As requests call it."""
+    base_sha256: str = ""
+    files: dict[str, Sha256]
+    probes: tuple[Probe, ...] = ()
+
+
+class EngineOrder(_Message):
+    """All adapters that an engine should have; others that this worker loaded are unloaded."""
+
+    engine: str
+    adapters: tuple[AdapterOrder, ...] = ()
+
+
+class Orders(_Message):
+    """What control wants of a worker now."""
+
+    start: tuple[AttemptOrder, ...] = ()
+    stop: tuple[StopOrder, ...] = ()
+    forget: tuple[str, ...] = ()
+    """Attempts whose end is stored: not to be reported any more."""
+    engines: tuple[EngineOrder, ...] = ()
+    lease_seconds: float = 30.0
+    """A worker that has not reached control for so long must take its attempts for lost, and end them."""
+
+
+class EventBatch(_Message):
+    """Lines of an attempt's `events.jsonl`."""
+
+    first: int = Field(ge=0)
+    """Number of the first one, from 0."""
+    lines: list[dict[str, Any]] = Field(max_length=1000)
+
+
+class Taken(_Message):
+    """How far control has it."""
+
+    next: int
+    """Number of the line, or offset of the byte, that should come next."""
