@@ -14,6 +14,7 @@ from control.audit.endpoints import router as audit
 from control.auth.endpoints import router as auth
 from control.chat.endpoints import router as chat
 from control.configuration.endpoints import router as configuration
+from control.datasets.endpoints import router as datasets
 from control.deps import Parts, allow, public
 from control.gateways.endpoints import router as gateways
 from control.internal.admin import router as service_tokens
@@ -32,7 +33,7 @@ from control.users.endpoints import router as users
 router = APIRouter()
 PARTS = (
     auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
-    configuration, chat, gateways,
+    configuration, chat, gateways, datasets,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")

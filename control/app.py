@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -15,10 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control import api, errors
 from control.auth.sso import provider
+from control.datasets import checker
 from control.db import Database
 from control.deps import Control
 from control.errors import Problem
 from control.gateways import service as gateways
+from control.kit.files import Files
 from control.kit.outbound import Outbound
 from control.kit.throttle import Throttle
 from control.openapi import described
@@ -30,6 +33,11 @@ from control.usage import bodies, retention
 
 LARGER = {"/internal/v1/usage": 16, "/internal/v1/request-log": 32, "/api/v1/chat/sessions": 4}
 """How many times as long as others the bodies of these paths, and of those right below them, may be."""
+FILES = re.compile(
+    r"/api/v1/(datasets/[^/]+/versions/\d+/content|adapters/[^/]+/versions/\d+/files/.+)"
+    r"|/internal/v1/trainer/attempts/[^/]+/(files/.+|log|events)"
+)
+"""Files, which are written to disk as they arrive: their operations count for themselves."""
 
 
 def build(settings: Settings) -> FastAPI:
@@ -41,13 +49,14 @@ def build(settings: Settings) -> FastAPI:
     vault = open_vault(settings)
     db = Database(settings.database_url, settings.database.pool_size)
     outbound = Outbound(settings.console.allow_private_upstreams)
-    control = Control(settings, db, vault, Publisher(db, vault), outbound, Throttle(), provider(settings))
+    files = Files(settings.training_dir)
+    control = Control(settings, db, vault, Publisher(db, vault), outbound, Throttle(), provider(settings), files)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         works = (
             control.publisher.run(), bodies.keep_sweeping(db), gateways.keep_sweeping(db),
-            retention.run(db, settings.retention),
+            retention.run(db, settings.retention), checker.run(db, files, settings.training),
         )  # fmt: skip
         standing = [asyncio.create_task(work) for work in works]
         yield
@@ -118,6 +127,9 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
+        if FILES.fullmatch(path):
+            await self._app(scope, receive, send)
+            return
         limit = self._limit * (LARGER.get(path) or LARGER.get(path.rpartition("/")[0], 1))
         problem = Problem(413, "too_large", f"the body is larger than {limit} bytes")
         stated = dict(scope["headers"]).get(b"content-length", b"0")

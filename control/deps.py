@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.db import Database
 from control.errors import Problem
 from control.kit.caller import caller
+from control.kit.files import Files
 from control.kit.oidc import Provider
 from control.kit.outbound import Outbound
 from control.kit.permissions import PUBLIC, SERVICE, Person, known_role
@@ -39,6 +40,8 @@ class Control:
     throttle: Throttle
     oidc: Provider | None
     """None: single sign-on is off."""
+    files: Files
+    """Datasets, logs of jobs, adapters."""
 
 
 def control_of(request: Request) -> Control:
@@ -64,16 +67,31 @@ def allow(permission: str) -> Permitted:
     """Dependency that lets in only people whose role has the permission, and says who it is."""
 
     async def permitted(request: Request, session: Db, _: Annotated[object, Depends(_bearer)]) -> Person:
-        person = await _person(request, session)
-        if person.must_change_password and permission != "self":
-            raise Problem(403, "password_change_required", "change your password first: POST /api/v1/auth/password")
-        if not person.may(permission):
-            role = person.role or "unknown"
-            raise Problem(403, "forbidden", f"your role {role!r} does not have the permission {permission!r}")
-        return person
+        return await _permitted(request, session, permission)
 
     permitted.permission = permission  # type: ignore[attr-defined]  # read by `permission_of`
     return permitted
+
+
+def allow_long(permission: str) -> Permitted:
+    """The same for operations whose bodies are long: no transaction is open, and blocks others, while they arrive."""
+
+    async def permitted(request: Request, parts: Parts, _: Annotated[object, Depends(_bearer)]) -> Person:
+        async with parts.db.read() as session:
+            return await _permitted(request, session, permission)
+
+    permitted.permission = permission  # type: ignore[attr-defined]
+    return permitted
+
+
+async def _permitted(request: Request, session: AsyncSession, permission: str) -> Person:
+    person = await _person(request, session)
+    if person.must_change_password and permission != "self":
+        raise Problem(403, "password_change_required", "change your password first: POST /api/v1/auth/password")
+    if not person.may(permission):
+        role = person.role or "unknown"
+        raise Problem(403, "forbidden", f"your role {role!r} does not have the permission {permission!r}")
+    return person
 
 
 async def public() -> None:

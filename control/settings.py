@@ -238,6 +238,29 @@ class RetentionTable(_Table):
         return self
 
 
+class TrainingTable(_Table):
+    """`[training]`: datasets, jobs and adapters."""
+
+    data_dir: Path | None = None
+    """Where datasets, logs of jobs and adapters are kept; `training` in `[console] data_dir` unless set. Several
+    control processes need a folder that they share."""
+    max_dataset_bytes: Annotated[int, Field(ge=1024)] = 2_147_483_648
+    """Largest file that is taken as a dataset."""
+    max_adapter_bytes: Annotated[int, Field(ge=1024)] = 68_719_476_736
+    """Most that the files of one adapter version may be together."""
+    check_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1800.0
+    """A dataset that is not checked after so long is rejected."""
+    check_memory_mib: Annotated[int, Field(ge=256)] = 4096
+    """Memory that the check of a dataset may take."""
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 120.0
+    """A worker that is silent for so long ends its jobs, with a checkpoint each; after twice that time they are queued
+    again."""
+    max_lora_rank: Annotated[int, Field(ge=1, le=512)] = 64
+    """Highest rank that your engines serve: a job with a higher one is warned of."""
+    base_models: Words = ()
+    """Folders on the workers that the form for new jobs offers as base models."""
+
+
 class Settings(_Table):
     """All process settings of the control plane."""
 
@@ -251,12 +274,19 @@ class Settings(_Table):
     """Single sign-on."""
     retention: RetentionTable = RetentionTable()
     """How long usage is kept."""
+    training: TrainingTable = TrainingTable()
+    """Datasets, jobs and adapters."""
 
     @model_validator(mode="after")
     def _can_come_back(self) -> Self:
         if self.oidc.issuer and not self.console.public_url:
             raise ValueError("[oidc] needs [console] public_url: the provider sends browsers back there")
         return self
+
+    @property
+    def training_dir(self) -> Path:
+        """Where datasets, logs of jobs and adapters are kept."""
+        return self.training.data_dir or self.console.data_dir / "training"
 
     @property
     def database_url(self) -> str:

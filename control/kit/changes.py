@@ -7,7 +7,18 @@ from typing import Any
 
 def stored(body: Any) -> dict[str, Any]:
     """The fields of a body that were sent and are kept, limits and budgets as JSON."""
-    kept = {"description", "note", "limits", "budgets", "enabled", "models", "cidrs", "expires_at", "log_bodies"}
+    kept = {
+        "description",
+        "note",
+        "limits",
+        "budgets",
+        "enabled",
+        "models",
+        "cidrs",
+        "expires_at",
+        "log_bodies",
+        "gpu_quota",
+    }
     sent: dict[str, Any] = {}
     for field in kept & (body.model_fields_set | {f for f in ("limits", "budgets") if getattr(body, f, None)}):
         value = getattr(body, field)
@@ -17,6 +28,6 @@ def stored(body: Any) -> dict[str, Any]:
             value = [budget.model_dump(mode="json") for budget in value]
         elif isinstance(value, tuple):
             value = list(value)
-        if value is not None or field == "expires_at":
+        if value is not None or field in ("expires_at", "gpu_quota"):
             sent[field] = value
     return sent

@@ -1,5 +1,6 @@
 """All tables: importing this package fills `Base.metadata`."""
 
+from control.models.adapters import Adapter, AdapterData, AdapterVersion, Deployment
 from control.models.base import Base
 from control.models.chat import ChatSession
 from control.models.gateways import BreakerSpan, GatewayRow
@@ -8,21 +9,45 @@ from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, Usage
 from control.models.requests import RequestBody
 from control.models.rollups import ROLLUPS
 from control.models.routing import ApiKey, Credential, Endpoint, Grant, KeyUse, PriceVersion, Route, RouteVersion
+from control.models.training import (
+    Checkpoint,
+    Dataset,
+    DatasetOrigin,
+    DatasetVersion,
+    DeviceClaim,
+    JobEvent,
+    MetricPoint,
+    TrainerRow,
+    TrainingAttempt,
+    TrainingJob,
+    TrainingSample,
+)
 
 __all__ = [
     "ROLLUPS",
+    "Adapter",
+    "AdapterData",
+    "AdapterVersion",
     "ApiKey",
     "AuditRow",
     "Base",
     "BreakerSpan",
     "ChatSession",
+    "Checkpoint",
     "Counter",
     "Credential",
+    "Dataset",
+    "DatasetOrigin",
+    "DatasetVersion",
+    "Deployment",
+    "DeviceClaim",
     "Endpoint",
     "GatewayRow",
     "Grant",
+    "JobEvent",
     "KeyUse",
     "Membership",
+    "MetricPoint",
     "PriceVersion",
     "Quarantine",
     "RefreshSession",
@@ -32,6 +57,10 @@ __all__ = [
     "ServiceToken",
     "SpendRow",
     "Team",
+    "TrainerRow",
+    "TrainingAttempt",
+    "TrainingJob",
+    "TrainingSample",
     "UsageRow",
     "User",
 ]

@@ -62,6 +62,8 @@ class Team(Published, Versioned, Base):
     description: Mapped[str] = mapped_column(String(1000), default="")
     limits: Mapped[dict[str, Any]] = mapped_column(default=dict)
     budgets: Mapped[list[Any]] = mapped_column(default=list)
+    gpu_quota: Mapped[int | None]
+    """Most devices that its training jobs hold at a time; None: no limit."""
     enabled: Mapped[bool] = mapped_column(default=True)
     """Keys of a disabled team are answered 401."""
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from control.kit.schemas import A_MOMENT, Body, Budgets, Flag, Note, RowVersion, Slug, example
 from control.usage.budgets import Spending
 from gateway.contract.snapshot import Budget, Limits
+
+Quota = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 
 
 class TeamCreate(Body):
@@ -24,6 +27,8 @@ class TeamCreate(Body):
     """Of all its keys together."""
     budgets: Budgets = ()
     """Money for all its keys together."""
+    gpu_quota: Quota | None = None
+    """Most devices that its training jobs hold at a time; null: no limit."""
 
 
 class TeamUpdate(Body):
@@ -39,6 +44,8 @@ class TeamUpdate(Body):
     """Replaces the limits as a whole."""
     budgets: Budgets | None = None
     """Replaces the budgets as a whole."""
+    gpu_quota: Quota | None = None
+    """Most devices that its training jobs hold at a time; null: no limit."""
     enabled: Flag | None = None
     """Keys of a disabled team are answered 401."""
 
@@ -59,8 +66,8 @@ class Team(BaseModel):
 
     model_config = example(
         name="support", description="the help desk", limits={},
-        budgets=[{"amount": "500", "window": "month", "timezone": "UTC"}], enabled=True, created_at=A_MOMENT,
-        row_version=1,
+        budgets=[{"amount": "500", "window": "month", "timezone": "UTC"}], gpu_quota=None, enabled=True,
+        created_at=A_MOMENT, row_version=1,
         spending=[{
             "window": "month", "timezone": "UTC", "amount_nano": 500_000_000_000, "spent_nano": 12_345_678_900,
             "since": "2026-11-01T00:00:00Z", "resets_at": "2026-12-01T00:00:00Z",
@@ -71,6 +78,7 @@ class Team(BaseModel):
     description: str
     limits: Limits
     budgets: list[Budget]
+    gpu_quota: int | None
     enabled: bool
     created_at: datetime
     row_version: int

@@ -1,0 +1,188 @@
+"""Versions that are built here: from another one, from kept bodies of requests, from one's own chat sessions.
+
+Each is written as a JSONL source in the canonical form and then checked like any other. Where a row came from, and
+what allowed it to be kept, is remembered by its line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control.chat import service as chats
+from control.datasets import rows, schemas, service
+from control.errors import FieldError, Problem, invalid
+from control.kit.files import Files
+from control.kit.permissions import Person
+from control.models import Dataset, DatasetOrigin, DatasetVersion, RequestBody, UsageRow
+from control.models.base import now
+from control.security import Vault
+from control.usage import bodies
+
+AT_ONCE = 200
+"""Sealed bodies that are opened between two looks at other work."""
+
+
+class Built(NamedTuple):
+    """A row for a new source."""
+
+    row: dict[str, Any]
+    kind: str
+    """Of its origin: request, chat, or empty."""
+    origin: str
+    consent: str
+
+
+async def edited(
+    session: AsyncSession, files: Files, person: Person, row: Dataset, body: schemas.DatasetEdit
+) -> DatasetVersion:
+    """The next version of a dataset: another one's rows without some, and with some repaired."""
+    parent = await service.version_of(session, row, body.version)
+    if parent.state not in ("ready", "rejected"):
+        raise Problem(409, "not_ready", f"{row.name}@{body.version} is {parent.state}")
+    rejected = {one["line"] for one in rows.some(rows.rejected(files, parent), 0, parent.report.get("rejected", 0))}
+    there = rows.accepted(files, parent)
+    kept = [] if not there.exists() else list(await asyncio.to_thread(lambda: list(rows.without(there, ()))))
+    errors = [
+        FieldError(at=f"body.delete.{number}", message=f"no accepted row is from line {line}")
+        for number, line in enumerate(body.delete)
+        if line not in {known for known, _ in kept}
+    ]
+    errors += [
+        FieldError(at=f"body.repair.{number}.line", message=f"line {repair.line} was not rejected")
+        for number, repair in enumerate(body.repair)
+        if repair.line not in rejected
+    ]
+    if errors:
+        raise invalid(errors)
+    origins = {one.line: one for one in await session.scalars(_origins(parent))}
+    leave_out = set(body.delete)
+    lines = [(line, row) for line, row in kept if line not in leave_out] + [(one.line, one.row) for one in body.repair]
+    made = []
+    for line, one in sorted(lines, key=lambda pair: pair[0]):
+        origin = origins.get(line)
+        made.append(Built(dict(one), *((origin.kind, origin.origin, origin.consent) if origin else ("", "", ""))))
+    return await _written(session, files, person, row, "edit", made, parent.number)
+
+
+async def from_requests(
+    session: AsyncSession, files: Files, vault: Vault, person: Person, row: Dataset, body: schemas.FromRequests
+) -> tuple[DatasetVersion, dict[str, int]]:
+    """A version from requests whose bodies are kept: both are there, and the answer was whole."""
+    query = select(UsageRow).where(UsageRow.ts >= body.since, UsageRow.ts < (body.until or now()))
+    query = query.where(UsageRow.end == "success", UsageRow.shadow_of.is_(None))
+    if body.route is not None:
+        query = query.where(UsageRow.route == body.route)
+    if body.key is not None:
+        query = query.where(UsageRow.key == body.key)
+    query = query.where(UsageRow.id.in_(select(RequestBody.id).where(RequestBody.erased_at.is_(None))))
+    found = (await session.scalars(query.order_by(UsageRow.ts.desc()).limit(body.limit))).all()
+    skipped: Counter[str] = Counter()
+    made: list[Built] = []
+    for start in range(0, len(found), AT_ONCE):
+        some = found[start : start + AT_ONCE]
+        held = await bodies.find(session, [one.id for one in some])
+        texts = await asyncio.to_thread(_opened, vault, held)
+        for one in some:
+            reason, dialogue = _dialogue(held.get(one.id), texts.get(one.id))
+            if dialogue is None:
+                skipped[reason] += 1
+            else:
+                made.append(Built(dialogue, "request", one.id, f"key {one.key} keeps bodies"))
+    if not made:
+        raise Problem(422, "no_rows", f"no request of these has a dialogue that was kept whole: {dict(skipped)}")
+    return await _written(session, files, person, row, "requests", made), dict(skipped)
+
+
+async def from_chats(
+    session: AsyncSession, files: Files, vault: Vault, person: Person, row: Dataset, body: schemas.FromChats
+) -> tuple[DatasetVersion, dict[str, int]]:
+    """A version from one's own chat sessions."""
+    skipped: Counter[str] = Counter()
+    made = []
+    for identity in dict.fromkeys(body.sessions):
+        opened = chats.opened(vault, await chats.find(session, person, identity))
+        messages = [{"role": "system", "content": opened.settings.system}] if opened.settings.system else []
+        for message in opened.messages:
+            if message.failure is None and not message.stopped:
+                messages.append(_said(message))
+        if not any(message["role"] == "assistant" for message in messages):
+            skipped["no_answer"] += 1
+            continue
+        made.append(Built({"messages": messages}, "chat", identity, f"{person.username} gave their own session"))
+    if not made:
+        raise Problem(422, "no_rows", "none of these sessions has an answer")
+    return await _written(session, files, person, row, "chats", made), dict(skipped)
+
+
+def _said(message: Any) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        said["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        said["tool_call_id"] = message.tool_call_id
+    return said
+
+
+def _opened(vault: Vault, held: dict[str, RequestBody]) -> dict[str, tuple[str | None, str | None]]:
+    return {identity: bodies.opened(vault, row) for identity, row in held.items()}
+
+
+def _dialogue(
+    held: RequestBody | None, texts: tuple[str | None, str | None] | None
+) -> tuple[str, dict[str, Any] | None]:
+    """(why not, row) of a request to chat completions and its answer."""
+    if held is None or texts is None or texts[0] is None or texts[1] is None:
+        return "not_kept", None
+    if held.request_cut or held.response_cut:
+        return "cut", None
+    try:
+        asked, answered = json.loads(texts[0]), json.loads(texts[1])
+        choice = answered["choices"][0]
+        answer = choice.get("message") or choice["delta"]
+        row: dict[str, Any] = {"messages": [*asked["messages"], {"role": "assistant", **answer}]}
+    except (ValueError, KeyError, TypeError, IndexError):
+        return "no_dialogue", None
+    if tools := asked.get("tools"):
+        row["tools"] = tools
+    return "", row
+
+
+def _origins(version: DatasetVersion) -> Any:
+    return select(DatasetOrigin).where(DatasetOrigin.version_id == version.id)
+
+
+async def _written(
+    session: AsyncSession,
+    files: Files,
+    person: Person,
+    row: Dataset,
+    source: schemas.Source,
+    made: Sequence[Built],
+    parent: int | None = None,
+) -> DatasetVersion:
+    version = await service.begin(session, person, row, source, "rows.jsonl", parent=parent)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(made), 500):
+            some = [json.dumps(one.row, ensure_ascii=False) for one in made[start : start + 500]]
+            yield ("\n".join(some) + "\n").encode()
+
+    stored = await files.write(rows.source(files, version), pieces(), 1 << 40)
+    session.add_all(
+        DatasetOrigin(version_id=version.id, line=number, kind=one.kind, origin=one.origin, consent=one.consent)
+        for number, one in enumerate(made, 1)
+        if one.origin
+    )
+    version.size, version.state = stored.size, "checking"
+    await session.flush()
+    return version

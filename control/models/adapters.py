@@ -1,0 +1,98 @@
+"""Trained adapters, and where they are served."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from control.models.base import NAME, Base, LongText, Versioned
+from control.models.training import Owned
+
+
+class Adapter(Owned, Versioned, Base):
+    """A name under which trained weights are kept, version by version."""
+
+    __tablename__ = "adapter"
+    __table_args__ = (Index("ix_adapter_owner", "owner_kind", "owner"),)
+
+    name: Mapped[str] = mapped_column(String(NAME), unique=True)
+    description: Mapped[str] = mapped_column(String(1000), default="")
+    latest: Mapped[int] = mapped_column(default=0)
+    """Number of the last version: numbers are never reused."""
+
+
+class AdapterVersion(Base):
+    """Trained weights; immutable once they are `ready`."""
+
+    __tablename__ = "adapter_version"
+    __table_args__ = (UniqueConstraint("adapter_id", "number"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    adapter_id: Mapped[str] = mapped_column(ForeignKey("adapter.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    state: Mapped[str] = mapped_column(String(12))
+    """uploading, ready or archived."""
+    source: Mapped[str] = mapped_column(String(8))
+    """job or upload."""
+    kind: Mapped[str] = mapped_column(String(8))
+    """lora, or full: all weights of a model."""
+    folder: Mapped[str] = mapped_column(String(80))
+    """Below the folder of `[training]`."""
+    files: Mapped[dict[str, Any]]
+    """path → {sha256, size}."""
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    base: Mapped[dict[str, Any]]
+    """`trainer.contract.spec.BaseModelRef`."""
+    base_sha256: Mapped[str] = mapped_column(String(64), default="")
+    rank: Mapped[int] = mapped_column(default=0)
+    problems: Mapped[list[Any]] = mapped_column(default=list)
+    """Rules by which an engine refuses it; empty: it can be served."""
+    metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    probes: Mapped[list[Any]] = mapped_column(default=list)
+    """`trainer.contract.worker.Probe`: what it answered after training."""
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Versions of the libraries, hash of the template, and so on."""
+    job: Mapped[str] = mapped_column(String(NAME), default="", index=True)
+    """Name of the job that made it."""
+    data: Mapped[list[Any]] = mapped_column(default=list)
+    """Dataset versions that it has learned from: name, number, sha256."""
+    card: Mapped[str] = mapped_column(LongText, default="")
+    """Markdown."""
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(NAME))
+
+
+class AdapterData(Base):
+    """Which dataset versions an adapter version has learned from: asked when a row must be forgotten."""
+
+    __tablename__ = "adapter_data"
+
+    adapter_version_id: Mapped[str] = mapped_column(
+        ForeignKey("adapter_version.id", ondelete="CASCADE"), primary_key=True
+    )
+    dataset: Mapped[str] = mapped_column(String(NAME), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+class Deployment(Versioned, Base):
+    """That an engine should have an adapter version, and whether it has."""
+
+    __tablename__ = "deployment"
+    __table_args__ = (UniqueConstraint("adapter_version_id", "worker", "engine"),)
+
+    adapter_version_id: Mapped[str] = mapped_column(ForeignKey("adapter_version.id", ondelete="RESTRICT"))
+    served_name: Mapped[str] = mapped_column(String(160), index=True)
+    """`name@vN`."""
+    worker: Mapped[str] = mapped_column(String(NAME))
+    engine: Mapped[str] = mapped_column(String(NAME))
+    state: Mapped[str] = mapped_column(String(12))
+    """placing, live, degraded, draining, retired or failed."""
+    message: Mapped[str] = mapped_column(String(2000), default="")
+    drain_until: Mapped[datetime | None]
+    publish: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What to do once it is live: `route` and `share`; empty: nothing but its own route."""
+    live_at: Mapped[datetime | None]
+    created_by: Mapped[str] = mapped_column(String(NAME))
