@@ -15,7 +15,7 @@ from control.datasets import build, rows, schemas, service
 from control.deps import Db, Parts, allow, allow_long
 from control.errors import Problem, answers
 from control.kit.audit import note
-from control.kit.files import reading
+from control.kit.files import BYTES, reading
 from control.kit.ownership import find, find_to_change
 from control.kit.pages import Page, Paging, Search, paginate
 from control.kit.permissions import Person
@@ -76,12 +76,12 @@ async def create_dataset_version(
 @router.put(
     "/{name}/versions/{number}/content",
     responses=answers(409, 413, 507),
-    openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+    openapi_extra=BYTES,
 )  # fmt: skip
 async def put_dataset_content(
     name: str, number: Number, request: Request, parts: Parts, person: Sender, offset: Offset = 0
 ) -> schemas.DatasetSize:
-    """A piece of the file, of any size, from `offset` on. After a break, go on from the `size` that the version says."""
+    """A piece of the file, of any size, from `offset` on. After a break, go on from the version's `size`."""
     most = parts.settings.training.max_dataset_bytes
     size = await service.receive(parts.db, parts.files, person, name, number, offset, request.stream(), most)
     return schemas.DatasetSize(size=size)

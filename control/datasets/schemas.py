@@ -13,9 +13,9 @@ Format = Literal["auto", "messages", "alpaca", "sharegpt", "preference", "kto", 
 State = Literal["uploading", "checking", "ready", "rejected"]
 Source = Literal["upload", "requests", "chats", "edit"]
 Filename = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\\\x00-\x1f\x7f]+\.(jsonl|ndjson|json|csv|parquet)$"),
+    str, StringConstraints(max_length=200, pattern=r"^[^/\\\x00-\x1f\x7f]+\.(jsonl|ndjson|json|csv|parquet)$")
 ]
+SessionId = Annotated[str, StringConstraints(max_length=36)]
 Line = Annotated[int, Field(strict=True, ge=1, le=2_000_000_000)]
 
 

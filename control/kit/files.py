@@ -20,6 +20,8 @@ PIECE = 1_048_576
 """Bytes that are read at a time."""
 SPARE = 268_435_456
 """Bytes that stay free on the disk, for the database."""
+BYTES = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+"""`openapi_extra=` of an operation that takes a file as its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +77,17 @@ class Files:
         return Stored(size, digest.hexdigest())
 
     async def append(self, path: Path, offset: int, pieces: AsyncIterator[bytes], limit: int) -> int:
-        """More of a file; its new size. What was there from `offset` on is written again: a piece may come twice.
+        """More of a file; its new size. What was there from `offset` on goes: a piece may come twice.
 
         Raises:
             Problem: 409 `wrong_offset` beyond the end, 413 above `limit` bytes, 507 when the disk is full.
         """
         try:
             await asyncio.to_thread(self._ready, path)
-            with path.open("r+b" if path.exists() else "w+b") as file:
-                there = file.seek(0, os.SEEK_END)
-                if offset > there:
+            with await asyncio.to_thread(path.open, "ab") as file:
+                if offset > (there := file.tell()):
                     raise Problem(409, "wrong_offset", f"there are {there} bytes: send what follows from there")
-                file.seek(offset)
+                await asyncio.to_thread(file.truncate, offset)
                 async for piece in pieces:
                     if offset + len(piece) > limit:
                         raise Problem(413, "too_large", f"the file is larger than {limit} bytes")
@@ -95,7 +96,7 @@ class Files:
                 await asyncio.to_thread(_sync, file)
         except OSError as exc:
             raise _full(exc) from exc
-        return max(offset, there)
+        return offset
 
     def remove(self, *parts: str) -> None:
         """Delete a file or folder, if it is there."""

@@ -1,6 +1,6 @@
 """Datasets, jobs and adapters belong to a person or a team: who sees them, and who may change them.
 
-With `training:read` (`training:write`) a person sees (changes) all; with `training:own`, what is theirs or their teams'.
+With `training:read` (`training:write`) a person sees (changes) all; with `training:own`, their own and their teams'.
 """
 
 from __future__ import annotations
