@@ -15,10 +15,13 @@ from control.auth.endpoints import router as auth
 from control.chat.endpoints import router as chat
 from control.configuration.endpoints import router as configuration
 from control.datasets.endpoints import router as datasets
+from control.deployments.endpoints import router as adapters
 from control.deps import Parts, allow, public
 from control.gateways.endpoints import router as gateways
 from control.internal.admin import router as service_tokens
 from control.internal.endpoints import router as internal
+from control.internal.trainer import router as internal_trainer
+from control.jobs.endpoints import router as jobs, trainers
 from control.keys.endpoints import router as keys
 from control.kit.permissions import Person
 from control.kit.schemas import example
@@ -33,11 +36,12 @@ from control.users.endpoints import router as users
 router = APIRouter()
 PARTS = (
     auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
-    configuration, chat, gateways, datasets,
+    configuration, chat, gateways, datasets, jobs, trainers, adapters,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")
 router.include_router(internal)
+router.include_router(internal_trainer)
 
 
 class Health(BaseModel):

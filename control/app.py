@@ -21,6 +21,7 @@ from control.db import Database
 from control.deps import Control
 from control.errors import Problem
 from control.gateways import service as gateways
+from control.jobs import workers
 from control.kit.files import Files
 from control.kit.outbound import Outbound
 from control.kit.throttle import Throttle
@@ -57,6 +58,7 @@ def build(settings: Settings) -> FastAPI:
         works = (
             control.publisher.run(), bodies.keep_sweeping(db), gateways.keep_sweeping(db),
             retention.run(db, settings.retention), checker.run(db, files, settings.training),
+            workers.run(db, settings.training),
         )  # fmt: skip
         standing = [asyncio.create_task(work) for work in works]
         yield

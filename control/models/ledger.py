@@ -15,7 +15,7 @@ from control.models.base import NAME, Base, BigId, LongText
 
 
 class Counter(Base):
-    """A number that a writer locks and counts up: `config`, `usage`, `audit`, `retention`, `prices`."""
+    """A number that a writer locks and counts up: `config`, `usage`, `audit`, `retention`, `prices`, `training`."""
 
     __tablename__ = "counter"
 

@@ -46,7 +46,7 @@ def is_whole(url: str) -> None:
                 assert await connection.run_sync(differences) == []
             async with db.read() as session:
                 counters = (await session.scalars(text("SELECT name FROM counter ORDER BY name"))).all()
-                assert counters == ["audit", "config", "prices", "retention", "usage"]
+                assert counters == ["audit", "config", "prices", "retention", "training", "usage"]
         finally:
             await db.close()
 

@@ -37,6 +37,8 @@ class Device(_Message):
 
 
 AttemptState = Literal["preparing", "running", "finalizing", "ended"]
+"""finalizing: its process has ended, and what it made is being sent. ended: control has all of its events, its log
+and the files of its adapter."""
 
 
 class AttemptStatus(_Message):

@@ -30,6 +30,8 @@ TABLES = (
 )
 """In an order in which they may be dropped."""
 
+COUNTER = sa.table("counter", sa.column("name"), sa.column("value"), sa.column("text"))
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -340,10 +342,12 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_device_claim_attempt_id"), "device_claim", ["attempt_id"], unique=False)
     op.add_column("team", sa.Column("gpu_quota", sa.Integer(), nullable=True))
+    op.bulk_insert(COUNTER, [{"name": "training", "value": 0, "text": ""}])
 
 
 def downgrade() -> None:
     """Take back."""
+    op.execute(COUNTER.delete().where(COUNTER.c.name == "training"))
     op.drop_column("team", "gpu_quota")
     for table in TABLES:
         op.drop_table(table)

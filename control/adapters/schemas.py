@@ -1,0 +1,179 @@
+"""Bodies of adapters and their versions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from control.kit.schemas import A_MOMENT, Body, Note, RowVersion, Slug, example
+from trainer.contract.spec import BaseModelRef
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+EngineName = Annotated[str, StringConstraints(max_length=120)]
+
+
+class AdapterCreate(Body):
+    """A new adapter, for versions that were trained elsewhere."""
+
+    model_config = example(name="support-bot", description="Tone of the help desk")
+
+    name: Slug
+    """Its published route is called so. Never changes and is never reused."""
+    description: Note = ""
+    """What it is for."""
+    team: Slug | None = None
+    """Whose it is; yours if absent."""
+
+
+class AdapterUpdate(Body):
+    """Changes of an adapter."""
+
+    model_config = example(row_version=1, description="Tone of the help desk, 2026")
+
+    row_version: RowVersion
+    """From the last read."""
+    description: Note
+    """What it is for."""
+
+
+class AdapterVersionCreate(Body):
+    """A folder in the format of PEFT that is going to be sent, file by file."""
+
+    model_config = example(base={"source": "path", "id": "/models/qwen3-8b"})
+
+    base: BaseModelRef
+    """What it was trained on."""
+
+
+class AdapterFile(BaseModel):
+    """A file of a version."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class LearnedFrom(BaseModel):
+    """A dataset version that an adapter version has learned from."""
+
+    name: str
+    number: int
+    sha256: str
+
+
+class EngineRef(Body):
+    """An engine of a worker."""
+
+    worker: EngineName
+    """Name of the worker."""
+    engine: EngineName
+    """Name of the engine there."""
+
+
+class Deploy(Body):
+    """Where a version should be, and what its adapter's name should lead to then."""
+
+    model_config = example(share=0.1)
+
+    engines: Annotated[tuple[EngineRef, ...], Field(min_length=1, max_length=200)] | None = None
+    """All that can have it, if absent."""
+    share: Share = 0.0
+    """Once it is live: of the requests to the adapter's name. 0: it is reached as `name@vN` only. The first version
+    that is published has all."""
+
+
+class Promote(Body):
+    """How many requests to the adapter's name a version answers."""
+
+    model_config = example(share=1.0)
+
+    share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    """1: all of them."""
+
+
+class Deployment(BaseModel):
+    """A version on an engine."""
+
+    worker: str
+    engine: str
+    state: Literal["placing", "live", "degraded", "draining", "retired", "failed"]
+    message: str
+    live_at: datetime | None
+    created_by: str
+
+
+class AdapterVersion(BaseModel):
+    """One version of an adapter; it never changes."""
+
+    model_config = example(
+        number=1, state="ready", source="job", kind="lora", served_name="support-bot@v1", size=1234567,
+        base={"source": "path", "id": "/models/qwen3-8b", "revision": ""}, base_sha256="0" * 64, rank=16, problems=[],
+        metrics={"eval_loss": 1.1}, details={}, job="support-bot", data=[], files=[], deployments=[], share=0.0,
+        card="",
+        created_at=A_MOMENT, created_by="alice",
+    )  # fmt: skip
+
+    number: int
+    state: Literal["uploading", "ready", "archived"]
+    source: Literal["job", "upload"]
+    kind: Literal["lora", "full"]
+    served_name: str
+    """As requests call it, once it is deployed."""
+    size: int
+    base: BaseModelRef
+    base_sha256: str
+    rank: int
+    problems: list[str]
+    """Rules by which engines refuse it; empty: it can be served."""
+    metrics: dict[str, float]
+    details: dict[str, Any]
+    job: str
+    """That made it."""
+    data: list[LearnedFrom]
+    files: list[AdapterFile]
+    deployments: list[Deployment]
+    share: float
+    """Of the requests to the adapter's name."""
+    card: str
+    """Markdown."""
+    created_at: datetime
+    created_by: str
+
+
+class Adapter(BaseModel):
+    """An adapter in a list."""
+
+    model_config = example(
+        name="support-bot", description="", owner_kind="user", owner="alice", mine=True, versions=1, latest=1,
+        live=["support-bot@v1"], published=True, base="/models/qwen3-8b", created_at=A_MOMENT, updated_at=A_MOMENT,
+        row_version=1,
+    )  # fmt: skip
+
+    name: str
+    description: str
+    owner_kind: Literal["user", "team"]
+    owner: str
+    mine: bool
+    """Whether you may change it."""
+    versions: int
+    latest: int
+    """Number of the newest version; 0: there is none yet."""
+    live: list[str]
+    """Versions that an engine has."""
+    published: bool
+    """Whether there is a route of its name."""
+    base: str
+    """Of the newest version."""
+    created_at: datetime
+    updated_at: datetime
+    row_version: int
+
+
+class AdapterDetail(Adapter):
+    """An adapter with its versions, the newest first."""
+
+    model_config = example(Adapter, items=[])
+
+    items: list[AdapterVersion]

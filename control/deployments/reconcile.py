@@ -1,0 +1,116 @@
+"""From what is wanted to what engines have: orders for a worker's engines, and what follows from what it reports.
+
+placing → live ⇄ degraded → draining → retired,  or failed
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control.deployments import engines, publish
+from control.errors import Problem
+from control.kit.audit import note
+from control.models import Adapter, AdapterVersion, Deployment
+from control.models.base import now
+from trainer.contract.worker import AdapterOrder, EngineOrder, EngineStatus, Probe, WorkerStatus
+
+log = logging.getLogger("tunegate.control.deployments")
+
+WANTED = ("placing", "live", "degraded", "draining")
+THERE = frozenset({"loaded", "evicted"})
+"""States of an adapter in an engine in which a request for it is answered: an evicted one is loaded for it again."""
+
+
+async def orders(session: AsyncSession, status: WorkerStatus) -> tuple[EngineOrder, ...]:
+    """What each engine of a worker should have; takes over first what the worker says that they have."""
+    query = (
+        select(Deployment, AdapterVersion)
+        .join(AdapterVersion, AdapterVersion.id == Deployment.adapter_version_id)
+        .where(Deployment.worker == status.worker, Deployment.state.in_(WANTED))
+        .order_by(Deployment.id)
+    )
+    rows = (await session.execute(query)).all()
+    found = []
+    for engine in status.engines:
+        wanted = []
+        for deployment, version in rows:
+            if deployment.engine == engine.name:
+                await _follow(session, deployment, engine)
+                if deployment.state in WANTED:
+                    wanted.append(_order(deployment, version))
+        found.append(EngineOrder(engine=engine.name, adapters=tuple(wanted)))
+    return tuple(found)
+
+
+def _order(deployment: Deployment, version: AdapterVersion) -> AdapterOrder:
+    return AdapterOrder(
+        adapter=version.id, name=deployment.served_name, base_sha256=version.base_sha256,
+        files={path: held["sha256"] for path, held in version.files.items()},
+        probes=tuple(Probe.model_validate(one) for one in version.probes),
+    )  # fmt: skip
+
+
+async def _follow(session: AsyncSession, deployment: Deployment, engine: EngineStatus) -> None:
+    said = next((one for one in engine.adapters if one.name == deployment.served_name), None)
+    there = engine.state == "ready" and said is not None and said.state in THERE
+    message = said.message if said is not None else f"the engine {engine.name!r} is {engine.state}"
+    if deployment.state == "draining":
+        if deployment.drain_until is not None and deployment.drain_until < now():
+            _set(session, deployment, "retired", "")
+    elif there and deployment.state != "live":
+        _set(session, deployment, "live", "")
+        deployment.live_at = deployment.live_at or now()
+        await session.flush()
+        await went_live(session, deployment)
+    elif said is not None and said.state == "failed" and deployment.state == "placing":
+        _set(session, deployment, "failed", said.message)
+    elif not there and deployment.state == "live":
+        _set(session, deployment, "degraded", message)
+
+
+def _set(session: AsyncSession, deployment: Deployment, state: str, message: str) -> None:
+    actor = publish.in_name_of(deployment.created_by).actor
+    before = {"state": deployment.state}
+    deployment.state, deployment.message = state, message[:2000]
+    deployment.row_version += 1
+    resource = f"{deployment.served_name} on {deployment.worker}/{deployment.engine}"
+    note(session, actor, "deployment", "adapter", resource, before, {"state": state, "message": message})
+
+
+async def went_live(session: AsyncSession, deployment: Deployment) -> None:
+    """When every engine that should have a version has it: its route, and what was asked for besides."""
+    query = select(Deployment).where(
+        Deployment.adapter_version_id == deployment.adapter_version_id, Deployment.state.in_(WANTED)
+    )
+    all_of_it = (await session.scalars(query)).all()
+    if any(one.state != "live" for one in all_of_it):
+        return
+    its = select(Adapter).join(AdapterVersion, AdapterVersion.adapter_id == Adapter.id)
+    adapter = (await session.scalars(its.where(AdapterVersion.id == deployment.adapter_version_id))).one()
+    person = publish.in_name_of(deployment.created_by)
+    try:
+        endpoints = await endpoints_of(session, all_of_it)
+        await publish.put_version_route(session, person, adapter, deployment.served_name, endpoints)
+        share = max((float(one.publish.get("share", 0.0)) for one in all_of_it), default=0.0)
+        if share > 0:
+            await publish.publish(session, person, adapter, deployment.served_name, endpoints, share)
+        for one in all_of_it:
+            one.publish = {}
+    except Problem as exc:
+        log.error("%s is live, but has no route: %s", deployment.served_name, exc.detail)
+        deployment.message = f"no route: {exc.detail}"[:2000]
+
+
+async def endpoints_of(session: AsyncSession, deployments: Sequence[Deployment]) -> list[str]:
+    """Names of the endpoints of the engines that have these deployments."""
+    there = {(placed.worker, placed.engine.name): placed.engine for placed in await engines.known(session)}
+    names = []
+    for one in deployments:
+        engine = there.get((one.worker, one.engine))
+        if engine is not None:
+            names.append(await engines.endpoint_of(session, publish.in_name_of(one.created_by), engine))
+    return sorted(set(names))

@@ -1,0 +1,135 @@
+"""Deployments: an adapter version is put onto engines, published under its name, and taken away again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control.deployments import engines, publish, reconcile
+from control.errors import Problem, not_found
+from control.kit.audit import note
+from control.kit.ownership import find_to_change
+from control.kit.permissions import Person
+from control.models import Adapter, AdapterVersion, Deployment, Route
+from control.models.base import now
+
+DRAIN = timedelta(seconds=15)
+"""From the end of a version's route to its unloading: gateways have heard of it by then."""
+
+
+async def find_version(session: AsyncSession, adapter: Adapter, number: int) -> AdapterVersion:
+    """A version of an adapter."""
+    query = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter.id, AdapterVersion.number == number)
+    found: AdapterVersion | None = await session.scalar(query)
+    if found is None:
+        raise not_found("version", f"{adapter.name}@v{number}")
+    return found
+
+
+async def deploy(
+    session: AsyncSession,
+    person: Person,
+    name: str,
+    number: int,
+    wanted: Sequence[tuple[str, str]] | None,
+    share: float,
+) -> list[Deployment]:
+    """Put a version onto engines (all that can have it, unless some are named), and publish it once they have it.
+
+    Raises:
+        Problem: 409 `not_servable` when no engine can have it, with the reason of each.
+    """
+    adapter = await find_to_change(session, person, Adapter, name)
+    version = await find_version(session, adapter, number)
+    if version.state != "ready":
+        raise Problem(409, "not_ready", f"{name}@v{number} is {version.state}")
+    publish.versions_in(name, await publish.route_of(session, name))
+    there = await engines.known(session)
+    chosen = [placed for placed in there if wanted is None or (placed.worker, placed.engine.name) in wanted]
+    fitting = engines.fitting(version, chosen)
+    if not fitting or (wanted is not None and len(fitting) < len(set(wanted))):
+        reasons = [engines.refusal(version, placed.engine) for placed in chosen]
+        why = "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or "no engine is running here"
+        raise Problem(409, "not_servable", f"{name}@v{number} cannot be served: {why}")
+    rows = [await _placed(session, person, adapter, version, placed, share) for placed in fitting]
+    after = {"engines": [f"{one.worker}/{one.engine}" for one in rows], "share": share}
+    note(session, person.actor, "deploy", "adapter", f"{name}@v{number}", after=after)
+    if all(row.state == "live" for row in rows):
+        await reconcile.went_live(session, rows[0])
+    return rows
+
+
+async def _placed(
+    session: AsyncSession,
+    person: Person,
+    adapter: Adapter,
+    version: AdapterVersion,
+    placed: engines.Placed,
+    share: float,
+) -> Deployment:
+    query = select(Deployment).where(
+        Deployment.adapter_version_id == version.id, Deployment.worker == placed.worker,
+        Deployment.engine == placed.engine.name,
+    )  # fmt: skip
+    row = await session.scalar(query.with_for_update())
+    if row is None:
+        row = Deployment(
+            adapter_version_id=version.id, served_name=publish.served_name(adapter, version), worker=placed.worker,
+            engine=placed.engine.name, state="placing", created_by=person.username,
+        )  # fmt: skip
+        session.add(row)
+    elif row.state in ("draining", "retired", "failed"):
+        row.state, row.message, row.drain_until, row.created_by = "placing", "", None, person.username
+    row.publish = {"share": share}
+    await session.flush()
+    return row
+
+
+async def promote(session: AsyncSession, person: Person, name: str, number: int, share: float) -> Route:
+    """Let a live version answer a share of the requests to the adapter's name."""
+    adapter = await find_to_change(session, person, Adapter, name)
+    version = await find_version(session, adapter, number)
+    live = await _of(session, version, ("live",))
+    if not live:
+        raise Problem(409, "not_live", f"{name}@v{number} is not live on any engine: deploy it first")
+    names = await reconcile.endpoints_of(session, live)
+    note(session, person.actor, "promote", "adapter", f"{name}@v{number}", after={"share": share})
+    writer = publish.in_name_of(person.username)
+    return await publish.publish(session, writer, adapter, publish.served_name(adapter, version), names, share)
+
+
+async def roll_back(session: AsyncSession, person: Person, name: str) -> Route:
+    """Let the adapter's name lead where it led before."""
+    adapter = await find_to_change(session, person, Adapter, name)
+    route = await publish.roll_back(session, publish.in_name_of(person.username), adapter)
+    note(session, person.actor, "rollback", "adapter", name, after={"target": route.spec["target"]})
+    return route
+
+
+async def retire(session: AsyncSession, person: Person, name: str, number: int) -> None:
+    """Take a version from all engines: first its route goes, then, after a while, its weights.
+
+    Raises:
+        Problem: 409 `published` while the adapter's name leads to it.
+    """
+    adapter = await find_to_change(session, person, Adapter, name)
+    version = await find_version(session, adapter, number)
+    served = publish.served_name(adapter, version)
+    route = await publish.route_of(session, name)
+    if route is not None and any(one.get("model") == served for one in route.spec.get("target", ())):
+        raise Problem(409, "published", f"the route {name!r} leads to {served}: publish another version first")
+    rows = await _of(session, version, ("placing", "live", "degraded", "failed"))
+    for row in rows:
+        row.state, row.drain_until = "draining", now() + DRAIN
+        row.row_version += 1
+    if rows:
+        await publish.drop_version_route(session, publish.in_name_of(person.username), served)
+        note(session, person.actor, "retire", "adapter", served)
+
+
+async def _of(session: AsyncSession, version: AdapterVersion, states: tuple[str, ...]) -> list[Deployment]:
+    query = select(Deployment).where(Deployment.adapter_version_id == version.id, Deployment.state.in_(states))
+    return list(await session.scalars(query))

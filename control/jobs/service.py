@@ -1,0 +1,209 @@
+"""Training jobs: checked, queued, and told what people want of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql import Select
+from trainer.contract.servable import problems
+
+from control.datasets.service import version_of
+from control.errors import FieldError, Problem, duplicate, invalid
+from control.jobs import attempts, estimate, schemas, states
+from control.kit import ownership
+from control.kit.audit import note
+from control.kit.membership import teams_of
+from control.kit.ownership import find_to_change, owner_of, visible_to
+from control.kit.pages import contains
+from control.kit.permissions import Person
+from control.models import Adapter, Dataset, DatasetVersion, TrainerRow, TrainingJob
+from control.models.base import now
+from control.settings import TrainingTable
+from trainer.contract.spec import ROWS_OF, JobSpec
+
+_REFERENCE = re.compile(r"(?P<name>[^@\s]+)@(?P<number>[1-9]\d{0,8})")
+
+
+async def listed(session: AsyncSession, person: Person, search: str | None, state: str | None) -> Select[Any]:
+    """Query of the jobs that a person sees, the newest first."""
+    query = select(TrainingJob).where(visible_to(TrainingJob, person, await teams_of(session, person.id)))
+    if search:
+        query = query.where(contains(search, [TrainingJob.name, TrainingJob.owner]))
+    if state == "active":
+        query = query.where(TrainingJob.state.in_(states.HELD | {"queued", "lost"}))
+    elif state:
+        query = query.where(TrainingJob.state == state)
+    return query.order_by(TrainingJob.created_at.desc(), TrainingJob.id.desc())
+
+
+async def check(
+    session: AsyncSession, person: Person, spec: JobSpec, settings: TrainingTable
+) -> tuple[schemas.JobChecked, dict[str, Any]]:
+    """What is known of a job before it is queued, and the dataset versions that it names.
+
+    Raises:
+        Problem: 422 that lists what is wrong with the data.
+    """
+    data = await _data(session, person, spec)
+    warnings = [schemas.JobWarning(code="servable", message=one) for one in problems(spec, settings.max_lora_rank)]
+    report = data["train"].pop("report")
+    if "validation" in data:
+        data["validation"].pop("report")
+    guess = estimate.of(spec, data["train"]["rows"], report, await _smallest_device(session, spec))
+    if guess.fits is False:
+        warnings.append(schemas.JobWarning(code="fit", message=guess.advice))
+    refused = guess.advice if guess.fits is False else ""
+    return schemas.JobChecked(warnings=warnings, estimate=guess, refused=refused), data
+
+
+async def create(
+    session: AsyncSession, person: Person, body: schemas.JobCreate, settings: TrainingTable
+) -> TrainingJob:
+    """A new job, queued at once unless it is a draft."""
+    spec = body.spec
+    if await session.scalar(select(TrainingJob.id).where(TrainingJob.name == spec.name)):
+        raise duplicate("job", spec.name)
+    kind, owner = await owner_of(session, person, body.team)
+    await _may_add_to(session, person, spec)
+    checked, data = await check(session, person, spec, settings)
+    job = TrainingJob(
+        name=spec.name, owner_kind=kind, owner=owner, spec=spec.model_dump(mode="json"), plan={}, data=data,
+        warnings=[one.model_dump() for one in checked.warnings], estimate=checked.estimate.model_dump(),
+        state="draft", wanted="run", priority=body.priority, max_retries=body.max_retries,
+        devices=spec.resources.processes * spec.resources.nodes, cloned_from=body.cloned_from or "",
+        created_by=person.username,
+    )  # fmt: skip
+    session.add(job)
+    await session.flush()
+    note(session, person.actor, "create", "job", job.name, after={"spec": job.spec, "owner": owner, "data": data})
+    if not body.draft:
+        await _enqueue(session, person, job, checked.refused)
+    return job
+
+
+async def start(session: AsyncSession, person: Person, name: str, settings: TrainingTable) -> TrainingJob:
+    """Queue a draft, or let a job that was stopped or has failed go on from its last checkpoint."""
+    job = await find_to_change(session, person, TrainingJob, name)
+    if job.state == "draft":
+        checked, _ = await check(session, person, JobSpec.model_validate(job.spec), settings)
+        await _enqueue(session, person, job, checked.refused)
+        return job
+    if job.state not in ("stopped", "failed"):
+        raise Problem(409, "illegal_state", f"the job {name!r} is {job.state}: only a stopped or failed one goes on")
+    changes: dict[str, Any] = {"wanted": "run", "retries": 0, "queued_at": now(), "not_before": None, "ended_at": None}
+    await states.move(session, job, "queued", person.username, "goes on", **changes)
+    note(session, person.actor, "resume", "job", name)
+    return job
+
+
+async def stop(session: AsyncSession, person: Person, name: str, wanted: str) -> TrainingJob:
+    """`pause` a job, so that it can go on later, or `cancel` it for good. Doing it twice changes nothing."""
+    job = await find_to_change(session, person, TrainingJob, name)
+    if job.state in states.OVER or (job.wanted == wanted and job.state in ("stopping", "stopped")):
+        return job
+    if wanted == "pause" and job.state not in states.HELD | {"queued"}:
+        raise Problem(409, "illegal_state", f"the job {name!r} is {job.state}: it does not run")
+    note(session, person.actor, wanted, "job", name, before={"state": job.state})
+    await want(session, job, wanted, person.username, "")
+    return job
+
+
+async def want(session: AsyncSession, job: TrainingJob, wanted: str, actor: str, message: str) -> None:
+    """Stop a job that is not over: at once if nothing runs, else by its worker."""
+    if job.state not in states.HELD:
+        await states.move(
+            session, job, "canceled" if wanted == "cancel" else "stopped", actor, message, wanted=wanted, ended_at=now()
+        )
+        return
+    attempt = await attempts.latest(session, job)
+    if job.state in ("stopping", "finalizing"):  # already on its way out: remember what is wanted now
+        job.wanted = wanted
+        states.remark(session, job, actor, message or wanted)
+    else:
+        await states.move(session, job, "stopping", actor, message, wanted=wanted)
+    if attempt is not None and attempt.stop_asked_at is None:
+        attempt.stop_asked_at = now()
+        if attempt.state == "ordered":  # no worker has begun it: should one have taken the order, it is told to stop
+            await attempts.settle(session, attempt, job, "ended", actor)
+
+
+async def reprioritise(session: AsyncSession, person: Person, name: str, priority: int) -> TrainingJob:
+    """Change a job's place in the queue."""
+    job = await find_to_change(session, person, TrainingJob, name)
+    if job.state in states.OVER:
+        raise Problem(409, "illegal_state", f"the job {name!r} is {job.state}")
+    if job.priority != priority:
+        note(session, person.actor, "update", "job", name, {"priority": job.priority}, {"priority": priority})
+        states.remark(session, job, person.username, f"priority {job.priority} → {priority}")
+        job.priority = priority
+        job.row_version += 1
+        await session.flush()
+    return job
+
+
+async def remove(session: AsyncSession, person: Person, name: str) -> str:
+    """Forget a job that does not run, with its figures; the folder that is to be deleted once that is committed."""
+    job = await find_to_change(session, person, TrainingJob, name)
+    if job.state in states.HELD | {"queued", "lost"}:
+        raise Problem(409, "illegal_state", f"the job {name!r} is {job.state}: cancel it first")
+    await session.execute(delete(TrainingJob).where(TrainingJob.id == job.id))
+    note(session, person.actor, "delete", "job", name, before={"state": job.state, "spec": job.spec})
+    return f"jobs/{job.id}"
+
+
+async def _enqueue(session: AsyncSession, person: Person, job: TrainingJob, refused: str) -> None:
+    await states.move(session, job, "validating", person.username)
+    if refused:
+        job.message = refused[:2000]
+        await states.move(session, job, "rejected", "control", refused, ended_at=now())
+    else:
+        await states.move(session, job, "queued", person.username, queued_at=now())
+
+
+async def _may_add_to(session: AsyncSession, person: Person, spec: JobSpec) -> None:
+    adapter = await session.scalar(select(Adapter).where(Adapter.name == spec.adapter_name))
+    if adapter is not None and not await ownership.is_theirs(session, person, adapter):
+        at, message = "body.spec.adapter", f"the adapter {spec.adapter_name!r} belongs to somebody else"
+        raise invalid([FieldError(at=at, message=message)])
+
+
+async def _data(session: AsyncSession, person: Person, spec: JobSpec) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    errors = []
+    for split in ("train", "validation"):
+        text = getattr(spec.data, split)
+        if not text:
+            continue
+        try:
+            found[split] = await _version(session, person, spec, text)
+        except Problem as exc:
+            errors.append(FieldError(at=f"body.spec.data.{split}", message=exc.detail))
+    if errors:
+        raise invalid(errors)
+    return found
+
+
+async def _version(session: AsyncSession, person: Person, spec: JobSpec, text: str) -> dict[str, Any]:
+    match = _REFERENCE.fullmatch(text)
+    if match is None:
+        raise Problem(422, "invalid", f"{text[:200]!r} is not NAME@N, a version of a dataset")
+    row = await ownership.find(session, person, Dataset, match["name"])
+    version: DatasetVersion = await version_of(session, row, int(match["number"]))
+    if version.state != "ready":
+        raise Problem(409, "not_ready", f"{text} is {version.state}: only a checked version can be learned from")
+    if version.kind not in ROWS_OF[spec.recipe]:
+        wanted = " or ".join(ROWS_OF[spec.recipe])
+        raise Problem(422, "invalid", f"{text} has {version.kind} rows: the recipe {spec.recipe} needs {wanted}")
+    return {
+        "id": version.id, "name": row.name, "number": version.number, "sha256": version.sha256, "rows": version.rows,
+        "report": version.report,
+    }  # fmt: skip
+
+
+async def _smallest_device(session: AsyncSession, spec: JobSpec) -> int | None:
+    """MiB of the smallest device of a worker that could run it; None: no worker is known."""
+    workers = [row for row in await session.scalars(select(TrainerRow)) if spec.recipe in row.recipes]
+    return min((one["memory_mib"] for row in workers for one in row.devices), default=None)
