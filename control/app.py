@@ -32,13 +32,18 @@ from control.snapshots.publisher import Publisher
 from control.static import BUILT, Console
 from control.usage import bodies, retention
 
-LARGER = {"/internal/v1/usage": 16, "/internal/v1/request-log": 32, "/api/v1/chat/sessions": 4}
-"""How many times as long as others the bodies of these paths, and of those right below them, may be."""
-FILES = re.compile(
-    r"/api/v1/(datasets/[^/]+/versions/\d+/content|adapters/[^/]+/versions/\d+/files/.+)"
-    r"|/internal/v1/trainer/attempts/[^/]+/(files/.+|log|events)"
+LARGER: tuple[tuple[re.Pattern[str], int | None], ...] = (
+    (re.compile(r"/internal/v1/usage"), 16),
+    (re.compile(r"/internal/v1/request-log"), 32),
+    (re.compile(r"/internal/v1/trainer/attempts/[^/]+/events"), 16),
+    (re.compile(r"/api/v1/chat/sessions(/[^/]+)?"), 4),
+    (re.compile(r"/api/v1/datasets/[^/]+/versions/\d+/content"), None),
+    (re.compile(r"/api/v1/adapters/[^/]+/versions/\d+/files/.+"), None),
+    (re.compile(r"/internal/v1/trainer/attempts/[^/]+/(files/.+|log)"), None),
 )
-"""Files, which are written to disk as they arrive: their operations count for themselves."""
+"""How many times as long as others the bodies of these paths may be. None: a file, which is written to disk as it
+arrives, and whose operation counts for itself.
+"""
 
 
 def build(settings: Settings) -> FastAPI:
@@ -129,10 +134,11 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        if FILES.fullmatch(path):
+        factor = next((factor for pattern, factor in LARGER if pattern.fullmatch(path)), 1)
+        if factor is None:
             await self._app(scope, receive, send)
             return
-        limit = self._limit * (LARGER.get(path) or LARGER.get(path.rpartition("/")[0], 1))
+        limit = self._limit * factor
         problem = Problem(413, "too_large", f"the body is larger than {limit} bytes")
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         if not stated.isdigit() or int(stated) > limit:

@@ -23,6 +23,7 @@ from control.kit.pages import contains
 from control.kit.permissions import Person
 from control.models import Adapter, AdapterVersion, Route
 from control.models.base import new_id, now
+from trainer.contract.servable import refusals
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _ENDINGS = (".json", ".safetensors", ".jinja", ".txt", ".md", ".model")
@@ -125,27 +126,10 @@ def complete(files: Files, version: AdapterVersion, max_rank: int) -> None:
     if not isinstance(rank, int) or rank < 1:
         raise Problem(422, "not_an_adapter", f"{CONFIG}: `r` is {rank!r}, not a rank")
     _check_weights(file_of(files, version, WEIGHTS))
-    version.rank, version.problems = rank, refusals(config, max_rank)
+    version.rank, version.problems = rank, list(refusals(config, max_rank))
     version.details = {key: config[key] for key in ("lora_alpha", "target_modules", "peft_type") if key in config}
     version.size = sum(one["size"] for one in version.files.values())
     version.state = "ready"
-
-
-def refusals(config: dict[str, Any], max_rank: int) -> list[str]:
-    """Why vLLM refuses an adapter with these settings of PEFT (vllm/lora/peft_helper.py)."""
-    found = []
-    if config.get("use_dora"):
-        found.append("vLLM does not serve DoRA (use_dora)")
-    if config.get("init_lora_weights") not in (None, True, False, "gaussian"):
-        found.append(f"vLLM serves {config['init_lora_weights']} only when it was converted to a plain LoRA")
-    extra = set(config.get("modules_to_save") or ()) - {"classifier", "score"}
-    if extra:
-        found.append(f"vLLM serves no layers that were trained whole: modules_to_save = {sorted(extra)}")
-    if config.get("bias") not in (None, "none"):
-        found.append("vLLM serves no trained bias")
-    if config["r"] > max_rank:
-        found.append(f"its rank {config['r']} is above the {max_rank} that is served here ([training] max_lora_rank)")
-    return found
 
 
 def _config(files: Files, version: AdapterVersion) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from control.datasets import build, rows, schemas, service
 from control.deps import Db, Parts, allow, allow_long
 from control.errors import Problem, answers
 from control.kit.audit import note
-from control.kit.files import BYTES, reading
+from control.kit.files import BYTES, a_file, reading
 from control.kit.ownership import find, find_to_change
 from control.kit.pages import Page, Paging, Search, paginate
 from control.kit.permissions import Person
@@ -56,7 +56,7 @@ async def update_dataset(name: str, body: schemas.DatasetUpdate, session: Db, pe
     return (await service.shown(session, person, [await service.update(session, person, name, body)]))[0]
 
 
-@router.delete("/{name}", status_code=204, responses=answers(409))
+@router.delete("/{name}", status_code=204)
 async def delete_dataset(name: str, session: Db, parts: Parts, person: Writer) -> None:
     """Forget a dataset with all its rows, for good. Adapters that learned from it keep its name, numbers and hashes."""
     for folder in await service.remove(session, person, parts.files, name):
@@ -75,7 +75,7 @@ async def create_dataset_version(
 
 @router.put(
     "/{name}/versions/{number}/content",
-    responses=answers(409, 413, 507),
+    responses=answers(507),
     openapi_extra=BYTES,
 )  # fmt: skip
 async def put_dataset_content(
@@ -87,7 +87,7 @@ async def put_dataset_content(
     return schemas.DatasetSize(size=size)
 
 
-@router.post("/{name}/versions/{number}/check", responses=answers(409))
+@router.post("/{name}/versions/{number}/check")
 async def check_dataset_version(
     name: str, number: Number, body: schemas.DatasetCheck, session: Db, parts: Parts, person: Writer
 ) -> schemas.DatasetVersion:
@@ -104,7 +104,7 @@ async def get_dataset_version(name: str, number: Number, session: Db, person: Re
     return service.version_shown(await _version(session, person, name, number))
 
 
-@router.delete("/{name}/versions/{number}", status_code=204, responses=answers(409))
+@router.delete("/{name}/versions/{number}", status_code=204)
 async def delete_dataset_version(name: str, number: Number, session: Db, parts: Parts, person: Writer) -> None:
     """Give up a version that is not ready."""
     folder = await service.drop_version(session, person, name, number)
@@ -142,7 +142,9 @@ async def list_rejected_rows(
     )
 
 
-@router.get("/{name}/versions/{number}/download", response_class=StreamingResponse)
+@router.get(
+    "/{name}/versions/{number}/download", response_class=StreamingResponse, responses=a_file("application/jsonl")
+)
 async def download_dataset_version(
     name: str, number: Number, session: Db, parts: Parts, person: Reader
 ) -> StreamingResponse:
@@ -156,7 +158,7 @@ async def download_dataset_version(
     )
 
 
-@router.post("/{name}/edits", status_code=201, responses=answers(409, 507))
+@router.post("/{name}/edits", status_code=201, responses=answers(507))
 async def edit_dataset(
     name: str, body: schemas.DatasetEdit, session: Db, parts: Parts, person: Writer
 ) -> schemas.Edited:

@@ -15,7 +15,7 @@ from control.deployments import service as deployments
 from control.deps import Db, Parts, allow, allow_long
 from control.errors import Problem, answers
 from control.kit.audit import note
-from control.kit.files import BYTES
+from control.kit.files import BYTES, a_file
 from control.kit.ownership import find, find_to_change
 from control.kit.pages import Page, Paging, Search, paginate
 from control.kit.permissions import Person
@@ -54,7 +54,7 @@ async def update_adapter(name: str, body: schemas.AdapterUpdate, session: Db, pe
     return await shown.detail(session, person, await service.update(session, person, name, body))
 
 
-@router.post("/{name}/versions", status_code=201, responses=answers(409))
+@router.post("/{name}/versions", status_code=201)
 async def create_adapter_version(
     name: str, body: schemas.AdapterVersionCreate, session: Db, person: Writer
 ) -> schemas.AdapterDetail:
@@ -66,7 +66,7 @@ async def create_adapter_version(
 @router.put(
     "/{name}/versions/{number}/files/{path:path}",
     status_code=204,
-    responses=answers(409, 413, 507),
+    responses=answers(507),
     openapi_extra=BYTES,
 )
 async def put_adapter_file(
@@ -88,7 +88,7 @@ async def put_adapter_file(
         held.files = {**held.files, path: {"sha256": stored.sha256, "size": stored.size}}
 
 
-@router.post("/{name}/versions/{number}/complete", responses=answers(409))
+@router.post("/{name}/versions/{number}/complete")
 async def complete_adapter_version(
     name: str, number: Number, session: Db, parts: Parts, person: Writer
 ) -> schemas.AdapterDetail:
@@ -102,7 +102,7 @@ async def complete_adapter_version(
     return await shown.detail(session, person, adapter)
 
 
-@router.get("/{name}/versions/{number}/files/{path:path}", response_class=FileResponse)
+@router.get("/{name}/versions/{number}/files/{path:path}", response_class=FileResponse, responses=a_file())
 async def get_adapter_file_of(
     name: str, number: Number, path: FilePath, session: Db, parts: Parts, person: Reader
 ) -> FileResponse:
@@ -112,7 +112,9 @@ async def get_adapter_file_of(
     return FileResponse(target, media_type="application/octet-stream", filename=target.name)
 
 
-@router.get("/{name}/versions/{number}/archive", response_class=StreamingResponse)
+@router.get(
+    "/{name}/versions/{number}/archive", response_class=StreamingResponse, responses=a_file("application/x-tar")
+)
 async def download_adapter_version(
     name: str, number: Number, session: Db, parts: Parts, person: Reader
 ) -> StreamingResponse:
@@ -124,7 +126,7 @@ async def download_adapter_version(
     )
 
 
-@router.post("/{name}/versions/{number}/deploy", responses=answers(409))
+@router.post("/{name}/versions/{number}/deploy")
 async def deploy_adapter(
     name: str, number: Number, body: schemas.Deploy, session: Db, person: Writer
 ) -> schemas.AdapterDetail:
@@ -135,7 +137,7 @@ async def deploy_adapter(
     return await _detail(session, person, name)
 
 
-@router.post("/{name}/versions/{number}/promote", responses=answers(409))
+@router.post("/{name}/versions/{number}/promote")
 async def promote_adapter(
     name: str, number: Number, body: schemas.Promote, session: Db, person: Writer
 ) -> schemas.AdapterDetail:
@@ -144,14 +146,14 @@ async def promote_adapter(
     return await _detail(session, person, name)
 
 
-@router.post("/{name}/rollback", responses=answers(409))
+@router.post("/{name}/rollback")
 async def roll_adapter_back(name: str, session: Db, person: Writer) -> schemas.AdapterDetail:
     """Let the adapter's name lead where it led before its last change."""
     await deployments.roll_back(session, person, name)
     return await _detail(session, person, name)
 
 
-@router.post("/{name}/versions/{number}/retire", responses=answers(409))
+@router.post("/{name}/versions/{number}/retire")
 async def retire_adapter(name: str, number: Number, session: Db, person: Writer) -> schemas.AdapterDetail:
     """Take a version from all engines: its route goes at once, its weights some seconds later."""
     await deployments.retire(session, person, name, number)

@@ -6,22 +6,19 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import ValidationError
 
 from control.adapters.service import file_of
 from control.datasets import rows
 from control.deps import Control, Db, Parts, service
-from control.errors import Problem, answers, fields, invalid, not_found
+from control.errors import answers, not_found
 from control.jobs import ingest, logs, workers
-from control.kit.files import BYTES, reading
+from control.kit.files import BYTES, a_file, reading
 from control.models import AdapterVersion, DatasetVersion, TrainingAttempt
 from trainer.contract.worker import EventBatch, Orders, Taken, WorkerStatus
 
 router = APIRouter(prefix="/internal/v1/trainer", tags=["internal"])
 ServiceToken = Annotated[tuple[str, str], Depends(service)]
 Id = Annotated[str, Path(max_length=36)]
-MOST_EVENTS = 16_777_216
-"""Bytes of a batch of events."""
 
 
 @router.post("/sync")
@@ -30,29 +27,13 @@ async def sync_trainer(status: WorkerStatus, session: Db, parts: Parts, token: S
     return await workers.sync(session, status, parts.settings.training)
 
 
-@router.post(
-    "/attempts/{id}/events",
-    responses=answers(409, 413),
-    openapi_extra={
-        "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/EventBatch"}}}}
-    },
-)
-async def post_attempt_events(id: Id, request: Request, parts: Parts, token: ServiceToken) -> Taken:
+@router.post("/attempts/{id}/events", responses=answers(409))
+async def post_attempt_events(id: Id, batch: EventBatch, session: Db, token: ServiceToken) -> Taken:
     """Lines of a run, from the number of the first one on. Sending them again changes nothing."""
-    raw = bytearray()
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > MOST_EVENTS:
-            raise Problem(413, "too_large", f"a batch is at most {MOST_EVENTS} bytes: send fewer lines at a time")
-    try:
-        batch = EventBatch.model_validate_json(bytes(raw))
-    except ValidationError as exc:
-        raise invalid(fields(exc, "body")) from exc
-    async with parts.db.write() as session:
-        return await ingest.take(session, id, batch)
+    return await ingest.take(session, id, batch)
 
 
-@router.post("/attempts/{id}/log", responses=answers(409, 413, 507), openapi_extra=BYTES)
+@router.post("/attempts/{id}/log", responses=answers(409, 507), openapi_extra=BYTES)
 async def post_attempt_log(
     id: Id, request: Request, parts: Parts, token: ServiceToken, offset: Annotated[int, Query(ge=0, le=2**40)] = 0
 ) -> Taken:
@@ -64,7 +45,7 @@ async def post_attempt_log(
     return Taken(next=size)
 
 
-@router.get("/data/{version}/{split}", response_class=StreamingResponse)
+@router.get("/data/{version}/{split}", response_class=StreamingResponse, responses=a_file("application/jsonl"))
 async def get_training_data(
     version: Id, split: Literal["train", "validation"], parts: Parts, token: ServiceToken
 ) -> StreamingResponse:
@@ -79,7 +60,7 @@ async def get_training_data(
     return StreamingResponse(reading(path), media_type="application/jsonl")
 
 
-@router.put("/attempts/{id}/files/{path:path}", status_code=204, responses=answers(409, 413, 507), openapi_extra=BYTES)
+@router.put("/attempts/{id}/files/{path:path}", status_code=204, responses=answers(409, 507), openapi_extra=BYTES)
 async def put_attempt_file(
     id: Id,
     path: Annotated[str, Path(max_length=500)],
@@ -99,7 +80,7 @@ async def put_attempt_file(
         held.files = {**held.files, path: {"sha256": stored.sha256, "size": stored.size}}
 
 
-@router.get("/adapters/{id}/files/{path:path}", response_class=StreamingResponse)
+@router.get("/adapters/{id}/files/{path:path}", response_class=StreamingResponse, responses=a_file())
 async def get_adapter_file(
     id: Id, path: Annotated[str, Path(max_length=500)], parts: Parts, token: ServiceToken
 ) -> StreamingResponse:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
 from control.deps import Control, Db, Parts, allow
-from control.errors import answers, not_found
+from control.errors import not_found
 from control.jobs import logs, schemas, service, shown
 from control.jobs.states import State
 from control.kit.ownership import find
@@ -88,7 +88,7 @@ async def get_job(name: str, session: Db, parts: Parts, person: Reader) -> schem
     return await _detail(session, parts, person, await find(session, person, models.TrainingJob, name))
 
 
-@router.patch("/{name}", responses=answers(409))
+@router.patch("/{name}")
 async def update_job(
     name: str, body: schemas.JobUpdate, session: Db, parts: Parts, person: Writer
 ) -> schemas.JobDetail:
@@ -97,26 +97,26 @@ async def update_job(
     return await _detail(session, parts, person, job)
 
 
-@router.delete("/{name}", status_code=204, responses=answers(409))
+@router.delete("/{name}", status_code=204)
 async def delete_job(name: str, session: Db, parts: Parts, person: Writer) -> None:
     """Forget a job that is over or a draft, with its figures and logs. What came out of it stays."""
     await asyncio.to_thread(parts.files.remove, await service.remove(session, person, name))
 
 
-@router.post("/{name}/start", responses=answers(409))
+@router.post("/{name}/start")
 async def start_job(name: str, session: Db, parts: Parts, person: Writer) -> schemas.JobDetail:
     """Queue a draft, or let a stopped or failed job go on from its last checkpoint."""
     job = await service.start(session, person, name, parts.settings.training)
     return await _detail(session, parts, person, job)
 
 
-@router.post("/{name}/pause", responses=answers(409))
+@router.post("/{name}/pause")
 async def pause_job(name: str, session: Db, parts: Parts, person: Writer) -> schemas.JobDetail:
     """Stop a job with a checkpoint, so that it can go on later."""
     return await _detail(session, parts, person, await service.stop(session, person, name, "pause"))
 
 
-@router.post("/{name}/cancel", responses=answers(409))
+@router.post("/{name}/cancel")
 async def cancel_job(name: str, session: Db, parts: Parts, person: Writer) -> schemas.JobDetail:
     """End a job for good: with a checkpoint first, then firmly."""
     return await _detail(session, parts, person, await service.stop(session, person, name, "cancel"))

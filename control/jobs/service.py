@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import Select
-from trainer.contract.servable import problems
 
 from control.datasets.service import version_of
 from control.errors import FieldError, Problem, duplicate, invalid
@@ -22,6 +21,7 @@ from control.kit.permissions import Person
 from control.models import Adapter, Dataset, DatasetVersion, TrainerRow, TrainingJob
 from control.models.base import now
 from control.settings import TrainingTable
+from trainer.contract.servable import problems
 from trainer.contract.spec import ROWS_OF, JobSpec
 
 _REFERENCE = re.compile(r"(?P<name>[^@\s]+)@(?P<number>[1-9]\d{0,8})")
@@ -52,7 +52,8 @@ async def check(
     report = data["train"].pop("report")
     if "validation" in data:
         data["validation"].pop("report")
-    guess = estimate.of(spec, data["train"]["rows"], report, await _smallest_device(session, spec))
+    device, speed = await _smallest_device(session, spec), await _speed(session, spec)
+    guess = estimate.of(spec, data["train"]["rows"], report, device, speed)
     if guess.fits is False:
         warnings.append(schemas.JobWarning(code="fit", message=guess.advice))
     refused = guess.advice if guess.fits is False else ""
@@ -207,3 +208,13 @@ async def _smallest_device(session: AsyncSession, spec: JobSpec) -> int | None:
     """MiB of the smallest device of a worker that could run it; None: no worker is known."""
     workers = [row for row in await session.scalars(select(TrainerRow)) if spec.recipe in row.recipes]
     return min((one["memory_mib"] for row in workers for one in row.devices), default=None)
+
+
+async def _speed(session: AsyncSession, spec: JobSpec) -> float | None:
+    """Tokens per second of the last job with this base model and recipe; None: there was none."""
+    query = select(TrainingJob).where(TrainingJob.state == "succeeded").order_by(TrainingJob.ended_at.desc()).limit(200)
+    for job in await session.scalars(query):
+        speed = job.latest.get("tokens_per_second")
+        if speed and job.spec["recipe"] == spec.recipe and job.spec["base"]["id"] == spec.base.id:
+            return float(speed)
+    return None

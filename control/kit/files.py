@@ -11,7 +11,7 @@ import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from control.errors import Problem
 
@@ -22,6 +22,11 @@ SPARE = 268_435_456
 """Bytes that stay free on the disk, for the database."""
 BYTES = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 """`openapi_extra=` of an operation that takes a file as its body."""
+
+
+def a_file(media_type: str = "application/octet-stream") -> dict[int | str, dict[str, Any]]:
+    """`responses=` of an operation that answers with a file."""
+    return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,18 @@ class EngineStatus(_Message):
 class WorkerStatus(_Message):
     """The heartbeat."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "worker": "gpu-1", "boot": "8f14e45f", "version": "0.1.0", "recipes": ["lora_sft"],
+                    "devices": [{"index": 0, "uuid": "GPU-1", "name": "NVIDIA H100", "memory_mib": 81559}],
+                    "attempts": [{"attempt": "01936f3a-0000-7000-8000-000000000001", "state": "running"}],
+                }
+            ]
+        }
+    )  # fmt: skip
+
     worker: Line
     """Name of this worker; two workers have two names."""
     boot: str
@@ -165,6 +177,14 @@ class Orders(_Message):
 
 class EventBatch(_Message):
     """Lines of an attempt's `events.jsonl`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"first": 0, "lines": [{"kind": "metrics", "at": 1796774400.0, "step": 1, "values": {"loss": 2.31}}]}
+            ]
+        }
+    )
 
     first: int = Field(ge=0)
     """Number of the first one, from 0."""

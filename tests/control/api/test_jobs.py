@@ -110,7 +110,8 @@ def test_a_loss_that_is_no_number_is_seen_and_breaks_nothing(engineer: httpx.Cli
     attempt = worker.take()
     line = '{"at": 2.0, "kind": "metrics", "step": 1, "values": {"loss": NaN, "grad_norm": Infinity}}'
     body = f'{{"first": 0, "lines": [{json.dumps({"at": 1.0, **STARTED})}, {line}]}}'
-    answer = worker.client.post(f"/internal/v1/trainer/attempts/{attempt}/events", content=body)
+    path, headers = f"/internal/v1/trainer/attempts/{attempt}/events", {"content-type": "application/json"}
+    answer = worker.client.post(path, content=body, headers=headers)
     assert answer.status_code == 200, answer.text
     point = engineer.get(f"{JOBS}/support-bot/metrics").json()["items"][0]
     assert point["values"] == {"loss_not_finite": 1.0, "grad_norm_not_finite": 1.0}

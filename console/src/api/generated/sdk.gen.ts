@@ -2,7 +2,7 @@
 
 import { type Client, type Options as Options2, type TDataShape, urlSearchParamsBodySerializer } from './client';
 import { client } from './client.gen';
-import type { CalculateCostsData, CalculateCostsErrors, CalculateCostsResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CreateChatSessionData, CreateChatSessionErrors, CreateChatSessionResponses, CreateChatTokenData, CreateChatTokenErrors, CreateChatTokenResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreatePriceData, CreatePriceErrors, CreatePriceResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteChatSessionData, DeleteChatSessionErrors, DeleteChatSessionResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, EndOidcSessionsData, EndOidcSessionsErrors, EndOidcSessionsResponses, EraseBodiesData, EraseBodiesErrors, EraseBodiesResponses, ExplainRouteData, ExplainRouteErrors, ExplainRouteResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetChatSessionData, GetChatSessionErrors, GetChatSessionResponses, GetDailyUsageData, GetDailyUsageErrors, GetDailyUsageResponses, GetEndpointData, GetEndpointErrors, GetEndpointHistoryData, GetEndpointHistoryErrors, GetEndpointHistoryResponses, GetEndpointResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRequestData, GetRequestErrors, GetRequestResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetSettingsData, GetSettingsErrors, GetSettingsResponses, GetShadowsData, GetShadowsErrors, GetShadowsResponses, GetTargetHealthData, GetTargetHealthErrors, GetTargetHealthResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListBudgetsData, ListBudgetsErrors, ListBudgetsResponses, ListChatSessionsData, ListChatSessionsErrors, ListChatSessionsResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDefaultPricesData, ListDefaultPricesErrors, ListDefaultPricesResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListGatewaysData, ListGatewaysErrors, ListGatewaysResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListUnpricedTargetsData, ListUnpricedTargetsErrors, ListUnpricedTargetsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PutChatSessionData, PutChatSessionErrors, PutChatSessionResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RefreshData, RefreshErrors, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RevealBodiesData, RevealBodiesErrors, RevealBodiesResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, StartOidcData, StartOidcErrors, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
+import type { BuildDatasetFromChatsData, BuildDatasetFromChatsErrors, BuildDatasetFromChatsResponses, BuildDatasetFromRequestsData, BuildDatasetFromRequestsErrors, BuildDatasetFromRequestsResponses, CalculateCostsData, CalculateCostsErrors, CalculateCostsResponses, CancelJobData, CancelJobErrors, CancelJobResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CheckDatasetVersionData, CheckDatasetVersionErrors, CheckDatasetVersionResponses, CheckJobData, CheckJobErrors, CheckJobResponses, CompleteAdapterVersionData, CompleteAdapterVersionErrors, CompleteAdapterVersionResponses, CreateAdapterData, CreateAdapterErrors, CreateAdapterResponses, CreateAdapterVersionData, CreateAdapterVersionErrors, CreateAdapterVersionResponses, CreateChatSessionData, CreateChatSessionErrors, CreateChatSessionResponses, CreateChatTokenData, CreateChatTokenErrors, CreateChatTokenResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateDatasetData, CreateDatasetErrors, CreateDatasetResponses, CreateDatasetVersionData, CreateDatasetVersionErrors, CreateDatasetVersionResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateJobData, CreateJobErrors, CreateJobResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreatePriceData, CreatePriceErrors, CreatePriceResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteChatSessionData, DeleteChatSessionErrors, DeleteChatSessionResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteDatasetData, DeleteDatasetErrors, DeleteDatasetResponses, DeleteDatasetVersionData, DeleteDatasetVersionErrors, DeleteDatasetVersionResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteJobData, DeleteJobErrors, DeleteJobResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DeployAdapterData, DeployAdapterErrors, DeployAdapterResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, DownloadAdapterVersionData, DownloadAdapterVersionErrors, DownloadAdapterVersionResponses, DownloadDatasetVersionData, DownloadDatasetVersionErrors, DownloadDatasetVersionResponses, EditDatasetData, EditDatasetErrors, EditDatasetResponses, EndOidcSessionsData, EndOidcSessionsErrors, EndOidcSessionsResponses, EraseBodiesData, EraseBodiesErrors, EraseBodiesResponses, ExplainRouteData, ExplainRouteErrors, ExplainRouteResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetAdapterData, GetAdapterErrors, GetAdapterFileOfData, GetAdapterFileOfErrors, GetAdapterFileOfResponses, GetAdapterResponses, GetChatSessionData, GetChatSessionErrors, GetChatSessionResponses, GetDailyUsageData, GetDailyUsageErrors, GetDailyUsageResponses, GetDatasetData, GetDatasetErrors, GetDatasetResponses, GetDatasetVersionData, GetDatasetVersionErrors, GetDatasetVersionResponses, GetEndpointData, GetEndpointErrors, GetEndpointHistoryData, GetEndpointHistoryErrors, GetEndpointHistoryResponses, GetEndpointResponses, GetJobData, GetJobDefaultsData, GetJobDefaultsErrors, GetJobDefaultsResponses, GetJobErrors, GetJobLogData, GetJobLogErrors, GetJobLogResponses, GetJobMetricsData, GetJobMetricsErrors, GetJobMetricsResponses, GetJobResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRequestData, GetRequestErrors, GetRequestResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetSettingsData, GetSettingsErrors, GetSettingsResponses, GetShadowsData, GetShadowsErrors, GetShadowsResponses, GetTargetHealthData, GetTargetHealthErrors, GetTargetHealthResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAdaptersData, ListAdaptersErrors, ListAdaptersResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListBudgetsData, ListBudgetsErrors, ListBudgetsResponses, ListChatSessionsData, ListChatSessionsErrors, ListChatSessionsResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDatasetRowsData, ListDatasetRowsErrors, ListDatasetRowsResponses, ListDatasetsData, ListDatasetsErrors, ListDatasetsResponses, ListDefaultPricesData, ListDefaultPricesErrors, ListDefaultPricesResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListGatewaysData, ListGatewaysErrors, ListGatewaysResponses, ListJobsData, ListJobsErrors, ListJobsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRejectedRowsData, ListRejectedRowsErrors, ListRejectedRowsResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListTrainersData, ListTrainersErrors, ListTrainersResponses, ListUnpricedTargetsData, ListUnpricedTargetsErrors, ListUnpricedTargetsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PauseJobData, PauseJobErrors, PauseJobResponses, PromoteAdapterData, PromoteAdapterErrors, PromoteAdapterResponses, PutAdapterFileData, PutAdapterFileErrors, PutAdapterFileResponses, PutChatSessionData, PutChatSessionErrors, PutChatSessionResponses, PutDatasetContentData, PutDatasetContentErrors, PutDatasetContentResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RefreshData, RefreshErrors, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RetireAdapterData, RetireAdapterErrors, RetireAdapterResponses, RevealBodiesData, RevealBodiesErrors, RevealBodiesResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollAdapterBackData, RollAdapterBackErrors, RollAdapterBackResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, SearchJobLogData, SearchJobLogErrors, SearchJobLogResponses, StartJobData, StartJobErrors, StartJobResponses, StartOidcData, StartOidcErrors, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateAdapterData, UpdateAdapterErrors, UpdateAdapterResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateDatasetData, UpdateDatasetErrors, UpdateDatasetResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateJobData, UpdateJobErrors, UpdateJobResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -27,6 +27,187 @@ export const getAbout = <ThrowOnError extends boolean = false>(options?: Options
     responseType: 'json',
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/about',
+    ...options
+});
+
+/**
+ * List Adapters
+ *
+ * Adapters by name: all with `training:read`, yours and your teams' without.
+ */
+export const listAdapters = <ThrowOnError extends boolean = false>(options?: Options<ListAdaptersData, ThrowOnError>) => (options?.client ?? client).get<ListAdaptersResponses, ListAdaptersErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters',
+    ...options
+});
+
+/**
+ * Create Adapter
+ *
+ * A new adapter, for versions that were trained elsewhere. A job makes its adapter by itself.
+ */
+export const createAdapter = <ThrowOnError extends boolean = false>(options: Options<CreateAdapterData, ThrowOnError>) => (options.client ?? client).post<CreateAdapterResponses, CreateAdapterErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Get Adapter
+ *
+ * An adapter with its versions, and where each is.
+ */
+export const getAdapter = <ThrowOnError extends boolean = false>(options: Options<GetAdapterData, ThrowOnError>) => (options.client ?? client).get<GetAdapterResponses, GetAdapterErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters/{name}',
+    ...options
+});
+
+/**
+ * Update Adapter
+ *
+ * Change an adapter.
+ */
+export const updateAdapter = <ThrowOnError extends boolean = false>(options: Options<UpdateAdapterData, ThrowOnError>) => (options.client ?? client).patch<UpdateAdapterResponses, UpdateAdapterErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters/{name}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Roll Adapter Back
+ *
+ * Let the adapter's name lead where it led before its last change.
+ */
+export const rollAdapterBack = <ThrowOnError extends boolean = false>(options: Options<RollAdapterBackData, ThrowOnError>) => (options.client ?? client).post<RollAdapterBackResponses, RollAdapterBackErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters/{name}/rollback',
+    ...options
+});
+
+/**
+ * Create Adapter Version
+ *
+ * Begin a version from a PEFT folder: send its files, then complete it.
+ */
+export const createAdapterVersion = <ThrowOnError extends boolean = false>(options: Options<CreateAdapterVersionData, ThrowOnError>) => (options.client ?? client).post<CreateAdapterVersionResponses, CreateAdapterVersionErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters/{name}/versions',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Download Adapter Version
+ *
+ * All files of a version as a tar archive: a PEFT folder.
+ */
+export const downloadAdapterVersion = <ThrowOnError extends boolean = false>(options: Options<DownloadAdapterVersionData, ThrowOnError>) => (options.client ?? client).get<DownloadAdapterVersionResponses, DownloadAdapterVersionErrors, ThrowOnError>({
+    responseType: 'blob',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters/{name}/versions/{number}/archive',
+    ...options
+});
+
+/**
+ * Complete Adapter Version
+ *
+ * All files are there: they are checked, and never change from then on.
+ */
+export const completeAdapterVersion = <ThrowOnError extends boolean = false>(options: Options<CompleteAdapterVersionData, ThrowOnError>) => (options.client ?? client).post<CompleteAdapterVersionResponses, CompleteAdapterVersionErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters/{name}/versions/{number}/complete',
+    ...options
+});
+
+/**
+ * Deploy Adapter
+ *
+ * Put a version onto engines. It gets its route `name@vN` once all of them have it and its answers are what they
+ * were after training; with a `share`, the adapter's name leads to it, too.
+ */
+export const deployAdapter = <ThrowOnError extends boolean = false>(options: Options<DeployAdapterData, ThrowOnError>) => (options.client ?? client).post<DeployAdapterResponses, DeployAdapterErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters/{name}/versions/{number}/deploy',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Get Adapter File Of
+ *
+ * A file of a version.
+ */
+export const getAdapterFileOf = <ThrowOnError extends boolean = false>(options: Options<GetAdapterFileOfData, ThrowOnError>) => (options.client ?? client).get<GetAdapterFileOfResponses, GetAdapterFileOfErrors, ThrowOnError>({
+    responseType: 'blob',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters/{name}/versions/{number}/files/{path}',
+    ...options
+});
+
+/**
+ * Put Adapter File
+ *
+ * A file of a version that waits for its files.
+ */
+export const putAdapterFile = <ThrowOnError extends boolean = false>(options: Options<PutAdapterFileData, ThrowOnError>) => (options.client ?? client).put<PutAdapterFileResponses, PutAdapterFileErrors, ThrowOnError>({
+    bodySerializer: null,
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters/{name}/versions/{number}/files/{path}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/octet-stream',
+        ...options.headers
+    }
+});
+
+/**
+ * Promote Adapter
+ *
+ * Let a live version answer a share of the requests to the adapter's name.
+ */
+export const promoteAdapter = <ThrowOnError extends boolean = false>(options: Options<PromoteAdapterData, ThrowOnError>) => (options.client ?? client).post<PromoteAdapterResponses, PromoteAdapterErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters/{name}/versions/{number}/promote',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Retire Adapter
+ *
+ * Take a version from all engines: its route goes at once, its weights some seconds later.
+ */
+export const retireAdapter = <ThrowOnError extends boolean = false>(options: Options<RetireAdapterData, ThrowOnError>) => (options.client ?? client).post<RetireAdapterResponses, RetireAdapterErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/adapters/{name}/versions/{number}/retire',
     ...options
 });
 
@@ -237,6 +418,230 @@ export const createChatToken = <ThrowOnError extends boolean = false>(options?: 
 });
 
 /**
+ * List Datasets
+ *
+ * Datasets by name: all with `training:read`, yours and your teams' without.
+ */
+export const listDatasets = <ThrowOnError extends boolean = false>(options?: Options<ListDatasetsData, ThrowOnError>) => (options?.client ?? client).get<ListDatasetsResponses, ListDatasetsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets',
+    ...options
+});
+
+/**
+ * Create Dataset
+ *
+ * A new dataset, still without rows.
+ */
+export const createDataset = <ThrowOnError extends boolean = false>(options: Options<CreateDatasetData, ThrowOnError>) => (options.client ?? client).post<CreateDatasetResponses, CreateDatasetErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Delete Dataset
+ *
+ * Forget a dataset with all its rows, for good. Adapters that learned from it keep its name, numbers and hashes.
+ */
+export const deleteDataset = <ThrowOnError extends boolean = false>(options: Options<DeleteDatasetData, ThrowOnError>) => (options.client ?? client).delete<DeleteDatasetResponses, DeleteDatasetErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}',
+    ...options
+});
+
+/**
+ * Get Dataset
+ *
+ * A dataset with its versions, and the adapters that have learned from it.
+ */
+export const getDataset = <ThrowOnError extends boolean = false>(options: Options<GetDatasetData, ThrowOnError>) => (options.client ?? client).get<GetDatasetResponses, GetDatasetErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}',
+    ...options
+});
+
+/**
+ * Update Dataset
+ *
+ * Change a dataset.
+ */
+export const updateDataset = <ThrowOnError extends boolean = false>(options: Options<UpdateDatasetData, ThrowOnError>) => (options.client ?? client).patch<UpdateDatasetResponses, UpdateDatasetErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Edit Dataset
+ *
+ * A next version without some rows, and with rejected ones repaired. Says which adapters have learned from the
+ * version that is edited.
+ */
+export const editDataset = <ThrowOnError extends boolean = false>(options: Options<EditDatasetData, ThrowOnError>) => (options.client ?? client).post<EditDatasetResponses, EditDatasetErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}/edits',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Build Dataset From Chats
+ *
+ * A next version from your own chat sessions.
+ */
+export const buildDatasetFromChats = <ThrowOnError extends boolean = false>(options: Options<BuildDatasetFromChatsData, ThrowOnError>) => (options.client ?? client).post<BuildDatasetFromChatsResponses, BuildDatasetFromChatsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}/from-chats',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Build Dataset From Requests
+ *
+ * A next version from dialogues whose bodies the request log keeps. That you did is in the audit log.
+ */
+export const buildDatasetFromRequests = <ThrowOnError extends boolean = false>(options: Options<BuildDatasetFromRequestsData, ThrowOnError>) => (options.client ?? client).post<BuildDatasetFromRequestsResponses, BuildDatasetFromRequestsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}/from-requests',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Create Dataset Version
+ *
+ * Begin a version from a file: send its content, then have it checked.
+ */
+export const createDatasetVersion = <ThrowOnError extends boolean = false>(options: Options<CreateDatasetVersionData, ThrowOnError>) => (options.client ?? client).post<CreateDatasetVersionResponses, CreateDatasetVersionErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}/versions',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Delete Dataset Version
+ *
+ * Give up a version that is not ready.
+ */
+export const deleteDatasetVersion = <ThrowOnError extends boolean = false>(options: Options<DeleteDatasetVersionData, ThrowOnError>) => (options.client ?? client).delete<DeleteDatasetVersionResponses, DeleteDatasetVersionErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}/versions/{number}',
+    ...options
+});
+
+/**
+ * Get Dataset Version
+ *
+ * One version with its report.
+ */
+export const getDatasetVersion = <ThrowOnError extends boolean = false>(options: Options<GetDatasetVersionData, ThrowOnError>) => (options.client ?? client).get<GetDatasetVersionResponses, GetDatasetVersionErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}/versions/{number}',
+    ...options
+});
+
+/**
+ * Check Dataset Version
+ *
+ * All is there: every row is checked now. The version becomes `ready` or `rejected` by itself.
+ */
+export const checkDatasetVersion = <ThrowOnError extends boolean = false>(options: Options<CheckDatasetVersionData, ThrowOnError>) => (options.client ?? client).post<CheckDatasetVersionResponses, CheckDatasetVersionErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}/versions/{number}/check',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Put Dataset Content
+ *
+ * A piece of the file, of any size, from `offset` on. After a break, go on from the version's `size`.
+ */
+export const putDatasetContent = <ThrowOnError extends boolean = false>(options: Options<PutDatasetContentData, ThrowOnError>) => (options.client ?? client).put<PutDatasetContentResponses, PutDatasetContentErrors, ThrowOnError>({
+    bodySerializer: null,
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}/versions/{number}/content',
+    ...options,
+    headers: {
+        'Content-Type': 'application/octet-stream',
+        ...options.headers
+    }
+});
+
+/**
+ * Download Dataset Version
+ *
+ * The accepted rows as JSON lines.
+ */
+export const downloadDatasetVersion = <ThrowOnError extends boolean = false>(options: Options<DownloadDatasetVersionData, ThrowOnError>) => (options.client ?? client).get<DownloadDatasetVersionResponses, DownloadDatasetVersionErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}/versions/{number}/download',
+    ...options
+});
+
+/**
+ * List Rejected Rows
+ *
+ * Rows that were not accepted, with the reason.
+ */
+export const listRejectedRows = <ThrowOnError extends boolean = false>(options: Options<ListRejectedRowsData, ThrowOnError>) => (options.client ?? client).get<ListRejectedRowsResponses, ListRejectedRowsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}/versions/{number}/rejected',
+    ...options
+});
+
+/**
+ * List Dataset Rows
+ *
+ * Accepted rows in the canonical form, and where each came from.
+ */
+export const listDatasetRows = <ThrowOnError extends boolean = false>(options: Options<ListDatasetRowsData, ThrowOnError>) => (options.client ?? client).get<ListDatasetRowsResponses, ListDatasetRowsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/datasets/{name}/versions/{number}/rows',
+    ...options
+});
+
+/**
  * List Endpoints
  *
  * Endpoints, by name.
@@ -403,6 +808,173 @@ export const getTargetHealth = <ThrowOnError extends boolean = false>(options?: 
     responseType: 'json',
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/health/targets',
+    ...options
+});
+
+/**
+ * List Jobs
+ *
+ * Jobs, the newest first: all with `training:read`, yours and your teams' without.
+ */
+export const listJobs = <ThrowOnError extends boolean = false>(options?: Options<ListJobsData, ThrowOnError>) => (options?.client ?? client).get<ListJobsResponses, ListJobsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs',
+    ...options
+});
+
+/**
+ * Create Job
+ *
+ * A new job: checked, then queued. One that cannot fit is `rejected`, with the setting to change.
+ */
+export const createJob = <ThrowOnError extends boolean = false>(options: Options<CreateJobData, ThrowOnError>) => (options.client ?? client).post<CreateJobResponses, CreateJobErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Check Job
+ *
+ * What a job is going to take, and what will keep its result from being served; nothing is saved.
+ */
+export const checkJob = <ThrowOnError extends boolean = false>(options: Options<CheckJobData, ThrowOnError>) => (options.client ?? client).post<CheckJobResponses, CheckJobErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs/check',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Get Job Defaults
+ *
+ * What can be chosen for a new job here.
+ */
+export const getJobDefaults = <ThrowOnError extends boolean = false>(options?: Options<GetJobDefaultsData, ThrowOnError>) => (options?.client ?? client).get<GetJobDefaultsResponses, GetJobDefaultsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs/defaults',
+    ...options
+});
+
+/**
+ * Delete Job
+ *
+ * Forget a job that is over or a draft, with its figures and logs. What came out of it stays.
+ */
+export const deleteJob = <ThrowOnError extends boolean = false>(options: Options<DeleteJobData, ThrowOnError>) => (options.client ?? client).delete<DeleteJobResponses, DeleteJobErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs/{name}',
+    ...options
+});
+
+/**
+ * Get Job
+ *
+ * A job with its history, attempts, checkpoints and samples.
+ */
+export const getJob = <ThrowOnError extends boolean = false>(options: Options<GetJobData, ThrowOnError>) => (options.client ?? client).get<GetJobResponses, GetJobErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs/{name}',
+    ...options
+});
+
+/**
+ * Update Job
+ *
+ * Change a job's place in the queue.
+ */
+export const updateJob = <ThrowOnError extends boolean = false>(options: Options<UpdateJobData, ThrowOnError>) => (options.client ?? client).patch<UpdateJobResponses, UpdateJobErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs/{name}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Get Job Log
+ *
+ * Part of the log of an attempt, at most 256 kB.
+ */
+export const getJobLog = <ThrowOnError extends boolean = false>(options: Options<GetJobLogData, ThrowOnError>) => (options.client ?? client).get<GetJobLogResponses, GetJobLogErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs/{name}/attempts/{number}/log',
+    ...options
+});
+
+/**
+ * Search Job Log
+ *
+ * The last 200 lines that contain a text.
+ */
+export const searchJobLog = <ThrowOnError extends boolean = false>(options: Options<SearchJobLogData, ThrowOnError>) => (options.client ?? client).get<SearchJobLogResponses, SearchJobLogErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs/{name}/attempts/{number}/log/search',
+    ...options
+});
+
+/**
+ * Cancel Job
+ *
+ * End a job for good: with a checkpoint first, then firmly.
+ */
+export const cancelJob = <ThrowOnError extends boolean = false>(options: Options<CancelJobData, ThrowOnError>) => (options.client ?? client).post<CancelJobResponses, CancelJobErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs/{name}/cancel',
+    ...options
+});
+
+/**
+ * Get Job Metrics
+ *
+ * Figures of the steps after one, at most 20,000 at a time. Ask again with the last step that you have.
+ */
+export const getJobMetrics = <ThrowOnError extends boolean = false>(options: Options<GetJobMetricsData, ThrowOnError>) => (options.client ?? client).get<GetJobMetricsResponses, GetJobMetricsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs/{name}/metrics',
+    ...options
+});
+
+/**
+ * Pause Job
+ *
+ * Stop a job with a checkpoint, so that it can go on later.
+ */
+export const pauseJob = <ThrowOnError extends boolean = false>(options: Options<PauseJobData, ThrowOnError>) => (options.client ?? client).post<PauseJobResponses, PauseJobErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs/{name}/pause',
+    ...options
+});
+
+/**
+ * Start Job
+ *
+ * Queue a draft, or let a stopped or failed job go on from its last checkpoint.
+ */
+export const startJob = <ThrowOnError extends boolean = false>(options: Options<StartJobData, ThrowOnError>) => (options.client ?? client).post<StartJobResponses, StartJobErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/jobs/{name}/start',
     ...options
 });
 
@@ -891,6 +1463,18 @@ export const putTeamMember = <ThrowOnError extends boolean = false>(options: Opt
 export const removeTeamMember = <ThrowOnError extends boolean = false>(options: Options<RemoveTeamMemberData, ThrowOnError>) => (options.client ?? client).delete<RemoveTeamMemberResponses, RemoveTeamMemberErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/teams/{name}/members/{username}',
+    ...options
+});
+
+/**
+ * List Trainers
+ *
+ * Workers with their devices and engines: the map of who computes what.
+ */
+export const listTrainers = <ThrowOnError extends boolean = false>(options?: Options<ListTrainersData, ThrowOnError>) => (options?.client ?? client).get<ListTrainersResponses, ListTrainersErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/trainers',
     ...options
 });
 

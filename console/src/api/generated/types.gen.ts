@@ -5,6 +5,70 @@ export type ClientOptions = {
 };
 
 /**
+ * EngineAdapter
+ *
+ * An adapter in an engine.
+ */
+export type EngineAdapter = {
+    /**
+     * Message
+     */
+    message?: string;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * State
+     */
+    state: 'waiting' | 'loading' | 'loaded' | 'evicted' | 'failed';
+};
+
+/**
+ * EngineStatus
+ *
+ * A local model server of this worker.
+ */
+export type EngineStatus = {
+    /**
+     * Adapters
+     */
+    adapters?: Array<EngineAdapter>;
+    /**
+     * Base
+     */
+    base: string;
+    /**
+     * Base Sha256
+     */
+    base_sha256?: string;
+    /**
+     * Max Lora Rank
+     */
+    max_lora_rank: number;
+    /**
+     * Max Loras
+     */
+    max_loras: number;
+    /**
+     * Model
+     */
+    model: string;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * State
+     */
+    state: 'starting' | 'ready' | 'failed';
+    /**
+     * Url
+     */
+    url: string;
+};
+
+/**
  * UserUpdate
  *
  * Changes of a person; what is absent stays.
@@ -200,6 +264,26 @@ export type UserCreate = {
      * Never changes and is never reused.
      */
     username: string;
+};
+
+/**
+ * UsedBy
+ *
+ * An adapter version that has learned from a version of the dataset.
+ */
+export type UsedBy = {
+    /**
+     * Adapter
+     */
+    adapter: string;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Version
+     */
+    version: number;
 };
 
 /**
@@ -399,6 +483,190 @@ export type UnpricedTarget = {
 };
 
 /**
+ * Training
+ *
+ * How it is learned. Steps are optimiser steps, of all processes together.
+ */
+export type Training = {
+    /**
+     * Accumulation
+     */
+    accumulation?: number;
+    /**
+     * Assistant Only Loss
+     */
+    assistant_only_loss?: boolean;
+    /**
+     * Beta
+     */
+    beta?: number;
+    /**
+     * Early Stop
+     */
+    early_stop?: number | null;
+    /**
+     * Epochs
+     */
+    epochs?: number;
+    /**
+     * Eval Every
+     */
+    eval_every?: number | null;
+    /**
+     * Gradient Checkpointing
+     */
+    gradient_checkpointing?: boolean;
+    /**
+     * Keep Checkpoints
+     */
+    keep_checkpoints?: number;
+    /**
+     * Learning Rate
+     */
+    learning_rate?: number;
+    /**
+     * Log Every
+     */
+    log_every?: number;
+    /**
+     * Max Grad Norm
+     */
+    max_grad_norm?: number;
+    /**
+     * Max Length
+     */
+    max_length?: number;
+    /**
+     * Max Steps
+     */
+    max_steps?: number | null;
+    /**
+     * Micro Batch
+     */
+    micro_batch?: number;
+    /**
+     * Packing
+     */
+    packing?: boolean;
+    /**
+     * Precision
+     */
+    precision?: 'bf16' | 'fp16' | 'fp32';
+    /**
+     * Save Every
+     */
+    save_every?: number;
+    /**
+     * Schedule
+     */
+    schedule?: 'linear' | 'cosine' | 'constant' | 'constant_with_warmup';
+    /**
+     * Seed
+     */
+    seed?: number;
+    /**
+     * Warmup Steps
+     */
+    warmup_steps?: number;
+    /**
+     * Weight Decay
+     */
+    weight_decay?: number;
+};
+
+/**
+ * Trainers
+ *
+ * All workers.
+ */
+export type Trainers = {
+    /**
+     * Items
+     */
+    items: Array<Trainer>;
+};
+
+/**
+ * HeldDevice
+ *
+ * A device, and the job that has it.
+ */
+export type HeldDevice = {
+    /**
+     * Claimed
+     */
+    claimed: boolean;
+    /**
+     * Held By
+     */
+    held_by?: string;
+    /**
+     * Index
+     */
+    index: number;
+    /**
+     * Job
+     */
+    job: string;
+    /**
+     * Memory Mib
+     */
+    memory_mib: number;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Percent
+     */
+    percent?: number;
+    /**
+     * Used Mib
+     */
+    used_mib?: number;
+    /**
+     * Uuid
+     */
+    uuid: string;
+};
+
+/**
+ * Trainer
+ *
+ * A worker, with what it has.
+ */
+export type Trainer = {
+    /**
+     * Alive
+     */
+    alive: boolean;
+    /**
+     * Devices
+     */
+    devices: Array<HeldDevice>;
+    /**
+     * Engines
+     */
+    engines: Array<EngineStatus>;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Recipes
+     */
+    recipes: Array<string>;
+    /**
+     * Seen At
+     */
+    seen_at: string;
+    /**
+     * Version
+     */
+    version: string;
+};
+
+/**
  * Tokens
  *
  * An access token; the refresh token travels as an HttpOnly cookie.
@@ -506,6 +774,12 @@ export type TeamUpdate = {
      * Keys of a disabled team are answered 401.
      */
     enabled?: boolean | null;
+    /**
+     * Gpu Quota
+     *
+     * Most devices that its training jobs hold at a time; null: no limit.
+     */
+    gpu_quota?: number | null;
     /**
      * Replaces the limits as a whole.
      */
@@ -646,6 +920,10 @@ export type Team = {
      * Enabled
      */
     enabled: boolean;
+    /**
+     * Gpu Quota
+     */
+    gpu_quota: number | null;
     limits: Limits;
     /**
      * Name
@@ -703,6 +981,10 @@ export type TeamDetail = {
      * Enabled
      */
     enabled: boolean;
+    /**
+     * Gpu Quota
+     */
+    gpu_quota: number | null;
     limits: Limits;
     /**
      * Members
@@ -740,6 +1022,12 @@ export type TeamCreate = {
      * What it is for.
      */
     description?: string;
+    /**
+     * Gpu Quota
+     *
+     * Most devices that its training jobs hold at a time; null: no limit.
+     */
+    gpu_quota?: number | null;
     /**
      * Of all its keys together.
      */
@@ -1279,6 +1567,52 @@ export type ServiceTokenCreate = {
 };
 
 /**
+ * Sample
+ *
+ * What the model said to a prompt.
+ */
+export type Sample = {
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Prompt
+     */
+    prompt: string;
+    /**
+     * Step
+     */
+    step: number;
+    /**
+     * Text
+     */
+    text: string;
+};
+
+/**
+ * RowRepair
+ *
+ * A row that takes the place of a rejected one, in the canonical form.
+ */
+export type RowRepair = {
+    /**
+     * Line
+     *
+     * Of the rejected row.
+     */
+    line: number;
+    /**
+     * Row
+     *
+     * Such as `{"messages": […]}`.
+     */
+    row: {
+        [key: string]: JsonValue;
+    };
+};
+
+/**
  * Page[RouteVersionSummary]
  */
 export type RouteVersionSummaryPage = {
@@ -1722,6 +2056,22 @@ export type Revealed = {
 };
 
 /**
+ * Resources
+ *
+ * What the job needs while it runs.
+ */
+export type Resources = {
+    /**
+     * Nodes
+     */
+    nodes?: number;
+    /**
+     * Processes
+     */
+    processes?: number;
+};
+
+/**
  * RequestDetail
  *
  * A request, and next to it the copies that its route's shadow got.
@@ -1884,6 +2234,46 @@ export type LedgerRow = {
 };
 
 /**
+ * RejectedRows
+ *
+ * Some rejected rows of a version.
+ */
+export type RejectedRows = {
+    /**
+     * Items
+     */
+    items: Array<RejectedRow>;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * RejectedRow
+ *
+ * A row that was not accepted.
+ */
+export type RejectedRow = {
+    /**
+     * Code
+     */
+    code: string;
+    /**
+     * Line
+     */
+    line: number;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Text
+     */
+    text: string;
+};
+
+/**
  * Providers
  *
  * All kinds of upstream API.
@@ -1927,6 +2317,20 @@ export type Provider = {
      * Needs Key
      */
     needs_key: boolean;
+};
+
+/**
+ * Promote
+ *
+ * How many requests to the adapter's name a version answers.
+ */
+export type Promote = {
+    /**
+     * Share
+     *
+     * 1: all of them.
+     */
+    share: number;
 };
 
 /**
@@ -2121,6 +2525,123 @@ export type PasswordChange = {
 };
 
 /**
+ * Lora
+ *
+ * Shape of the adapter.
+ */
+export type Lora = {
+    /**
+     * Alpha
+     */
+    alpha?: number;
+    /**
+     * Dora
+     */
+    dora?: boolean;
+    /**
+     * Dropout
+     */
+    dropout?: number;
+    /**
+     * Init
+     */
+    init?: 'default' | 'pissa' | 'olora' | 'gaussian';
+    /**
+     * Modules To Save
+     */
+    modules_to_save?: Array<string>;
+    /**
+     * Quantization
+     */
+    quantization?: 'none' | '8bit' | '4bit';
+    /**
+     * R
+     */
+    r?: number;
+    /**
+     * Rslora
+     */
+    rslora?: boolean;
+    /**
+     * Targets
+     */
+    targets?: Array<string>;
+};
+
+/**
+ * Data
+ *
+ * What is learned from. With control `NAME@N`, a version of a dataset; for `tunegate train` a file.
+ */
+export type Data = {
+    /**
+     * Train
+     */
+    train: string;
+    /**
+     * Validation
+     */
+    validation?: string;
+    /**
+     * Validation Share
+     */
+    validation_share?: number;
+};
+
+/**
+ * BaseModelRef
+ *
+ * Where the base model's weights come from.
+ */
+export type BaseModelRef = {
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Revision
+     */
+    revision?: string;
+    /**
+     * Source
+     */
+    source?: 'path' | 'modelscope' | 'huggingface';
+};
+
+/**
+ * JobSpec
+ *
+ * A request to train. Everything that decides the result is in it.
+ */
+export type JobSpec = {
+    /**
+     * Adapter
+     */
+    adapter?: string | null;
+    base: BaseModelRef;
+    data: Data;
+    lora?: Lora;
+    /**
+     * Max Hours
+     */
+    max_hours?: number | null;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Prompts
+     */
+    prompts?: Array<string>;
+    /**
+     * Recipe
+     */
+    recipe?: 'lora_sft' | 'lora_dpo' | 'full_sft' | 'llamafactory';
+    resources?: Resources;
+    training?: Training;
+};
+
+/**
  * NewServiceToken
  *
  * A service token's secret, shown this once.
@@ -2146,6 +2667,44 @@ export type NewPassword = {
      * Password
      */
     password: string;
+};
+
+/**
+ * Metrics
+ *
+ * Figures of a job, by step.
+ */
+export type Metrics = {
+    /**
+     * Items
+     */
+    items: Array<MetricPoint>;
+};
+
+/**
+ * MetricPoint
+ *
+ * The figures of a step.
+ */
+export type MetricPoint = {
+    /**
+     * At
+     */
+    at: string;
+    /**
+     * Attempt
+     */
+    attempt: number;
+    /**
+     * Step
+     */
+    step: number;
+    /**
+     * Values
+     */
+    values: {
+        [key: string]: number;
+    };
 };
 
 /**
@@ -2210,6 +2769,62 @@ export type Login = {
 };
 
 /**
+ * LogPiece
+ *
+ * Part of the log of an attempt.
+ */
+export type LogPiece = {
+    /**
+     * Next
+     */
+    next: number;
+    /**
+     * Size
+     */
+    size: number;
+    /**
+     * Text
+     */
+    text: string;
+};
+
+/**
+ * LogMatches
+ *
+ * Lines of a log that contain a text.
+ */
+export type LogMatches = {
+    /**
+     * Items
+     */
+    items: Array<LogMatch>;
+    /**
+     * More
+     */
+    more: boolean;
+};
+
+/**
+ * LogMatch
+ *
+ * A line of a log that was searched for.
+ */
+export type LogMatch = {
+    /**
+     * Line
+     */
+    line: number;
+    /**
+     * Offset
+     */
+    offset: number;
+    /**
+     * Text
+     */
+    text: string;
+};
+
+/**
  * ListPrices
  *
  * Prices to pick from.
@@ -2238,6 +2853,26 @@ export type LedgerPage = {
 };
 
 /**
+ * LearnedFrom
+ *
+ * A dataset version that an adapter version has learned from.
+ */
+export type LearnedFrom = {
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Sha256
+     */
+    sha256: string;
+};
+
+/**
  * KeyDays
  *
  * A key's days, the oldest first; the last one is today. A day without requests has zeros.
@@ -2255,6 +2890,603 @@ export type KeyDays = {
      * Requests
      */
     requests: Array<number>;
+};
+
+/**
+ * JobWarning
+ *
+ * Something about a job that is better known before it runs.
+ */
+export type JobWarning = {
+    /**
+     * Code
+     */
+    code: 'servable' | 'fit';
+    /**
+     * Message
+     */
+    message: string;
+};
+
+/**
+ * JobUpdate
+ *
+ * Changes of a job that waits or runs.
+ */
+export type JobUpdate = {
+    /**
+     * Priority
+     *
+     * Higher goes first.
+     */
+    priority: number;
+};
+
+/**
+ * Page[Job]
+ */
+export type JobPage = {
+    /**
+     * Items
+     */
+    items: Array<Job>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Job
+ *
+ * A job in a list.
+ */
+export type Job = {
+    /**
+     * Adapter
+     */
+    adapter: string | null;
+    /**
+     * Attempts
+     */
+    attempts: number;
+    /**
+     * Base
+     */
+    base: string;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Devices
+     */
+    devices: number;
+    /**
+     * Ended At
+     */
+    ended_at: string | null;
+    /**
+     * Eta Seconds
+     */
+    eta_seconds: number | null;
+    /**
+     * Failure
+     */
+    failure: string;
+    /**
+     * Latest
+     */
+    latest: {
+        [key: string]: number;
+    };
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Mine
+     */
+    mine: boolean;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Owner
+     */
+    owner: string;
+    /**
+     * Owner Kind
+     */
+    owner_kind: 'user' | 'team';
+    /**
+     * Position
+     */
+    position: number | null;
+    /**
+     * Priority
+     */
+    priority: number;
+    /**
+     * Queued At
+     */
+    queued_at: string | null;
+    /**
+     * Recipe
+     */
+    recipe: string;
+    /**
+     * Started At
+     */
+    started_at: string | null;
+    /**
+     * State
+     */
+    state: 'draft' | 'validating' | 'rejected' | 'queued' | 'allocating' | 'preparing' | 'running' | 'finalizing' | 'stopping' | 'stopped' | 'succeeded' | 'failed' | 'lost' | 'canceled';
+    /**
+     * Step
+     */
+    step: number;
+    /**
+     * Total Steps
+     */
+    total_steps: number;
+    /**
+     * Waits For
+     */
+    waits_for: string;
+    /**
+     * Wanted
+     */
+    wanted: 'run' | 'pause' | 'cancel';
+    /**
+     * Worker
+     */
+    worker: string;
+};
+
+/**
+ * JobEvent
+ *
+ * Something that happened to a job.
+ */
+export type JobEvent = {
+    /**
+     * Actor
+     */
+    actor: string;
+    /**
+     * At
+     */
+    at: string;
+    /**
+     * Attempt
+     */
+    attempt: number;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * State
+     */
+    state: string;
+    /**
+     * State Before
+     */
+    state_before: string;
+};
+
+/**
+ * JobDetail
+ *
+ * A job with its history.
+ */
+export type JobDetail = {
+    /**
+     * Adapter
+     */
+    adapter: string | null;
+    /**
+     * Attempts
+     */
+    attempts: number;
+    /**
+     * Base
+     */
+    base: string;
+    /**
+     * Checkpoints
+     */
+    checkpoints: Array<Checkpoint>;
+    /**
+     * Cloned From
+     */
+    cloned_from: string;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Data
+     */
+    data: {
+        [key: string]: JobData;
+    };
+    /**
+     * Devices
+     */
+    devices: number;
+    /**
+     * Ended At
+     */
+    ended_at: string | null;
+    estimate: Estimate | null;
+    /**
+     * Eta Seconds
+     */
+    eta_seconds: number | null;
+    /**
+     * Events
+     */
+    events: Array<JobEvent>;
+    /**
+     * Failure
+     */
+    failure: string;
+    /**
+     * Latest
+     */
+    latest: {
+        [key: string]: number;
+    };
+    /**
+     * Max Retries
+     */
+    max_retries: number;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Mine
+     */
+    mine: boolean;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Owner
+     */
+    owner: string;
+    /**
+     * Owner Kind
+     */
+    owner_kind: 'user' | 'team';
+    /**
+     * Position
+     */
+    position: number | null;
+    /**
+     * Priority
+     */
+    priority: number;
+    /**
+     * Queued At
+     */
+    queued_at: string | null;
+    /**
+     * Recipe
+     */
+    recipe: string;
+    /**
+     * Retries
+     */
+    retries: number;
+    /**
+     * Runs
+     */
+    runs: Array<Attempt>;
+    /**
+     * Samples
+     */
+    samples: Array<Sample>;
+    spec: JobSpec;
+    /**
+     * Started At
+     */
+    started_at: string | null;
+    /**
+     * State
+     */
+    state: 'draft' | 'validating' | 'rejected' | 'queued' | 'allocating' | 'preparing' | 'running' | 'finalizing' | 'stopping' | 'stopped' | 'succeeded' | 'failed' | 'lost' | 'canceled';
+    /**
+     * Step
+     */
+    step: number;
+    /**
+     * Total Steps
+     */
+    total_steps: number;
+    /**
+     * Waits For
+     */
+    waits_for: string;
+    /**
+     * Wanted
+     */
+    wanted: 'run' | 'pause' | 'cancel';
+    /**
+     * Warnings
+     */
+    warnings: Array<JobWarning>;
+    /**
+     * Worker
+     */
+    worker: string;
+};
+
+/**
+ * Attempt
+ *
+ * One run of a job.
+ */
+export type Attempt = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Device
+     */
+    device: string;
+    /**
+     * Devices
+     */
+    devices: Array<string>;
+    /**
+     * Ended At
+     */
+    ended_at: string | null;
+    /**
+     * Exit Status
+     */
+    exit_status: number | null;
+    /**
+     * Failure
+     */
+    failure: string;
+    /**
+     * Log Bytes
+     */
+    log_bytes: number;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Plan
+     */
+    plan: {
+        [key: string]: unknown;
+    };
+    /**
+     * Resume
+     */
+    resume: boolean;
+    /**
+     * Started At
+     */
+    started_at: string | null;
+    /**
+     * State
+     */
+    state: 'ordered' | 'preparing' | 'running' | 'finalizing' | 'ended' | 'lost';
+    /**
+     * Worker
+     */
+    worker: string;
+};
+
+/**
+ * Estimate
+ *
+ * What a job is going to take.
+ */
+export type Estimate = {
+    /**
+     * Advice
+     */
+    advice: string;
+    /**
+     * Fits
+     */
+    fits: boolean | null;
+    /**
+     * Memory Mib
+     */
+    memory_mib: number | null;
+    /**
+     * Seconds
+     */
+    seconds: number | null;
+    /**
+     * Steps
+     */
+    steps: number | null;
+    /**
+     * Tokens
+     */
+    tokens: number | null;
+};
+
+/**
+ * JobData
+ *
+ * A dataset version that a job learns from.
+ */
+export type JobData = {
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Rows
+     */
+    rows: number;
+    /**
+     * Sha256
+     */
+    sha256: string;
+};
+
+/**
+ * Checkpoint
+ *
+ * A state from which the job can go on.
+ */
+export type Checkpoint = {
+    /**
+     * At
+     */
+    at: string;
+    /**
+     * Attempt
+     */
+    attempt: number;
+    /**
+     * Folder
+     */
+    folder: string;
+    /**
+     * Size
+     */
+    size: number;
+    /**
+     * Step
+     */
+    step: number;
+};
+
+/**
+ * JobDefaults
+ *
+ * What the form for a new job offers.
+ */
+export type JobDefaults = {
+    /**
+     * Base Models
+     */
+    base_models: Array<string>;
+    /**
+     * Devices
+     */
+    devices: number;
+    /**
+     * Max Lora Rank
+     */
+    max_lora_rank: number;
+    /**
+     * Recipes
+     */
+    recipes: Array<string>;
+};
+
+/**
+ * JobCreate
+ *
+ * A new job.
+ */
+export type JobCreate = {
+    /**
+     * Cloned From
+     *
+     * The job whose settings were taken.
+     */
+    cloned_from?: string | null;
+    /**
+     * Draft
+     *
+     * Keep it, and queue it later.
+     */
+    draft?: boolean;
+    /**
+     * Max Retries
+     *
+     * Failures that are not the job's own fault, and come before it has got any further, are tried again so often.
+     */
+    max_retries?: number;
+    /**
+     * Priority
+     *
+     * Higher goes first.
+     */
+    priority?: number;
+    /**
+     * What is trained from what, and how.
+     */
+    spec: JobSpec;
+    /**
+     * Team
+     *
+     * Whose it is, and whose quota it counts for; yours if absent.
+     */
+    team?: string | null;
+};
+
+/**
+ * JobChecked
+ *
+ * What is known of a job before it is queued.
+ */
+export type JobChecked = {
+    estimate: Estimate;
+    /**
+     * Refused
+     */
+    refused: string;
+    /**
+     * Warnings
+     */
+    warnings: Array<JobWarning>;
+};
+
+/**
+ * JobCheck
+ *
+ * A job that somebody thinks of.
+ */
+export type JobCheck = {
+    /**
+     * What is trained from what, and how.
+     */
+    spec: JobSpec;
 };
 
 /**
@@ -2361,6 +3593,58 @@ export type Gateway = {
      * Of its program.
      */
     version: string;
+};
+
+/**
+ * FromRequests
+ *
+ * A next version from kept bodies of requests; each row keeps the id of its request.
+ */
+export type FromRequests = {
+    /**
+     * Key
+     *
+     * Of this key only.
+     */
+    key?: string | null;
+    /**
+     * Limit
+     *
+     * Most rows, the newest first.
+     */
+    limit?: number;
+    /**
+     * Route
+     *
+     * Of this route only.
+     */
+    route?: string | null;
+    /**
+     * Since
+     *
+     * Requests from then on.
+     */
+    since: string;
+    /**
+     * Until
+     *
+     * And before then; now if absent.
+     */
+    until?: string | null;
+};
+
+/**
+ * FromChats
+ *
+ * A next version from your own chat sessions, a row for each.
+ */
+export type FromChats = {
+    /**
+     * Sessions
+     *
+     * Ids.
+     */
+    sessions: Array<string>;
 };
 
 /**
@@ -2513,6 +3797,26 @@ export type Check = {
      * Ok
      */
     ok: boolean;
+};
+
+/**
+ * EngineRef
+ *
+ * An engine of a worker.
+ */
+export type EngineRef = {
+    /**
+     * Engine
+     *
+     * Name of the engine there.
+     */
+    engine: string;
+    /**
+     * Worker
+     *
+     * Name of the worker.
+     */
+    worker: string;
 };
 
 /**
@@ -2833,6 +4137,28 @@ export type EffectiveSettings = {
 };
 
 /**
+ * Edited
+ *
+ * A version that was begun, and who has learned from the rows that it leaves out.
+ */
+export type Edited = {
+    /**
+     * Adapters
+     */
+    adapters: Array<UsedBy>;
+    /**
+     * Skipped
+     */
+    skipped: {
+        [key: string]: number;
+    };
+    /**
+     * Version
+     */
+    version: number;
+};
+
+/**
  * Differences
  *
  * How one version differs from another.
@@ -2862,6 +4188,427 @@ export type Difference = {
      * Path
      */
     path: string;
+};
+
+/**
+ * Deployment
+ *
+ * A version on an engine.
+ */
+export type Deployment = {
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Engine
+     */
+    engine: string;
+    /**
+     * Live At
+     */
+    live_at: string | null;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * State
+     */
+    state: 'placing' | 'live' | 'degraded' | 'draining' | 'retired' | 'failed';
+    /**
+     * Worker
+     */
+    worker: string;
+};
+
+/**
+ * Deploy
+ *
+ * Where a version should be, and what its adapter's name should lead to then.
+ */
+export type Deploy = {
+    /**
+     * Engines
+     *
+     * All that can have it, if absent.
+     */
+    engines?: Array<EngineRef> | null;
+    /**
+     * Share
+     *
+     * Once it is live: of the requests to the adapter's name. 0: it is reached as `name@vN` only. The first version
+     * that is published has all.
+     */
+    share?: number;
+};
+
+/**
+ * DatasetVersionCreate
+ *
+ * A file that is going to be sent.
+ */
+export type DatasetVersionCreate = {
+    /**
+     * Filename
+     *
+     * Its ending says how it is read: .jsonl, .ndjson, .json, .csv or .parquet.
+     */
+    filename: string;
+    /**
+     * Format
+     *
+     * What its rows are; found out from them by default.
+     */
+    format?: 'auto' | 'messages' | 'alpaca' | 'sharegpt' | 'preference' | 'kto' | 'text';
+};
+
+/**
+ * DatasetVersion
+ *
+ * One version of a dataset.
+ */
+export type DatasetVersion = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Filename
+     */
+    filename: string;
+    /**
+     * Format
+     */
+    format: 'auto' | 'messages' | 'alpaca' | 'sharegpt' | 'preference' | 'kto' | 'text';
+    /**
+     * Kind
+     */
+    kind: string;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Parent
+     */
+    parent: number | null;
+    /**
+     * Report
+     */
+    report: {
+        [key: string]: unknown;
+    };
+    /**
+     * Rows
+     */
+    rows: number;
+    /**
+     * Sha256
+     */
+    sha256: string;
+    /**
+     * Size
+     */
+    size: number;
+    /**
+     * Source
+     */
+    source: 'upload' | 'requests' | 'chats' | 'edit';
+    /**
+     * State
+     */
+    state: 'uploading' | 'checking' | 'ready' | 'rejected';
+};
+
+/**
+ * DatasetUpdate
+ *
+ * Changes of a dataset.
+ */
+export type DatasetUpdate = {
+    /**
+     * Description
+     *
+     * What it is for.
+     */
+    description: string;
+    /**
+     * Row Version
+     *
+     * The version that this edit has seen.
+     */
+    row_version: number;
+};
+
+/**
+ * DatasetSize
+ *
+ * How much of the file has arrived.
+ */
+export type DatasetSize = {
+    /**
+     * Size
+     */
+    size: number;
+};
+
+/**
+ * DatasetRows
+ *
+ * Some rows of a version.
+ */
+export type DatasetRows = {
+    /**
+     * Items
+     */
+    items: Array<DatasetRow>;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * DatasetRow
+ *
+ * An accepted row.
+ */
+export type DatasetRow = {
+    /**
+     * Consent
+     */
+    consent: string;
+    /**
+     * Line
+     */
+    line: number;
+    /**
+     * Origin
+     */
+    origin: string;
+    /**
+     * Row
+     */
+    row: {
+        [key: string]: unknown;
+    };
+};
+
+/**
+ * Page[Dataset]
+ */
+export type DatasetPage = {
+    /**
+     * Items
+     */
+    items: Array<Dataset>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Dataset
+ *
+ * A dataset in a list.
+ */
+export type Dataset = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Description
+     */
+    description: string;
+    /**
+     * Kind
+     */
+    kind: string;
+    /**
+     * Mine
+     */
+    mine: boolean;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Owner
+     */
+    owner: string;
+    /**
+     * Owner Kind
+     */
+    owner_kind: 'user' | 'team';
+    /**
+     * Ready
+     */
+    ready: number;
+    /**
+     * Row Version
+     */
+    row_version: number;
+    /**
+     * Rows
+     */
+    rows: number;
+    /**
+     * Updated At
+     */
+    updated_at: string;
+    /**
+     * Versions
+     */
+    versions: number;
+};
+
+/**
+ * DatasetEdit
+ *
+ * A next version: the rows of another one without some, and with rejected ones repaired.
+ */
+export type DatasetEdit = {
+    /**
+     * Delete
+     *
+     * Lines of accepted rows to leave out.
+     */
+    delete?: Array<number>;
+    /**
+     * Repair
+     *
+     * Rejected rows, put right.
+     */
+    repair?: Array<RowRepair>;
+    /**
+     * Version
+     *
+     * That is edited; it stays as it is.
+     */
+    version: number;
+};
+
+/**
+ * DatasetDetail
+ *
+ * A dataset with its versions, the newest first.
+ */
+export type DatasetDetail = {
+    /**
+     * Adapters
+     */
+    adapters: Array<UsedBy>;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Description
+     */
+    description: string;
+    /**
+     * Items
+     */
+    items: Array<DatasetVersion>;
+    /**
+     * Kind
+     */
+    kind: string;
+    /**
+     * Mine
+     */
+    mine: boolean;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Owner
+     */
+    owner: string;
+    /**
+     * Owner Kind
+     */
+    owner_kind: 'user' | 'team';
+    /**
+     * Ready
+     */
+    ready: number;
+    /**
+     * Row Version
+     */
+    row_version: number;
+    /**
+     * Rows
+     */
+    rows: number;
+    /**
+     * Updated At
+     */
+    updated_at: string;
+    /**
+     * Versions
+     */
+    versions: number;
+};
+
+/**
+ * DatasetCreate
+ *
+ * A new dataset, still without rows.
+ */
+export type DatasetCreate = {
+    /**
+     * Description
+     *
+     * What it is for.
+     */
+    description?: string;
+    /**
+     * Name
+     *
+     * Never changes and is never reused while an adapter has learned from it.
+     */
+    name: string;
+    /**
+     * Team
+     *
+     * Whose it is; yours if absent.
+     */
+    team?: string | null;
+};
+
+/**
+ * DatasetCheck
+ *
+ * All of the file is there.
+ */
+export type DatasetCheck = {
+    /**
+     * Size
+     *
+     * Bytes: 409 if another number has arrived.
+     */
+    size: number;
 };
 
 /**
@@ -3815,6 +5562,319 @@ export type ApiKeyCreate = {
 };
 
 /**
+ * AdapterVersionCreate
+ *
+ * A folder in the format of PEFT that is going to be sent, file by file.
+ */
+export type AdapterVersionCreate = {
+    /**
+     * What it was trained on.
+     */
+    base: BaseModelRef;
+};
+
+/**
+ * AdapterVersion
+ *
+ * One version of an adapter; it never changes.
+ */
+export type AdapterVersion = {
+    base: BaseModelRef;
+    /**
+     * Base Sha256
+     */
+    base_sha256: string;
+    /**
+     * Card
+     */
+    card: string;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Data
+     */
+    data: Array<LearnedFrom>;
+    /**
+     * Deployments
+     */
+    deployments: Array<Deployment>;
+    /**
+     * Details
+     */
+    details: {
+        [key: string]: unknown;
+    };
+    /**
+     * Files
+     */
+    files: Array<AdapterFile>;
+    /**
+     * Job
+     */
+    job: string;
+    /**
+     * Kind
+     */
+    kind: 'lora' | 'full';
+    /**
+     * Metrics
+     */
+    metrics: {
+        [key: string]: number;
+    };
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Problems
+     */
+    problems: Array<string>;
+    /**
+     * Rank
+     */
+    rank: number;
+    /**
+     * Served Name
+     */
+    served_name: string;
+    /**
+     * Share
+     */
+    share: number;
+    /**
+     * Size
+     */
+    size: number;
+    /**
+     * Source
+     */
+    source: 'job' | 'upload';
+    /**
+     * State
+     */
+    state: 'uploading' | 'ready' | 'archived';
+};
+
+/**
+ * AdapterFile
+ *
+ * A file of a version.
+ */
+export type AdapterFile = {
+    /**
+     * Path
+     */
+    path: string;
+    /**
+     * Sha256
+     */
+    sha256: string;
+    /**
+     * Size
+     */
+    size: number;
+};
+
+/**
+ * AdapterUpdate
+ *
+ * Changes of an adapter.
+ */
+export type AdapterUpdate = {
+    /**
+     * Description
+     *
+     * What it is for.
+     */
+    description: string;
+    /**
+     * Row Version
+     *
+     * The version that this edit has seen.
+     */
+    row_version: number;
+};
+
+/**
+ * Page[Adapter]
+ */
+export type AdapterPage = {
+    /**
+     * Items
+     */
+    items: Array<Adapter>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Adapter
+ *
+ * An adapter in a list.
+ */
+export type Adapter = {
+    /**
+     * Base
+     */
+    base: string;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Description
+     */
+    description: string;
+    /**
+     * Latest
+     */
+    latest: number;
+    /**
+     * Live
+     */
+    live: Array<string>;
+    /**
+     * Mine
+     */
+    mine: boolean;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Owner
+     */
+    owner: string;
+    /**
+     * Owner Kind
+     */
+    owner_kind: 'user' | 'team';
+    /**
+     * Published
+     */
+    published: boolean;
+    /**
+     * Row Version
+     */
+    row_version: number;
+    /**
+     * Updated At
+     */
+    updated_at: string;
+    /**
+     * Versions
+     */
+    versions: number;
+};
+
+/**
+ * AdapterDetail
+ *
+ * An adapter with its versions, the newest first.
+ */
+export type AdapterDetail = {
+    /**
+     * Base
+     */
+    base: string;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Description
+     */
+    description: string;
+    /**
+     * Items
+     */
+    items: Array<AdapterVersion>;
+    /**
+     * Latest
+     */
+    latest: number;
+    /**
+     * Live
+     */
+    live: Array<string>;
+    /**
+     * Mine
+     */
+    mine: boolean;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Owner
+     */
+    owner: string;
+    /**
+     * Owner Kind
+     */
+    owner_kind: 'user' | 'team';
+    /**
+     * Published
+     */
+    published: boolean;
+    /**
+     * Row Version
+     */
+    row_version: number;
+    /**
+     * Updated At
+     */
+    updated_at: string;
+    /**
+     * Versions
+     */
+    versions: number;
+};
+
+/**
+ * AdapterCreate
+ *
+ * A new adapter, for versions that were trained elsewhere.
+ */
+export type AdapterCreate = {
+    /**
+     * Description
+     *
+     * What it is for.
+     */
+    description?: string;
+    /**
+     * Name
+     *
+     * Its published route is called so. Never changes and is never reused.
+     */
+    name: string;
+    /**
+     * Team
+     *
+     * Whose it is; yours if absent.
+     */
+    team?: string | null;
+};
+
+/**
  * About
  *
  * What a client of this API needs to know of the installation.
@@ -3882,6 +5942,725 @@ export type GetAboutResponses = {
 };
 
 export type GetAboutResponse = GetAboutResponses[keyof GetAboutResponses];
+
+export type ListAdaptersData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Search
+         *
+         * Part of a name.
+         */
+        search?: string | null;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/adapters';
+};
+
+export type ListAdaptersErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListAdaptersError = ListAdaptersErrors[keyof ListAdaptersErrors];
+
+export type ListAdaptersResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterPage;
+};
+
+export type ListAdaptersResponse = ListAdaptersResponses[keyof ListAdaptersResponses];
+
+export type CreateAdapterData = {
+    body: AdapterCreate;
+    path?: never;
+    query?: never;
+    url: '/api/v1/adapters';
+};
+
+export type CreateAdapterErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateAdapterError = CreateAdapterErrors[keyof CreateAdapterErrors];
+
+export type CreateAdapterResponses = {
+    /**
+     * Successful Response
+     */
+    201: Adapter;
+};
+
+export type CreateAdapterResponse = CreateAdapterResponses[keyof CreateAdapterResponses];
+
+export type GetAdapterData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}';
+};
+
+export type GetAdapterErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetAdapterError = GetAdapterErrors[keyof GetAdapterErrors];
+
+export type GetAdapterResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterDetail;
+};
+
+export type GetAdapterResponse = GetAdapterResponses[keyof GetAdapterResponses];
+
+export type UpdateAdapterData = {
+    body: AdapterUpdate;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}';
+};
+
+export type UpdateAdapterErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type UpdateAdapterError = UpdateAdapterErrors[keyof UpdateAdapterErrors];
+
+export type UpdateAdapterResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterDetail;
+};
+
+export type UpdateAdapterResponse = UpdateAdapterResponses[keyof UpdateAdapterResponses];
+
+export type RollAdapterBackData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/rollback';
+};
+
+export type RollAdapterBackErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RollAdapterBackError = RollAdapterBackErrors[keyof RollAdapterBackErrors];
+
+export type RollAdapterBackResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterDetail;
+};
+
+export type RollAdapterBackResponse = RollAdapterBackResponses[keyof RollAdapterBackResponses];
+
+export type CreateAdapterVersionData = {
+    body: AdapterVersionCreate;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/versions';
+};
+
+export type CreateAdapterVersionErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateAdapterVersionError = CreateAdapterVersionErrors[keyof CreateAdapterVersionErrors];
+
+export type CreateAdapterVersionResponses = {
+    /**
+     * Successful Response
+     */
+    201: AdapterDetail;
+};
+
+export type CreateAdapterVersionResponse = CreateAdapterVersionResponses[keyof CreateAdapterVersionResponses];
+
+export type DownloadAdapterVersionData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/versions/{number}/archive';
+};
+
+export type DownloadAdapterVersionErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DownloadAdapterVersionError = DownloadAdapterVersionErrors[keyof DownloadAdapterVersionErrors];
+
+export type DownloadAdapterVersionResponses = {
+    /**
+     * Successful Response
+     */
+    200: Blob | File;
+};
+
+export type DownloadAdapterVersionResponse = DownloadAdapterVersionResponses[keyof DownloadAdapterVersionResponses];
+
+export type CompleteAdapterVersionData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/versions/{number}/complete';
+};
+
+export type CompleteAdapterVersionErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CompleteAdapterVersionError = CompleteAdapterVersionErrors[keyof CompleteAdapterVersionErrors];
+
+export type CompleteAdapterVersionResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterDetail;
+};
+
+export type CompleteAdapterVersionResponse = CompleteAdapterVersionResponses[keyof CompleteAdapterVersionResponses];
+
+export type DeployAdapterData = {
+    body: Deploy;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/versions/{number}/deploy';
+};
+
+export type DeployAdapterErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeployAdapterError = DeployAdapterErrors[keyof DeployAdapterErrors];
+
+export type DeployAdapterResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterDetail;
+};
+
+export type DeployAdapterResponse = DeployAdapterResponses[keyof DeployAdapterResponses];
+
+export type GetAdapterFileOfData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+        /**
+         * Path
+         */
+        path: string;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/versions/{number}/files/{path}';
+};
+
+export type GetAdapterFileOfErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetAdapterFileOfError = GetAdapterFileOfErrors[keyof GetAdapterFileOfErrors];
+
+export type GetAdapterFileOfResponses = {
+    /**
+     * Successful Response
+     */
+    200: Blob | File;
+};
+
+export type GetAdapterFileOfResponse = GetAdapterFileOfResponses[keyof GetAdapterFileOfResponses];
+
+export type PutAdapterFileData = {
+    body?: Blob | File;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+        /**
+         * Path
+         */
+        path: string;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/versions/{number}/files/{path}';
+};
+
+export type PutAdapterFileErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+    /**
+     * Insufficient Storage
+     */
+    507: ProblemBody;
+};
+
+export type PutAdapterFileError = PutAdapterFileErrors[keyof PutAdapterFileErrors];
+
+export type PutAdapterFileResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type PutAdapterFileResponse = PutAdapterFileResponses[keyof PutAdapterFileResponses];
+
+export type PromoteAdapterData = {
+    body: Promote;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/versions/{number}/promote';
+};
+
+export type PromoteAdapterErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type PromoteAdapterError = PromoteAdapterErrors[keyof PromoteAdapterErrors];
+
+export type PromoteAdapterResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterDetail;
+};
+
+export type PromoteAdapterResponse = PromoteAdapterResponses[keyof PromoteAdapterResponses];
+
+export type RetireAdapterData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/versions/{number}/retire';
+};
+
+export type RetireAdapterErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RetireAdapterError = RetireAdapterErrors[keyof RetireAdapterErrors];
+
+export type RetireAdapterResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterDetail;
+};
+
+export type RetireAdapterResponse = RetireAdapterResponses[keyof RetireAdapterResponses];
 
 export type ListAuditData = {
     body?: never;
@@ -4576,6 +7355,910 @@ export type CreateChatTokenResponses = {
 
 export type CreateChatTokenResponse = CreateChatTokenResponses[keyof CreateChatTokenResponses];
 
+export type ListDatasetsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Search
+         *
+         * Part of a name.
+         */
+        search?: string | null;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/datasets';
+};
+
+export type ListDatasetsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListDatasetsError = ListDatasetsErrors[keyof ListDatasetsErrors];
+
+export type ListDatasetsResponses = {
+    /**
+     * Successful Response
+     */
+    200: DatasetPage;
+};
+
+export type ListDatasetsResponse = ListDatasetsResponses[keyof ListDatasetsResponses];
+
+export type CreateDatasetData = {
+    body: DatasetCreate;
+    path?: never;
+    query?: never;
+    url: '/api/v1/datasets';
+};
+
+export type CreateDatasetErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateDatasetError = CreateDatasetErrors[keyof CreateDatasetErrors];
+
+export type CreateDatasetResponses = {
+    /**
+     * Successful Response
+     */
+    201: Dataset;
+};
+
+export type CreateDatasetResponse = CreateDatasetResponses[keyof CreateDatasetResponses];
+
+export type DeleteDatasetData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}';
+};
+
+export type DeleteDatasetErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteDatasetError = DeleteDatasetErrors[keyof DeleteDatasetErrors];
+
+export type DeleteDatasetResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteDatasetResponse = DeleteDatasetResponses[keyof DeleteDatasetResponses];
+
+export type GetDatasetData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}';
+};
+
+export type GetDatasetErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetDatasetError = GetDatasetErrors[keyof GetDatasetErrors];
+
+export type GetDatasetResponses = {
+    /**
+     * Successful Response
+     */
+    200: DatasetDetail;
+};
+
+export type GetDatasetResponse = GetDatasetResponses[keyof GetDatasetResponses];
+
+export type UpdateDatasetData = {
+    body: DatasetUpdate;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}';
+};
+
+export type UpdateDatasetErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type UpdateDatasetError = UpdateDatasetErrors[keyof UpdateDatasetErrors];
+
+export type UpdateDatasetResponses = {
+    /**
+     * Successful Response
+     */
+    200: Dataset;
+};
+
+export type UpdateDatasetResponse = UpdateDatasetResponses[keyof UpdateDatasetResponses];
+
+export type EditDatasetData = {
+    body: DatasetEdit;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/edits';
+};
+
+export type EditDatasetErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+    /**
+     * Insufficient Storage
+     */
+    507: ProblemBody;
+};
+
+export type EditDatasetError = EditDatasetErrors[keyof EditDatasetErrors];
+
+export type EditDatasetResponses = {
+    /**
+     * Successful Response
+     */
+    201: Edited;
+};
+
+export type EditDatasetResponse = EditDatasetResponses[keyof EditDatasetResponses];
+
+export type BuildDatasetFromChatsData = {
+    body: FromChats;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/from-chats';
+};
+
+export type BuildDatasetFromChatsErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+    /**
+     * Insufficient Storage
+     */
+    507: ProblemBody;
+};
+
+export type BuildDatasetFromChatsError = BuildDatasetFromChatsErrors[keyof BuildDatasetFromChatsErrors];
+
+export type BuildDatasetFromChatsResponses = {
+    /**
+     * Successful Response
+     */
+    201: Edited;
+};
+
+export type BuildDatasetFromChatsResponse = BuildDatasetFromChatsResponses[keyof BuildDatasetFromChatsResponses];
+
+export type BuildDatasetFromRequestsData = {
+    body: FromRequests;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/from-requests';
+};
+
+export type BuildDatasetFromRequestsErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+    /**
+     * Insufficient Storage
+     */
+    507: ProblemBody;
+};
+
+export type BuildDatasetFromRequestsError = BuildDatasetFromRequestsErrors[keyof BuildDatasetFromRequestsErrors];
+
+export type BuildDatasetFromRequestsResponses = {
+    /**
+     * Successful Response
+     */
+    201: Edited;
+};
+
+export type BuildDatasetFromRequestsResponse = BuildDatasetFromRequestsResponses[keyof BuildDatasetFromRequestsResponses];
+
+export type CreateDatasetVersionData = {
+    body: DatasetVersionCreate;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/versions';
+};
+
+export type CreateDatasetVersionErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateDatasetVersionError = CreateDatasetVersionErrors[keyof CreateDatasetVersionErrors];
+
+export type CreateDatasetVersionResponses = {
+    /**
+     * Successful Response
+     */
+    201: DatasetVersion;
+};
+
+export type CreateDatasetVersionResponse = CreateDatasetVersionResponses[keyof CreateDatasetVersionResponses];
+
+export type DeleteDatasetVersionData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/versions/{number}';
+};
+
+export type DeleteDatasetVersionErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteDatasetVersionError = DeleteDatasetVersionErrors[keyof DeleteDatasetVersionErrors];
+
+export type DeleteDatasetVersionResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteDatasetVersionResponse = DeleteDatasetVersionResponses[keyof DeleteDatasetVersionResponses];
+
+export type GetDatasetVersionData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/versions/{number}';
+};
+
+export type GetDatasetVersionErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetDatasetVersionError = GetDatasetVersionErrors[keyof GetDatasetVersionErrors];
+
+export type GetDatasetVersionResponses = {
+    /**
+     * Successful Response
+     */
+    200: DatasetVersion;
+};
+
+export type GetDatasetVersionResponse = GetDatasetVersionResponses[keyof GetDatasetVersionResponses];
+
+export type CheckDatasetVersionData = {
+    body: DatasetCheck;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/versions/{number}/check';
+};
+
+export type CheckDatasetVersionErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CheckDatasetVersionError = CheckDatasetVersionErrors[keyof CheckDatasetVersionErrors];
+
+export type CheckDatasetVersionResponses = {
+    /**
+     * Successful Response
+     */
+    200: DatasetVersion;
+};
+
+export type CheckDatasetVersionResponse = CheckDatasetVersionResponses[keyof CheckDatasetVersionResponses];
+
+export type PutDatasetContentData = {
+    body?: Blob | File;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: {
+        /**
+         * Offset
+         */
+        offset?: number;
+    };
+    url: '/api/v1/datasets/{name}/versions/{number}/content';
+};
+
+export type PutDatasetContentErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+    /**
+     * Insufficient Storage
+     */
+    507: ProblemBody;
+};
+
+export type PutDatasetContentError = PutDatasetContentErrors[keyof PutDatasetContentErrors];
+
+export type PutDatasetContentResponses = {
+    /**
+     * Successful Response
+     */
+    200: DatasetSize;
+};
+
+export type PutDatasetContentResponse = PutDatasetContentResponses[keyof PutDatasetContentResponses];
+
+export type DownloadDatasetVersionData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/versions/{number}/download';
+};
+
+export type DownloadDatasetVersionErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DownloadDatasetVersionError = DownloadDatasetVersionErrors[keyof DownloadDatasetVersionErrors];
+
+export type DownloadDatasetVersionResponses = {
+    /**
+     * Successful Response
+     */
+    200: Blob | File;
+};
+
+export type DownloadDatasetVersionResponse = DownloadDatasetVersionResponses[keyof DownloadDatasetVersionResponses];
+
+export type ListRejectedRowsData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: {
+        /**
+         * Offset
+         */
+        offset?: number;
+        /**
+         * Limit
+         */
+        limit?: number;
+    };
+    url: '/api/v1/datasets/{name}/versions/{number}/rejected';
+};
+
+export type ListRejectedRowsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListRejectedRowsError = ListRejectedRowsErrors[keyof ListRejectedRowsErrors];
+
+export type ListRejectedRowsResponses = {
+    /**
+     * Successful Response
+     */
+    200: RejectedRows;
+};
+
+export type ListRejectedRowsResponse = ListRejectedRowsResponses[keyof ListRejectedRowsResponses];
+
+export type ListDatasetRowsData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: {
+        /**
+         * Offset
+         */
+        offset?: number;
+        /**
+         * Limit
+         */
+        limit?: number;
+    };
+    url: '/api/v1/datasets/{name}/versions/{number}/rows';
+};
+
+export type ListDatasetRowsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListDatasetRowsError = ListDatasetRowsErrors[keyof ListDatasetRowsErrors];
+
+export type ListDatasetRowsResponses = {
+    /**
+     * Successful Response
+     */
+    200: DatasetRows;
+};
+
+export type ListDatasetRowsResponse = ListDatasetRowsResponses[keyof ListDatasetRowsResponses];
+
 export type ListEndpointsData = {
     body?: never;
     path?: never;
@@ -5234,6 +8917,662 @@ export type GetTargetHealthResponses = {
 };
 
 export type GetTargetHealthResponse = GetTargetHealthResponses[keyof GetTargetHealthResponses];
+
+export type ListJobsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Search
+         *
+         * Part of a name.
+         */
+        search?: string | null;
+        /**
+         * State
+         *
+         * `active`: waits or runs.
+         */
+        state?: 'draft' | 'validating' | 'rejected' | 'queued' | 'allocating' | 'preparing' | 'running' | 'finalizing' | 'stopping' | 'stopped' | 'succeeded' | 'failed' | 'lost' | 'canceled' | 'active' | null;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/jobs';
+};
+
+export type ListJobsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListJobsError = ListJobsErrors[keyof ListJobsErrors];
+
+export type ListJobsResponses = {
+    /**
+     * Successful Response
+     */
+    200: JobPage;
+};
+
+export type ListJobsResponse = ListJobsResponses[keyof ListJobsResponses];
+
+export type CreateJobData = {
+    body: JobCreate;
+    path?: never;
+    query?: never;
+    url: '/api/v1/jobs';
+};
+
+export type CreateJobErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateJobError = CreateJobErrors[keyof CreateJobErrors];
+
+export type CreateJobResponses = {
+    /**
+     * Successful Response
+     */
+    201: JobDetail;
+};
+
+export type CreateJobResponse = CreateJobResponses[keyof CreateJobResponses];
+
+export type CheckJobData = {
+    body: JobCheck;
+    path?: never;
+    query?: never;
+    url: '/api/v1/jobs/check';
+};
+
+export type CheckJobErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CheckJobError = CheckJobErrors[keyof CheckJobErrors];
+
+export type CheckJobResponses = {
+    /**
+     * Successful Response
+     */
+    200: JobChecked;
+};
+
+export type CheckJobResponse = CheckJobResponses[keyof CheckJobResponses];
+
+export type GetJobDefaultsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/jobs/defaults';
+};
+
+export type GetJobDefaultsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetJobDefaultsError = GetJobDefaultsErrors[keyof GetJobDefaultsErrors];
+
+export type GetJobDefaultsResponses = {
+    /**
+     * Successful Response
+     */
+    200: JobDefaults;
+};
+
+export type GetJobDefaultsResponse = GetJobDefaultsResponses[keyof GetJobDefaultsResponses];
+
+export type DeleteJobData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/jobs/{name}';
+};
+
+export type DeleteJobErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteJobError = DeleteJobErrors[keyof DeleteJobErrors];
+
+export type DeleteJobResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteJobResponse = DeleteJobResponses[keyof DeleteJobResponses];
+
+export type GetJobData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/jobs/{name}';
+};
+
+export type GetJobErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetJobError = GetJobErrors[keyof GetJobErrors];
+
+export type GetJobResponses = {
+    /**
+     * Successful Response
+     */
+    200: JobDetail;
+};
+
+export type GetJobResponse = GetJobResponses[keyof GetJobResponses];
+
+export type UpdateJobData = {
+    body: JobUpdate;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/jobs/{name}';
+};
+
+export type UpdateJobErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type UpdateJobError = UpdateJobErrors[keyof UpdateJobErrors];
+
+export type UpdateJobResponses = {
+    /**
+     * Successful Response
+     */
+    200: JobDetail;
+};
+
+export type UpdateJobResponse = UpdateJobResponses[keyof UpdateJobResponses];
+
+export type GetJobLogData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: {
+        /**
+         * Offset
+         *
+         * From there; its end if absent.
+         */
+        offset?: number | null;
+    };
+    url: '/api/v1/jobs/{name}/attempts/{number}/log';
+};
+
+export type GetJobLogErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetJobLogError = GetJobLogErrors[keyof GetJobLogErrors];
+
+export type GetJobLogResponses = {
+    /**
+     * Successful Response
+     */
+    200: LogPiece;
+};
+
+export type GetJobLogResponse = GetJobLogResponses[keyof GetJobLogResponses];
+
+export type SearchJobLogData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query: {
+        /**
+         * Text
+         */
+        text: string;
+    };
+    url: '/api/v1/jobs/{name}/attempts/{number}/log/search';
+};
+
+export type SearchJobLogErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type SearchJobLogError = SearchJobLogErrors[keyof SearchJobLogErrors];
+
+export type SearchJobLogResponses = {
+    /**
+     * Successful Response
+     */
+    200: LogMatches;
+};
+
+export type SearchJobLogResponse = SearchJobLogResponses[keyof SearchJobLogResponses];
+
+export type CancelJobData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/jobs/{name}/cancel';
+};
+
+export type CancelJobErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CancelJobError = CancelJobErrors[keyof CancelJobErrors];
+
+export type CancelJobResponses = {
+    /**
+     * Successful Response
+     */
+    200: JobDetail;
+};
+
+export type CancelJobResponse = CancelJobResponses[keyof CancelJobResponses];
+
+export type GetJobMetricsData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: {
+        /**
+         * After
+         */
+        after?: number;
+    };
+    url: '/api/v1/jobs/{name}/metrics';
+};
+
+export type GetJobMetricsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetJobMetricsError = GetJobMetricsErrors[keyof GetJobMetricsErrors];
+
+export type GetJobMetricsResponses = {
+    /**
+     * Successful Response
+     */
+    200: Metrics;
+};
+
+export type GetJobMetricsResponse = GetJobMetricsResponses[keyof GetJobMetricsResponses];
+
+export type PauseJobData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/jobs/{name}/pause';
+};
+
+export type PauseJobErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type PauseJobError = PauseJobErrors[keyof PauseJobErrors];
+
+export type PauseJobResponses = {
+    /**
+     * Successful Response
+     */
+    200: JobDetail;
+};
+
+export type PauseJobResponse = PauseJobResponses[keyof PauseJobResponses];
+
+export type StartJobData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/jobs/{name}/start';
+};
+
+export type StartJobErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type StartJobError = StartJobErrors[keyof StartJobErrors];
+
+export type StartJobResponses = {
+    /**
+     * Successful Response
+     */
+    200: JobDetail;
+};
+
+export type StartJobResponse = StartJobResponses[keyof StartJobResponses];
 
 export type ListKeysData = {
     body?: never;
@@ -7074,6 +11413,39 @@ export type RemoveTeamMemberResponses = {
 };
 
 export type RemoveTeamMemberResponse = RemoveTeamMemberResponses[keyof RemoveTeamMemberResponses];
+
+export type ListTrainersData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/trainers';
+};
+
+export type ListTrainersErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListTrainersError = ListTrainersErrors[keyof ListTrainersErrors];
+
+export type ListTrainersResponses = {
+    /**
+     * Successful Response
+     */
+    200: Trainers;
+};
+
+export type ListTrainersResponse = ListTrainersResponses[keyof ListTrainersResponses];
 
 export type GetUsageData = {
     body?: never;
