@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel
@@ -21,6 +21,7 @@ from control.kit.pages import Page, Paging, Search, paginate
 from control.kit.permissions import Person
 from control.kit.schemas import A_MOMENT, example
 from control.models.base import now
+from trainer.contract.spec import JobSpec
 from trainer.contract.worker import Device, EngineStatus
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -58,7 +59,7 @@ async def check_job(body: schemas.JobCheck, session: Db, parts: Parts, person: W
 class JobDefaults(BaseModel):
     """What the form for a new job offers."""
 
-    model_config = example(base_models=["/models/qwen3-8b"], recipes=["lora_sft"], devices=2, max_lora_rank=64)
+    model_config = example(base_models=["/models/qwen3-8b"], recipes=["lora_sft"], devices=2, max_lora_rank=64, form={})
 
     base_models: list[str]
     """Folders on the workers: of the settings, and of their engines."""
@@ -68,6 +69,8 @@ class JobDefaults(BaseModel):
     """Of the largest worker."""
     max_lora_rank: int
     """Highest rank that can be served."""
+    form: dict[str, Any]
+    """JSON schema of a job's `spec`."""
 
 
 @router.get("/defaults")
@@ -78,7 +81,7 @@ async def get_job_defaults(session: Db, parts: Parts, person: Reader) -> JobDefa
     return JobDefaults(
         base_models=list(dict.fromkeys(folders)), recipes=sorted({one for row in workers for one in row.recipes}),
         devices=max((len(row.devices) for row in workers), default=0),
-        max_lora_rank=parts.settings.training.max_lora_rank,
+        max_lora_rank=parts.settings.training.max_lora_rank, form=JobSpec.model_json_schema(),
     )  # fmt: skip
 
 

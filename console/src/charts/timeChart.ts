@@ -19,6 +19,8 @@ export interface TimeChart {
   series: TimeSeries[]
   format: (value: number) => string
   look: ChartLook
+  /** Lines go on over steps with nothing to say: a figure that is measured now and then. */
+  connect?: boolean
 }
 
 const escaped = (text: string) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`)
@@ -33,7 +35,7 @@ interface Hovered {
   value: number | null
 }
 
-export function timeChart({ kind, axis, titles, series, format, look }: TimeChart): EChartsCoreOption {
+export function timeChart({ kind, axis, titles, series, format, look, connect = false }: TimeChart): EChartsCoreOption {
   const colours = series.map((one, index) => (one.colour ? look[one.colour] : look.series[index % look.series.length]!))
   const tooltip = (hovered: Hovered[]) => {
     const lines = hovered
@@ -65,7 +67,7 @@ export function timeChart({ kind, axis, titles, series, format, look }: TimeChar
     series: series.map((one) =>
       kind === 'bars'
         ? { type: 'bar', name: one.name, data: one.values, stack: 'all', barMaxWidth: 28, animation: false }
-        : { type: 'line', name: one.name, data: one.values, showSymbol: one.values.some(standsAlone), lineStyle: { width: 2 }, connectNulls: false, animation: false },
+        : { type: 'line', name: one.name, data: one.values, showSymbol: one.values.some(standsAlone), lineStyle: { width: 2 }, connectNulls: connect, animation: false },
     ),
   }
 }

@@ -6104,6 +6104,7 @@ export const JobDefaultsSchema = {
                 '/models/qwen3-8b'
             ],
             devices: 2,
+            form: {},
             max_lora_rank: 64,
             recipes: [
                 'lora_sft'
@@ -6122,6 +6123,11 @@ export const JobDefaultsSchema = {
             title: 'Devices',
             type: 'integer'
         },
+        form: {
+            additionalProperties: true,
+            title: 'Form',
+            type: 'object'
+        },
         max_lora_rank: {
             title: 'Max Lora Rank',
             type: 'integer'
@@ -6138,7 +6144,8 @@ export const JobDefaultsSchema = {
         'base_models',
         'recipes',
         'devices',
-        'max_lora_rank'
+        'max_lora_rank',
+        'form'
     ],
     title: 'JobDefaults',
     type: 'object'

@@ -3409,6 +3409,12 @@ export type JobDefaults = {
      */
     devices: number;
     /**
+     * Form
+     */
+    form: {
+        [key: string]: unknown;
+    };
+    /**
      * Max Lora Rank
      */
     max_lora_rank: number;

@@ -3,6 +3,7 @@ import { useI18n } from 'vue-i18n'
 
 import { exportUsage } from '@/api/generated'
 import { call } from '@/api/problem'
+import { save } from '@/api/save'
 import { useAction } from '@/composables/useAction'
 
 type Question = NonNullable<Parameters<typeof exportUsage>[0]>['query']
@@ -25,11 +26,7 @@ export function useExport() {
           onDownloadProgress: ({ loaded, total }) => (percent.value = total ? Math.round((100 * loaded) / total) : undefined),
         }),
       )
-      const link = document.createElement('a')
-      link.href = URL.createObjectURL(new Blob([text as string], { type: 'text/csv;charset=utf-8' }))
-      link.download = `usage-${String(query?.since).slice(0, 10)}-${String(query?.until).slice(0, 10)}.csv`
-      link.click()
-      setTimeout(() => URL.revokeObjectURL(link.href), 60_000) // the browser reads it after this function has ended
+      save(new Blob([text as string], { type: 'text/csv;charset=utf-8' }), `usage-${String(query?.since).slice(0, 10)}-${String(query?.until).slice(0, 10)}.csv`)
     }, t('usage.exported'))
   }
 
