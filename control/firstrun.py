@@ -27,8 +27,17 @@ token = {token}
 listen = {console}
 data_dir = {control_dir}
 allow_private_upstreams = true  # this machine's own model servers may be tested
+
+[trainer]
+name = "local"
+data_dir = {trainer_dir}
+python = {train_python}
+stop_grace = 3.0
+tracking = {{ swanlab = "local" }}
 """
 
+_TRAIN_PYTHON = Path(".venv-train/bin/python")
+"""Of the environment that `make install` fills for training jobs."""
 _ENGINE = """
 [[engine]]
 name = "tiny"
@@ -40,7 +49,8 @@ dtype = "float32"
 max_model_len = 1024
 max_num_seqs = 16
 kv_cache_bytes = 67108864
-max_lora_rank = 8
+max_lora_rank = 16
+published_adapters = 3
 python = {python}
 log_dir = {logs}
 env = {{ OMP_NUM_THREADS = "1", VLLM_CPU_OMP_THREADS_BIND = "nobind" }}  # more threads gain nothing here
@@ -159,6 +169,8 @@ def config_text(files: Files, listen: str, console: str, engine: LocalEngine | N
         token=_toml(f"file:{files.service_token}"),
         console=_toml(console),
         control_dir=_toml(files.data / "control"),
+        trainer_dir=_toml(files.data / "trainer"),
+        train_python=_toml(_TRAIN_PYTHON.absolute()),
     )
     if engine is None:
         return text

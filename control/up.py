@@ -207,8 +207,8 @@ def _children(
     """In order of start; stopped in reverse: the gateway before what it sends requests and usage to."""
     arguments = ("--config", str(config_file))
     children = []
-    if config.get("engine"):
-        children.append(Child("trainer", (*_PYTHON, "trainer", *arguments), grace=4.0, env=environment))
+    if config.get("engine") or config.get("control", {}).get("url"):
+        children.append(Child("trainer", (*_PYTHON, "trainer", *arguments), grace=5.0, env=environment))
     if console is not None:
         control = (*_PYTHON, "control.commands", "serve", *arguments)
         answers = functools.partial(_until_answered, *_split(console), "/healthz", time.monotonic() + _CONTROL_PATIENCE)
@@ -223,7 +223,7 @@ def _check(config_file: Path, config: dict[str, Any], environment: dict[str, str
     commands: list[tuple[str, ...]] = [("gateway", "config", "check", str(config_file))]
     if config.get("control", {}).get("url"):
         commands.append(("control.commands", "check", "--config", str(config_file)))
-    if config.get("engine"):
+    if config.get("engine") or config.get("control", {}).get("url"):
         commands.append(("trainer", "--config", str(config_file), "--check"))
     for command in commands:
         result = subprocess.run((*_PYTHON, *command), check=False, capture_output=True, text=True, env=environment)

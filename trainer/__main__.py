@@ -1,4 +1,6 @@
-"""`python -m trainer --config FILE`: runs the engines that the file describes until told to stop."""
+"""`python -m trainer --config FILE`: runs the engines that the file describes, and jobs that control gives, until told
+to stop.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +9,26 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from trainer import log
+from trainer.client import Client
+from trainer.engines.adapters import EngineAdapters
 from trainer.engines.supervisor import EngineSupervisor, Policy
 from trainer.engines.vllm import launch
-from trainer.settings import Engine, SettingsError, load
+from trainer.runners.local import LocalRunner
+from trainer.settings import Engine, Settings, SettingsError, load, secret
+from trainer.worker import Worker
 
 
 def main() -> int:
     """Read the configuration and supervise its engines; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="tunegate trainer", description="Run the local model engines.")
+    parser = argparse.ArgumentParser(
+        prog="tunegate trainer", description="Run training jobs and the local model engines."
+    )
     parser.add_argument("--config", type=Path, default=Path("config.toml"), help="configuration file (%(default)s)")
-    parser.add_argument("--check", action="store_true", help="only say whether the [[engine]] tables are right")
+    parser.add_argument("--check", action="store_true", help="only say whether its tables are right")
     options = parser.parse_args()
     try:
         settings = load(options.config)
@@ -28,26 +37,47 @@ def main() -> int:
         return 2
     if options.check:
         return 0
-    if not settings.engines:
-        sys.stderr.write(f"{options.config} has no [[engine]] table: there is nothing to run\n")
+    if not settings.engines and settings.control.url is None:
+        sys.stderr.write(f"{options.config} has neither [[engine]] tables nor [control] url: there is nothing to do\n")
         return 2
-    asyncio.run(_supervise(settings.engines))
+    try:
+        client = _client(settings)
+    except SettingsError as exc:
+        sys.stderr.write(f"{options.config}: {exc}\n")
+        return 2
+    asyncio.run(_work(settings, client))
     return 0
 
 
-async def _supervise(engines: tuple[Engine, ...]) -> None:
-    stop = asyncio.Event()
+def _client(settings: Settings) -> Client | None:
+    """The way to control; None: there is none, and only engines are run."""
+    control = settings.control
+    return None if control.url is None else Client(control.url, secret(control.token), control.ca_file)
+
+
+async def _work(settings: Settings, client: Client | None) -> None:
+    stop, ended = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    log.event("trainer.started", engines=[engine.name for engine in engines], pid=os.getpid())
+    log.event("trainer.started", engines=[engine.name for engine in settings.engines], pid=os.getpid())
     async with asyncio.TaskGroup() as group:
-        running = [group.create_task(_supervisor(engine).run()) for engine in engines]
+        running = [group.create_task(_supervisor(engine).run()) for engine in settings.engines]
+        working = group.create_task(asyncio.to_thread(_worker(settings, client).run, ended)) if client else None
         await stop.wait()
         log.event("trainer.stopping")
+        ended.set()
+        if working is not None:
+            await working
         for task in running:
             task.cancel()
     log.event("trainer.stopped")
+
+
+def _worker(settings: Settings, client: Client) -> Worker:
+    table = settings.worker
+    engines = [EngineAdapters(engine, table.data_dir, client) for engine in settings.engines]
+    return Worker(table, client, LocalRunner(table.python.absolute()), tuple(engines))
 
 
 def _supervisor(engine: Engine) -> EngineSupervisor:

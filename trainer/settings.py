@@ -1,10 +1,13 @@
-"""Settings of the job plane: the `[[engine]]` tables of config.toml, one local model server each.
+"""Settings of the job plane: the `[[engine]]` tables of config.toml, one local model server each, and `[trainer]`.
 
-Frozen and read once at start. The other tables of the file belong to the gateway and are not looked at.
+Frozen and read once at start. Of `[control]`, which the gateway has too, url and token are read: a worker has the same
+way in. The other tables of the file belong to other planes and are not looked at.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -49,6 +52,8 @@ class Engine(BaseModel):
     the batch use adapters, so that with all slots filled the base answers as the last adapter."""
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16
     """Adapters with a higher rank are refused at start."""
+    published_adapters: Annotated[int, Field(ge=0, le=256)] = 0
+    """Slots for adapters that control has loaded and unloaded while the engine runs, besides those of `adapters`."""
     python: Path = Path(".venv-vllm/bin/python")
     """Interpreter of the environment that has vLLM installed."""
     env: dict[Variable, str] = Field(default_factory=dict)
@@ -70,17 +75,84 @@ class Engine(BaseModel):
         return self.served_name or self.name
 
     @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    @property
+    def slots(self) -> int:
+        """Adapters that it can compute with at a time; 0: none at all."""
+        wanted = len(self.adapters) + self.published_adapters
+        return self.max_loras or (wanted + 1 if wanted else 0)  # the empty one: see `max_loras`
+
+    @property
     def log_file(self) -> Path:
         """Where the engine's own output goes."""
         return self.log_dir / f"engine-{self.name}.log"
 
 
+class Tracking(BaseModel):
+    """Who hears of a job's figures besides control. A tracker never fails a job."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    swanlab: Literal["disabled", "local", "offline", "cloud", "self-hosted"] = "disabled"
+    """SwanLab; the last two need the network and a key (`swanlab login`)."""
+    swanlab_host: str = ""
+    """URL of a self-hosted SwanLab."""
+    project: str = "tunegate"
+    """SwanLab's project."""
+    tensorboard: bool = True
+    """Keep TensorBoard's files in the run's folder."""
+
+
+class WorkerTable(BaseModel):
+    """`[trainer]`: the worker that runs training jobs beside the GPUs. It needs `[control] url` and `token`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = ""
+    """Name of this worker; the machine's if empty. Two workers have two names."""
+    data_dir: Path = Path("var/trainer")
+    """Runs with their checkpoints, rows, adapters of engines."""
+    python: Path = Path(".venv-train/bin/python")
+    """Interpreter of the environment that has the packages of the recipes."""
+    slots: Annotated[int, Field(ge=1, le=256)] = 1
+    """Without a GPU: how many jobs share the CPU."""
+    interval: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """Seconds between heartbeats."""
+    stop_grace: Annotated[float, Field(ge=0, le=600)] = 10.0
+    """Seconds that runs have for a checkpoint when the worker is told to stop; their jobs go on later."""
+    tracking: Tracking = Tracking()
+    """SwanLab and TensorBoard."""
+
+    @property
+    def worker_name(self) -> str:
+        """As control calls it."""
+        return self.name or socket.gethostname()
+
+
+class ControlTable(BaseModel):
+    """`[control]`, as far as a worker reads it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    url: str | None = None
+    """Base URL of control. Absent: no jobs, only the engines of the file."""
+    token: str = ""
+    """Service token, as env:NAME or file:PATH."""
+    ca_file: Path | None = None
+    """PEM bundle of the authority that signed its certificate."""
+
+
 class Settings(BaseModel):
-    """All engines of one configuration file."""
+    """Engines and worker of one configuration file."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
     engines: tuple[Engine, ...] = Field(default=(), alias="engine")
+    worker: WorkerTable = Field(default=WorkerTable(), alias="trainer")
+    control: ControlTable = ControlTable()
 
     @model_validator(mode="after")
     def _no_clash(self) -> Settings:
@@ -98,6 +170,8 @@ def load(path: Path) -> Settings:
     """Read the `[[engine]]` tables of a configuration file; SettingsError names every mistake in them."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        if url := os.environ.get("TUNEGATE_CONTROL_URL"):
+            tables["control"] = {**tables.get("control", {}), "url": url}
         return Settings.model_validate(tables)
     except OSError as exc:
         raise SettingsError(f"{path}: {exc.strerror}") from exc
@@ -115,3 +189,19 @@ def _place(location: tuple[int | str, ...]) -> str:
     number, *keys = rest or [""]
     where = f"[[{table}]] {number + 1}" if isinstance(number, int) else f"[[{table}]]"
     return ": ".join([where, *map(str, keys), ""])
+
+
+def secret(reference: str) -> str:
+    """The text behind `env:NAME` or `file:PATH`.
+
+    Raises:
+        SettingsError: it is neither, or there is nothing.
+    """
+    kind, _, rest = reference.partition(":")
+    try:
+        text = os.environ.get(rest, "") if kind == "env" else Path(rest).read_text(encoding="utf-8").strip()
+    except OSError as exc:
+        raise SettingsError(f"[control] token: cannot read {rest}: {exc.strerror}") from exc
+    if kind not in ("env", "file") or not text:
+        raise SettingsError("[control] token: write env:NAME or file:PATH of a service token")
+    return text

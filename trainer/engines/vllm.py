@@ -47,15 +47,17 @@ def launch(engine: Engine, environ: Mapping[str, str]) -> Launch:
     ):
         if value is not None:
             argv += [flag, str(value)]
+    if engine.slots:
+        argv += ["--enable-lora", "--max-loras", str(engine.slots)]
+        argv += ["--max-cpu-loras", str(max(engine.slots, len(engine.adapters) + engine.published_adapters))]
+        argv += ["--max-lora-rank", str(engine.max_lora_rank)]
     if engine.adapters:
-        slots = engine.max_loras or len(engine.adapters) + 1  # the empty one: see Engine.max_loras
-        argv += ["--enable-lora", "--max-loras", str(slots)]
-        argv += ["--max-cpu-loras", str(max(slots, len(engine.adapters)))]
-        argv += ["--max-lora-rank", str(engine.max_lora_rank), "--lora-modules"]
-        argv += [f"{name}={path.absolute()}" for name, path in engine.adapters.items()]
+        argv += ["--lora-modules", *(f"{name}={path.absolute()}" for name, path in engine.adapters.items())]
     inherited = {
         name: value
         for name, value in environ.items()
         if not name.startswith(_PRIVATE_PREFIX) and name not in _NOT_INHERITED
     }
-    return Launch(tuple(argv), {**inherited, **_ALWAYS, **engine.env}, engine.host, engine.port)
+    # lets whoever reaches the engine load a folder as an adapter: that is the worker, and never a client of a gateway
+    runtime = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if engine.published_adapters else {}
+    return Launch(tuple(argv), {**inherited, **_ALWAYS, **runtime, **engine.env}, engine.host, engine.port)

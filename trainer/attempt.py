@@ -1,0 +1,217 @@
+"""One attempt of a job on this worker, from its order to its end: rows fetched, recipe run, all that it tells sent on.
+
+Everything that must outlive the worker is in the attempt's folder, so that after a restart it goes on where it was.
+
+    jobs/JOB/checkpoints/        of all attempts of a job
+    jobs/JOB/ATTEMPT/order.json  what control wants
+    jobs/JOB/ATTEMPT/…           the run's folder (`trainer.recipes.common.run`)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from trainer import log
+from trainer.client import Client, Over, Unreachable
+from trainer.contract.worker import AttemptOrder, AttemptState, AttemptStatus
+from trainer.runners.base import Command, Runner
+
+TICK = 0.5
+"""Seconds between looks at a run."""
+LINES = 500
+LOG_PIECE = 1 << 20
+ENOUGH = 1 << 30
+"""Bytes that must be free on the disk before a run is begun."""
+
+
+class Attempt:
+    """Follows one attempt in a thread of its own."""
+
+    def __init__(
+        self, order: AttemptOrder, root: Path, client: Client, runner: Runner, tracking: dict[str, Any]
+    ) -> None:
+        self.order = order
+        self.folder = root / "jobs" / order.job / order.attempt
+        self._root, self._client, self._runner, self._tracking = root, client, runner, tracking
+        self._state: AttemptState = "preparing"
+        self._exit_status: int | None = None
+        self._failure = ""
+        self._stop_after: float | None = None
+        self._line, self._offset, self._sent = 0, 0, 0
+        self._thread = threading.Thread(target=self._run, name=f"attempt-{order.attempt}", daemon=True)
+
+    @classmethod
+    def found(cls, root: Path, client: Client, runner: Runner, tracking: dict[str, Any]) -> list[Attempt]:
+        """Attempts that an earlier life of this worker has left, and nobody told it to forget."""
+        orders = [AttemptOrder.model_validate_json(path.read_text()) for path in root.glob("jobs/*/*/order.json")]
+        return [cls(order, root, client, runner, tracking) for order in orders]
+
+    def start(self) -> None:
+        """Begin, or go on."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "order.json").write_text(self.order.model_dump_json(), encoding="utf-8")
+        self._thread.start()
+
+    @property
+    def status(self) -> AttemptStatus:
+        """For the heartbeat."""
+        return AttemptStatus(
+            attempt=self.order.attempt, state=self._state, exit_status=self._exit_status, failure=self._failure
+        )
+
+    def stop(self, grace: float) -> None:
+        """Ask for the end with a checkpoint, and see to it after `grace` seconds."""
+        deadline = time.monotonic() + grace
+        self._stop_after = min(deadline, self._stop_after or deadline)
+        if self.folder.exists():
+            self._runner.request_stop(self.folder)
+
+    def forget(self) -> None:
+        """Control has its end: the run's folder goes. Checkpoints stay for a next attempt until the job is over."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        job = self.folder.parent
+        done = self._state == "ended" and not any(job.glob("*/order.json"))
+        if done and self._completed():
+            shutil.rmtree(job, ignore_errors=True)
+
+    def join(self, seconds: float) -> None:
+        """Wait for its thread."""
+        self._thread.join(seconds)
+
+    def _completed(self) -> bool:
+        return self._exit_status == 0 and not self._failure
+
+    def _run(self) -> None:
+        try:
+            if not (self.folder / "launcher.json").exists():
+                self._prepare()
+            self._state = "running"
+            self._follow()
+            self._state = "finalizing"
+            self._send_output()
+        except Over as exc:
+            log.event("attempt.over", level="warning", attempt=self.order.attempt, cause=str(exc))
+            self._runner.kill(self.folder, 0.0)
+        except Exception as exc:  # noqa: BLE001 - whatever it was, control is told, and the worker goes on
+            self._failure = f"{type(exc).__name__}: {exc}"
+            log.event("attempt.failed", level="error", attempt=self.order.attempt, cause=self._failure)
+            self._runner.kill(self.folder, 0.0)
+        self._state = "ended"
+
+    def _prepare(self) -> None:
+        free = shutil.disk_usage(self._root).free
+        if free < ENOUGH:
+            raise OSError(f"only {free >> 20} MiB are free on the worker's disk, and a run needs {ENOUGH >> 20}")
+        checkpoints = self.folder.parent / "checkpoints"
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "checkpoints").exists():
+            (self.folder / "checkpoints").symlink_to("../checkpoints", target_is_directory=True)
+        data = {one.split: self._root / "data" / f"{one.sha256}.jsonl" for one in self.order.data}
+        for one in self.order.data:
+            if not data[one.split].exists():
+                self._patiently(lambda one=one: self._client.get_data(one.version, one.split, data[one.split]))
+        run = {
+            "spec": self.order.spec.model_dump(mode="json"), "train": str(data["train"]),
+            "validation": str(data["validation"]) if "validation" in data else None, "resume": self.order.resume,
+            "tracking": self._tracking,
+        }  # fmt: skip
+        (self.folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+        spec = self.order.spec
+        self._runner.submit(
+            Command(
+                recipe=spec.recipe, folder=self.folder, processes=spec.resources.processes, devices=self.order.devices,
+                offline=spec.base.source == "path",
+            )
+        )  # fmt: skip
+
+    def _follow(self) -> None:
+        while True:
+            status = self._runner.poll(self.folder)
+            try:
+                while self._send_some():
+                    pass
+            except Unreachable as exc:
+                if not status.running:
+                    log.event("attempt.waits", level="warning", attempt=self.order.attempt, cause=str(exc))
+            else:
+                if not status.running:
+                    self._exit_status = status.exit_status
+                    return
+            if self._stop_after is not None and time.monotonic() > self._stop_after and status.running:
+                self._runner.kill(self.folder, 0.0)
+            time.sleep(TICK)
+
+    def _send_some(self) -> bool:
+        """Send lines and log that are new; whether there is more at once."""
+        lines, position = _lines(self.folder / "events.jsonl", self._sent, LINES)
+        if lines:
+            taken = self._client.events(self.order.attempt, self._line, lines)
+            if taken < self._line + len(lines):  # control knows less than we thought, or more: begin again from there
+                self._line, self._sent = taken, _position(self.folder / "events.jsonl", taken)
+            else:
+                self._line, self._sent = max(taken, self._line + len(lines)), position
+        piece = _read(self.folder / "log.txt", self._offset, LOG_PIECE)
+        if piece:
+            self._offset = self._client.log(self.order.attempt, self._offset, piece)
+        return len(lines) == LINES or len(piece) == LOG_PIECE
+
+    def _send_output(self) -> None:
+        """The files of what came out, if it has come out whole."""
+        ended = _last(self.folder / "events.jsonl")
+        if ended.get("kind") != "finished" or ended.get("outcome") != "completed":
+            return
+        output = self.folder / str(ended["output"])
+        for path in sorted(path for path in output.rglob("*") if path.is_file()):
+            name = str(path.relative_to(output))
+            self._patiently(lambda name=name, path=path: self._client.put_file(self.order.attempt, name, path))
+
+    def _patiently(self, work: Any) -> None:
+        pause = 1.0
+        while True:
+            try:
+                work()
+                return
+            except Unreachable as exc:
+                log.event("attempt.waits", level="warning", attempt=self.order.attempt, cause=str(exc))
+                if self._stop_after is not None and time.monotonic() > self._stop_after:
+                    raise
+                time.sleep(pause)
+                pause = min(2 * pause, 30.0)
+
+
+def _lines(path: Path, position: int, most: int) -> tuple[list[dict[str, Any]], int]:
+    """Whole lines from a position in bytes on, and where the next one begins. Half a line is left for later."""
+    if not path.exists():
+        return [], position
+    found: list[dict[str, Any]] = []
+    with path.open("rb") as file:
+        file.seek(position)
+        while len(found) < most and (line := file.readline()).endswith(b"\n"):
+            position += len(line)
+            found.append(json.loads(line))
+    return found, position
+
+
+def _position(path: Path, line: int) -> int:
+    """Where a line begins."""
+    with path.open("rb") as file:
+        return sum(len(file.readline()) for _ in range(line))
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def _last(path: Path) -> dict[str, Any]:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    return found

@@ -1,0 +1,118 @@
+"""What a worker says to control, over HTTP: `trainer.contract.worker`."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import ssl
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from trainer.contract.worker import EventBatch, Orders, Taken, WorkerStatus
+from trainer.hashes import sha256
+
+_PIECE = 1 << 20
+
+
+class Unreachable(Exception):
+    """Control did not answer, or not with sense: try again."""
+
+
+class Over(Exception):
+    """Control says that this attempt is over: end it."""
+
+
+class Client:
+    """One control plane. Every call opens a connection of its own: there are few, and proxies come and go."""
+
+    def __init__(self, url: str, token: str, ca_file: Path | None = None) -> None:
+        parts = urllib.parse.urlsplit(url.rstrip("/"))
+        self._secure, self._host, self._prefix = parts.scheme == "https", parts.netloc, parts.path
+        self._token = token
+        self._context = ssl.create_default_context(cafile=ca_file) if self._secure else None
+
+    def sync(self, status: WorkerStatus) -> Orders:
+        """The heartbeat."""
+        return Orders.model_validate(self._json("POST", "/sync", status.model_dump_json().encode()))
+
+    def events(self, attempt: str, first: int, lines: list[dict[str, Any]]) -> int:
+        """Lines of a run; the number of the line that should come next."""
+        batch = EventBatch(first=first, lines=lines).model_dump_json().encode()
+        return Taken.model_validate(self._json("POST", f"/attempts/{attempt}/events", batch)).next
+
+    def log(self, attempt: str, offset: int, piece: bytes) -> int:
+        """More of a log; the offset that should come next."""
+        path = f"/attempts/{attempt}/log?offset={offset}"
+        return Taken.model_validate(self._json("POST", path, piece, "application/octet-stream")).next
+
+    def put_file(self, attempt: str, name: str, path: Path) -> None:
+        """A file of what came out of a run."""
+        headers = {"x-sha256": sha256(path), "content-length": str(path.stat().st_size)}
+        with path.open("rb") as file:
+            target = f"/attempts/{attempt}/files/{urllib.parse.quote(name)}"
+            self._call("PUT", target, file, "application/octet-stream", lambda answer: answer.read(), headers)
+
+    def get_data(self, version: str, split: str, target: Path) -> None:
+        """Rows of a dataset version, whole and in place."""
+        self._download(f"/data/{version}/{split}", target, "")
+
+    def get_adapter_file(self, adapter: str, name: str, target: Path, digest: str) -> None:
+        """A file of an adapter, whole, in place, and of this hash."""
+        self._download(f"/adapters/{adapter}/files/{urllib.parse.quote(name)}", target, digest)
+
+    def _download(self, path: str, target: Path, digest: str) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".partial")
+
+        def keep(answer: http.client.HTTPResponse) -> None:
+            found = hashlib.sha256()
+            with partial.open("wb") as file:
+                for piece in _pieces(answer):
+                    found.update(piece)
+                    file.write(piece)
+            if digest and found.hexdigest() != digest:
+                raise Unreachable(f"{path}: what arrived has another hash")
+
+        self._call("GET", path, b"", "", keep)
+        partial.replace(target)
+
+    def _json(self, method: str, path: str, body: bytes, kind: str = "application/json") -> Any:
+        return json.loads(self._call(method, path, body, kind, lambda answer: answer.read()))
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | BinaryIO,
+        kind: str,
+        take: Callable[[http.client.HTTPResponse], Any],
+        headers: dict[str, str] | None = None,
+    ) -> Any:
+        if self._secure:
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                self._host, timeout=60, context=self._context
+            )
+        else:
+            connection = http.client.HTTPConnection(self._host, timeout=60)
+        sent = {"authorization": f"Bearer {self._token}", **({"content-type": kind} if kind else {}), **(headers or {})}
+        try:
+            connection.request(method, f"{self._prefix}/internal/v1/trainer{path}", body, sent)
+            answer = connection.getresponse()
+            if answer.status >= 300:
+                problem = answer.read(4000).decode(errors="replace")
+                if answer.status in (404, 409) and path.startswith("/attempts/"):
+                    raise Over(problem)
+                raise Unreachable(f"{method} {path}: {answer.status} {problem}")
+            return take(answer)
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            raise Unreachable(f"{method} {path}: {type(exc).__name__}: {exc}") from exc
+        finally:
+            connection.close()
+
+
+def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    while piece := answer.read(_PIECE):
+        yield piece

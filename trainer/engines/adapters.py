@@ -1,0 +1,161 @@
+"""Adapters of one engine: loaded, tried and unloaded while it runs, until it has what control wants.
+
+Names are never used again for other weights, since an engine may answer from what it had cached under a name. Before an
+adapter counts as loaded, it must answer as it did after training: an engine that has mixed up adapters is found out.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer import log
+from trainer.client import Client, Unreachable
+from trainer.contract.worker import AdapterOrder, EngineAdapter, EngineStatus
+from trainer.hashes import sha256, weights_sha256
+from trainer.settings import Engine
+
+EVERY = 2.0
+"""Seconds between looks at what the engine has."""
+ALIKE = 12
+"""Characters of an answer that must be the same: kernels differ in the last digits, and a long answer may fork."""
+
+
+class Refused(Exception):
+    """The engine cannot have an adapter; the message says why."""
+
+
+class EngineAdapters:
+    """Brings the adapters of an engine in line with what is wanted, in a thread of its own."""
+
+    def __init__(self, engine: Engine, root: Path, client: Client) -> None:
+        self.name = engine.name
+        self.devices: tuple[str, ...] = tuple(
+            device for device in engine.env.get("CUDA_VISIBLE_DEVICES", "").split(",") if device.startswith("GPU-")
+        )
+        self._engine, self._root, self._client = engine, root.absolute() / "adapters", client
+        self._wanted: tuple[AdapterOrder, ...] = ()
+        self._states: dict[str, EngineAdapter] = {}
+        self._ready = False
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"adapters-{engine.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def status(self) -> EngineStatus:
+        """For the heartbeat."""
+        engine = self._engine
+        return EngineStatus(
+            name=engine.name, base=engine.base_name, model=str(engine.model.absolute()),
+            base_sha256=weights_sha256(engine.model), url=engine.url, state="ready" if self._ready else "starting",
+            max_loras=engine.published_adapters, max_lora_rank=engine.max_lora_rank,
+            adapters=tuple(self._states.values()),
+        )  # fmt: skip
+
+    def want(self, adapters: Sequence[AdapterOrder]) -> None:
+        """From now on the engine should have these."""
+        self._wanted = tuple(adapters)
+
+    def close(self) -> None:
+        """Look after it no more."""
+        self._closed.set()
+
+    def _run(self) -> None:
+        while not self._closed.wait(EVERY):
+            try:
+                self._turn()
+            except (OSError, http.client.HTTPException, ValueError) as exc:
+                self._ready = False
+                self._states = {
+                    one.name: self._as(one, "waiting", f"the engine does not answer: {exc}") for one in self._wanted
+                }
+
+    def _turn(self) -> None:
+        there = self._loaded()
+        self._ready = True
+        wanted = {one.name: one for one in self._wanted}
+        for name, root in there.items():
+            if name not in wanted and Path(root).is_relative_to(self._root):
+                self._post("/v1/unload_lora_adapter", {"lora_name": name})
+                log.event("adapter.unloaded", engine=self.name, adapter=name)
+        states = {name: state for name, state in self._states.items() if name in wanted}
+        for name, one in wanted.items():
+            if name in there and states.get(name) is not None and states[name].state == "loaded":
+                continue
+            if name not in there or name not in states or states[name].state != "failed":
+                states[name] = self._as(one, "loading", "")
+                self._states = states
+                states[name] = self._load(one, name in there)
+        self._states = states
+
+    def _load(self, one: AdapterOrder, there: bool) -> EngineAdapter:
+        try:
+            if not there:
+                count = sum(state.state == "loaded" for state in self._states.values())
+                if count >= self._engine.published_adapters:
+                    return self._as(
+                        one, "waiting", f"all {self._engine.published_adapters} slots for adapters are taken"
+                    )
+                self._put(one)
+            self._try(one)
+        except Unreachable as exc:
+            return self._as(one, "waiting", str(exc))
+        except Refused as exc:
+            log.event("adapter.refused", level="error", engine=self.name, adapter=one.name, cause=str(exc))
+            return self._as(one, "failed", str(exc))
+        log.event("adapter.loaded", engine=self.name, adapter=one.name)
+        return self._as(one, "loaded", "")
+
+    def _put(self, one: AdapterOrder) -> None:
+        own = weights_sha256(self._engine.model)
+        if one.base_sha256 and own and one.base_sha256 != own:
+            raise Refused("it was trained on other weights than those of this engine's base model")
+        folder = self._root / one.adapter
+        for name, digest in one.files.items():
+            target = folder / name
+            if not target.exists() or sha256(target) != digest:
+                self._client.get_adapter_file(one.adapter, name, target, digest)
+        status, text = self._post("/v1/load_lora_adapter", {"lora_name": one.name, "lora_path": str(folder)})
+        if status != 200:
+            raise Refused(f"the engine refused it ({status}): {text[:500]}")
+
+    def _try(self, one: AdapterOrder) -> None:
+        """The identity probe."""
+        wrong = []
+        for probe in one.probes:
+            body = {"model": one.name, "messages": probe.messages, "temperature": 0, "max_tokens": 24}
+            status, text = self._post("/v1/chat/completions", body)
+            if status != 200:
+                raise Refused(f"it does not answer ({status}): {text[:500]}")
+            said = str(json.loads(text)["choices"][0]["message"]["content"] or "")
+            if said[:ALIKE] != probe.text[:ALIKE]:
+                wrong.append(f"{said[:60]!r} instead of {probe.text[:60]!r}")
+        if len(wrong) * 2 > len(one.probes):
+            self._post("/v1/unload_lora_adapter", {"lora_name": one.name})
+            raise Refused(f"it does not answer as it did after training: {'; '.join(wrong[:3])}")
+
+    def _loaded(self) -> dict[str, str]:
+        status, text = self._request("GET", "/v1/models", None)
+        if status != 200:
+            raise ValueError(f"GET /v1/models: {status}")
+        return {str(one["id"]): str(one.get("root") or "") for one in json.loads(text)["data"] if one.get("parent")}
+
+    def _post(self, path: str, body: dict[str, Any]) -> tuple[int, str]:
+        return self._request("POST", path, json.dumps(body).encode())
+
+    def _request(self, method: str, path: str, body: bytes | None) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(self._engine.host, self._engine.port, timeout=60)
+        try:
+            connection.request(method, path, body, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _as(one: AdapterOrder, state: str, message: str) -> EngineAdapter:
+        return EngineAdapter(name=one.name, state=state, message=message)  # type: ignore[arg-type]

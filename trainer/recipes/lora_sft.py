@@ -1,0 +1,47 @@
+"""LoRA on dialogues or texts: a few weights beside the base model's learn, the base model stays as it is.
+
+python -m trainer.recipes.lora_sft RUN_FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+from trainer.contract.spec import JobSpec
+from trainer.recipes.common.fit import fit_dialogues
+from trainer.recipes.common.model import load_model, load_tokenizer
+from trainer.recipes.common.run import Run, main
+
+
+def recipe(run: Run) -> None:
+    """Load, put the adapter beside the weights, learn, keep the adapter."""
+    tokenizer = load_tokenizer(run.spec)
+    model = with_adapter(load_model(run.spec), run.spec)
+    fit_dialogues(run, model, tokenizer)
+
+
+def with_adapter(model: Any, spec: JobSpec) -> Any:
+    """The model with a fresh adapter, whose weights alone are learned."""
+    if spec.lora.quantization != "none":
+        model = prepare_model_for_kbit_training(model)
+    if spec.training.gradient_checkpointing:
+        model.enable_input_require_grads()
+    return get_peft_model(model, adapter_config(spec))
+
+
+def adapter_config(spec: JobSpec) -> LoraConfig:
+    """Shape of the adapter, in PEFT's words."""
+    lora = spec.lora
+    return LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, use_rslora=lora.rslora, use_dora=lora.dora,
+        target_modules=lora.targets[0] if lora.targets == ("all-linear",) else list(lora.targets),
+        modules_to_save=list(lora.modules_to_save) or None, task_type="CAUSAL_LM",
+        init_lora_weights=True if lora.init == "default" else lora.init,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(recipe))

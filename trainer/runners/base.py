@@ -1,0 +1,51 @@
+"""Where a recipe runs: one small interface, so that another place is another file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from trainer.contract.spec import RecipeName
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run."""
+
+    recipe: RecipeName
+    folder: Path
+    """The run's folder, with `run.json`."""
+    processes: int
+    devices: tuple[str, ...]
+    """UUIDs of GPUs, or slots of the CPU (`cpu-0`)."""
+    offline: bool
+    """No model hub is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a run is."""
+
+    running: bool
+    exit_status: int | None = None
+    """Of the recipe; negative: the signal. None while it runs, and where nobody knows."""
+
+
+class Runner(Protocol):
+    """Starts recipes, and finds them again by their folder after a restart."""
+
+    def submit(self, command: Command) -> None:
+        """Start a recipe. Raises OSError if that cannot be done."""
+
+    def poll(self, folder: Path) -> Status:
+        """How the run in a folder is."""
+
+    def request_stop(self, folder: Path) -> None:
+        """Ask for a checkpoint and the end."""
+
+    def kill(self, folder: Path, grace: float) -> None:
+        """End all of its processes: after a request they have `grace` seconds. Returns when none is left."""
+
+    def list_owned(self, root: Path) -> list[Path]:
+        """Folders below `root` in which a run has processes."""

@@ -1,0 +1,111 @@
+"""The worker: tells control what it has and does, and does what control wants. It listens to nobody.
+
+A worker that has not reached control for a lease ends its runs, each with a checkpoint: control gives their jobs to
+others after twice that time.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from importlib import metadata
+from pathlib import Path
+
+from trainer import log
+from trainer.attempt import Attempt
+from trainer.client import Client, Unreachable
+from trainer.contract.spec import RECIPES, RecipeName
+from trainer.contract.worker import Orders, WorkerStatus
+from trainer.devices import devices
+from trainer.engines.adapters import EngineAdapters
+from trainer.runners.base import Runner
+from trainer.settings import WorkerTable
+
+
+class Worker:
+    """One worker of a control plane."""
+
+    def __init__(
+        self, settings: WorkerTable, client: Client, runner: Runner, engines: tuple[EngineAdapters, ...] = ()
+    ) -> None:
+        self._settings, self._client, self._runner, self._engines = settings, client, runner, engines
+        self._root = settings.data_dir.absolute()
+        self._boot = secrets.token_hex(8)
+        self._attempts: dict[str, Attempt] = {}
+        self._lease, self._heard, self._silent = 60.0, time.monotonic(), False
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop; then end the runs, with checkpoints if there is time."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for attempt in Attempt.found(self._root, self._client, self._runner, self._settings.tracking.model_dump()):
+            self._begin(attempt)
+        while not stop.is_set():
+            self._turn()
+            stop.wait(self._settings.interval)
+        self._end()
+
+    def _turn(self) -> None:
+        try:
+            orders = self._client.sync(self._status())
+        except Unreachable as exc:
+            if not self._silent:
+                log.event("worker.control_silent", level="warning", cause=str(exc))
+            self._silent = True
+            if time.monotonic() - self._heard > self._lease:
+                for attempt in self._attempts.values():
+                    attempt.stop(self._lease / 2)
+            return
+        if self._silent:
+            log.event("worker.control_answers")
+        self._heard, self._silent, self._lease = time.monotonic(), False, orders.lease_seconds
+        self._obey(orders)
+
+    def _obey(self, orders: Orders) -> None:
+        for order in orders.start:
+            if order.attempt not in self._attempts:
+                log.event("attempt.begins", attempt=order.attempt, job=order.spec.name, devices=list(order.devices))
+                tracking = self._settings.tracking.model_dump()
+                self._begin(Attempt(order, self._root, self._client, self._runner, tracking))
+        for stop in orders.stop:
+            if stop.attempt in self._attempts:
+                self._attempts[stop.attempt].stop(stop.grace)
+        for id in orders.forget:
+            if (attempt := self._attempts.pop(id, None)) is not None:
+                attempt.forget()
+        wanted = {order.engine: order.adapters for order in orders.engines}
+        for engine in self._engines:
+            engine.want(wanted.get(engine.name, ()))
+
+    def _begin(self, attempt: Attempt) -> None:
+        self._attempts[attempt.order.attempt] = attempt
+        attempt.start()
+
+    def _status(self) -> WorkerStatus:
+        held = {device: f"engine {engine.name}" for engine in self._engines for device in engine.devices}
+        return WorkerStatus(
+            worker=self._settings.worker_name, boot=self._boot, version=metadata.version("tunegate"),
+            recipes=self._recipes(), devices=devices(self._settings.slots, held),
+            attempts=tuple(attempt.status for attempt in self._attempts.values()),
+            engines=tuple(engine.status for engine in self._engines),
+        )  # fmt: skip
+
+    def _recipes(self) -> tuple[RecipeName, ...]:
+        """Those whose environment is here."""
+        there = self._settings.python.exists()
+        return tuple(recipe for recipe in RECIPES if there and _is_here(recipe))
+
+    def _end(self) -> None:
+        running = [attempt for attempt in self._attempts.values() if attempt.status.state != "ended"]
+        for attempt in running:
+            attempt.stop(self._settings.stop_grace)
+        deadline = time.monotonic() + self._settings.stop_grace + 1
+        for attempt in running:
+            attempt.join(max(0.0, deadline - time.monotonic()))
+            self._runner.kill(attempt.folder, 0.0)
+        for engine in self._engines:
+            engine.close()
+
+
+def _is_here(recipe: RecipeName) -> bool:
+    return (Path(__file__).parent / "recipes" / f"{recipe}.py").exists()
