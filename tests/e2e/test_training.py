@@ -130,20 +130,25 @@ def test_the_sdk_talks_to_what_was_trained(trained: Stack) -> None:
 
 
 def test_no_request_is_answered_by_another_adapter_while_others_come_and_go(trained: Stack) -> None:
-    """2,000 requests to two adapters and the base at once, while a third adapter is loaded and unloaded."""
-    wanted = {"support-bot": "Support here", "poet": "Roses are red", "tiny": trained.expect["tiny"][:12]}
+    """2,000 requests to two adapters of one base at once, while a third one is loaded and unloaded all the time.
+
+    The base itself is not asked: with every slot used, vLLM 0.32 on a CPU answers for it as the last adapter, which is
+    why a worker leaves one slot unused (`Engine.max_loras`).
+    """
+    wanted = {"support-bot": "Support here", "poet": "Roses are red"}
     wrong: list[str] = []
     left, lock, done = [2000], threading.Lock(), threading.Event()
+    key = trained.admin.post("/api/v1/keys", json={"name": "many", "models": ["*"]}).json()["secret"]
 
     def asking() -> None:
-        client = trained.client()
+        client = trained.client(key)
         while True:
             with lock:
                 left[0] -= 1
                 number = left[0]
             if number < 0:
                 return
-            model = list(wanted)[number % 3]
+            model = list(wanted)[number % 2]
             question = [{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}]
             reply = client.chat.completions.create(model=model, messages=question, temperature=0, max_tokens=4)  # type: ignore[arg-type]
             said = str(reply.choices[0].message.content)
