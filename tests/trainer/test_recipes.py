@@ -182,9 +182,7 @@ def test_running_out_of_memory_is_told_as_such(tmp_path: Path) -> None:
     (folder.path / "long.jsonl").write_text((folder.path / "long.jsonl").read_text() * 512)
     folder.write(spec=huge)
     with (folder.path / "log.txt").open("ab") as log:
-        done = subprocess.run(
-            ["bash", "-c", limited], stdout=log, stderr=log, env=ENVIRONMENT, timeout=100, check=False
-        )
+        done = subprocess.run(limited, stdout=log, stderr=log, env=ENVIRONMENT, timeout=100, check=False)
     assert done.returncode == 1
     assert folder.finished()["failure"] == "oom", folder.finished()
 
