@@ -69,13 +69,17 @@ class LocalRunner:
     def kill(self, folder: Path, grace: float) -> None:
         """Wait `grace` seconds for the end, then end every process of the run."""
         _gone(folder, grace)
-        for number, patience in ((signal.SIGTERM, _POLITE), (signal.SIGKILL, _POLITE)):
+        # the launcher is left until it has written down how the recipe ended
+        for number, spared in (
+            (signal.SIGTERM, _leader(folder)),
+            (signal.SIGKILL, _leader(folder)),
+            (signal.SIGKILL, 0),
+        ):
             for member in _members(folder):
-                # the launcher lives until it has written down how the recipe ended
-                if number == signal.SIGKILL or member != _leader(folder):
+                if member != spared:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(member, number)
-            if _gone(folder, patience):
+            if _gone(folder, _POLITE):
                 break
 
     def list_owned(self, root: Path) -> list[Path]:
