@@ -21,7 +21,8 @@ Tunegate: one OpenAI-compatible endpoint in front of every model.
   tunegate secrets new|rotate      make, or replace, the key that seals credentials
   tunegate import litellm FILE     take over LiteLLM's config.yaml (--dry-run: only say what would be made)
   tunegate import one-api FILE     take over one-api's SQLite database: channels and tokens
-  tunegate trainer --config FILE   run the local model engines of the file
+  tunegate trainer --config FILE   run training jobs and the local model engines of the file
+  tunegate train SPEC.toml         run one training job here, without control
   tunegate usage                   what was used and what it cost
   tunegate route explain MODEL     where a request for this model goes, and why
   tunegate config check FILE       every mistake in a configuration file
@@ -41,6 +42,7 @@ _COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("import",): ("control.commands", "import"),
     ("gateway",): ("gateway", "serve"),
     ("trainer",): ("trainer",),
+    ("train",): ("trainer.train",),
     ("usage",): ("gateway", "usage"),
     ("route", "explain"): ("gateway", "route", "explain"),
     ("config", "check"): ("gateway", "config", "check"),
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _default_config(words: tuple[str, ...], arguments: list[str]) -> list[str]:
     """`--config` with the file of `tunegate up`, where nothing else says which file is meant."""
     said = any(argument.partition("=")[0] in ("--config", "--help", "-h") for argument in arguments)
-    if said or words == ("config", "check") or not _UPS_CONFIG.exists() or Path("config.toml").exists():
+    if said or words in (("config", "check"), ("train",)) or not _UPS_CONFIG.exists() or Path("config.toml").exists():
         return []
     return ["--config", str(_UPS_CONFIG)]
 

@@ -41,6 +41,7 @@ class Attempt:
         self._state: AttemptState = "preparing"
         self._exit_status: int | None = None
         self._failure = ""
+        self._completed = False
         self._stop_after: float | None = None
         self._line, self._offset, self._sent = 0, 0, 0
         self._thread = threading.Thread(target=self._run, name=f"attempt-{order.attempt}", daemon=True)
@@ -54,7 +55,9 @@ class Attempt:
     def start(self) -> None:
         """Begin, or go on."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "order.json").write_text(self.order.model_dump_json(), encoding="utf-8")
+        partial = self.folder / "order.json.partial"
+        partial.write_text(self.order.model_dump_json(), encoding="utf-8")
+        partial.replace(self.folder / "order.json")
         self._thread.start()
 
     @property
@@ -75,16 +78,12 @@ class Attempt:
         """Control has its end: the run's folder goes. Checkpoints stay for a next attempt until the job is over."""
         shutil.rmtree(self.folder, ignore_errors=True)
         job = self.folder.parent
-        done = self._state == "ended" and not any(job.glob("*/order.json"))
-        if done and self._completed():
+        if self._completed and not any(job.glob("*/order.json")):
             shutil.rmtree(job, ignore_errors=True)
 
     def join(self, seconds: float) -> None:
         """Wait for its thread."""
         self._thread.join(seconds)
-
-    def _completed(self) -> bool:
-        return self._exit_status == 0 and not self._failure
 
     def _run(self) -> None:
         try:
@@ -114,7 +113,9 @@ class Attempt:
         data = {one.split: self._root / "data" / f"{one.sha256}.jsonl" for one in self.order.data}
         for one in self.order.data:
             if not data[one.split].exists():
-                self._patiently(lambda one=one: self._client.get_data(one.version, one.split, data[one.split]))
+                self._patiently(
+                    lambda one=one: self._client.get_data(one.version, one.split, data[one.split], one.sha256)
+                )
         run = {
             "spec": self.order.spec.model_dump(mode="json"), "train": str(data["train"]),
             "validation": str(data["validation"]) if "validation" in data else None, "resume": self.order.resume,
@@ -128,6 +129,8 @@ class Attempt:
                 offline=spec.base.source == "path",
             )
         )  # fmt: skip
+        if self._stop_after is not None:  # it was asked to end while it was prepared
+            self._runner.request_stop(self.folder)
 
     def _follow(self) -> None:
         while True:
@@ -148,17 +151,19 @@ class Attempt:
 
     def _send_some(self) -> bool:
         """Send lines and log that are new; whether there is more at once."""
+        again = False
         lines, position = _lines(self.folder / "events.jsonl", self._sent, LINES)
         if lines:
             taken = self._client.events(self.order.attempt, self._line, lines)
-            if taken < self._line + len(lines):  # control knows less than we thought, or more: begin again from there
-                self._line, self._sent = taken, _position(self.folder / "events.jsonl", taken)
-            else:
-                self._line, self._sent = max(taken, self._line + len(lines)), position
+            if taken == self._line:
+                raise Unreachable(f"control does not take line {taken}")
+            if taken != self._line + len(lines):  # after a restart of either side: go on from where control is
+                position, again = _position(self.folder / "events.jsonl", taken), True
+            self._line, self._sent = taken, position
         piece = _read(self.folder / "log.txt", self._offset, LOG_PIECE)
         if piece:
             self._offset = self._client.log(self.order.attempt, self._offset, piece)
-        return len(lines) == LINES or len(piece) == LOG_PIECE
+        return again or len(lines) == LINES or len(piece) == LOG_PIECE
 
     def _send_output(self) -> None:
         """The files of what came out, if it has come out whole."""
@@ -169,6 +174,7 @@ class Attempt:
         for path in sorted(path for path in output.rglob("*") if path.is_file()):
             name = str(path.relative_to(output))
             self._patiently(lambda name=name, path=path: self._client.put_file(self.order.attempt, name, path))
+        self._completed = True
 
     def _patiently(self, work: Any) -> None:
         pause = 1.0

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import json
+import secrets
 import ssl
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from trainer.contract.worker import EventBatch, Orders, Taken, WorkerStatus
 from trainer.hashes import sha256
 
 _PIECE = 1 << 20
+TIMEOUT = 60.0
+"""Seconds that one piece of an answer may take."""
+HEARTBEAT_TIMEOUT = 10.0
+"""The same for the heartbeat: a worker must know in time that control is gone."""
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Unreachable(Exception):
@@ -36,17 +44,17 @@ class Client:
 
     def sync(self, status: WorkerStatus) -> Orders:
         """The heartbeat."""
-        return Orders.model_validate(self._json("POST", "/sync", status.model_dump_json().encode()))
+        return self._told(Orders, "POST", "/sync", status.model_dump_json().encode(), timeout=HEARTBEAT_TIMEOUT)
 
     def events(self, attempt: str, first: int, lines: list[dict[str, Any]]) -> int:
         """Lines of a run; the number of the line that should come next."""
         batch = EventBatch(first=first, lines=lines).model_dump_json().encode()
-        return Taken.model_validate(self._json("POST", f"/attempts/{attempt}/events", batch)).next
+        return self._told(Taken, "POST", f"/attempts/{attempt}/events", batch).next
 
     def log(self, attempt: str, offset: int, piece: bytes) -> int:
         """More of a log; the offset that should come next."""
         path = f"/attempts/{attempt}/log?offset={offset}"
-        return Taken.model_validate(self._json("POST", path, piece, "application/octet-stream")).next
+        return self._told(Taken, "POST", path, piece, "application/octet-stream").next
 
     def put_file(self, attempt: str, name: str, path: Path) -> None:
         """A file of what came out of a run."""
@@ -55,9 +63,9 @@ class Client:
             target = f"/attempts/{attempt}/files/{urllib.parse.quote(name)}"
             self._call("PUT", target, file, "application/octet-stream", lambda answer: answer.read(), headers)
 
-    def get_data(self, version: str, split: str, target: Path) -> None:
-        """Rows of a dataset version, whole and in place."""
-        self._download(f"/data/{version}/{split}", target, "")
+    def get_data(self, version: str, split: str, target: Path, digest: str) -> None:
+        """Rows of a dataset version, whole, in place, and of this hash."""
+        self._download(f"/data/{version}/{split}", target, digest)
 
     def get_adapter_file(self, adapter: str, name: str, target: Path, digest: str) -> None:
         """A file of an adapter, whole, in place, and of this hash."""
@@ -65,7 +73,7 @@ class Client:
 
     def _download(self, path: str, target: Path, digest: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
+        partial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.partial")  # two may want it at once
 
         def keep(answer: http.client.HTTPResponse) -> None:
             found = hashlib.sha256()
@@ -73,14 +81,29 @@ class Client:
                 for piece in _pieces(answer):
                     found.update(piece)
                     file.write(piece)
-            if digest and found.hexdigest() != digest:
+            if found.hexdigest() != digest:
                 raise Unreachable(f"{path}: what arrived has another hash")
 
-        self._call("GET", path, b"", "", keep)
-        partial.replace(target)
+        try:
+            self._call("GET", path, b"", "", keep)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
-    def _json(self, method: str, path: str, body: bytes, kind: str = "application/json") -> Any:
-        return json.loads(self._call(method, path, body, kind, lambda answer: answer.read()))
+    def _told(
+        self,
+        answer: type[M],
+        method: str,
+        path: str,
+        body: bytes,
+        kind: str = "application/json",
+        timeout: float = TIMEOUT,
+    ) -> M:
+        text = self._call(method, path, body, kind, lambda reply: reply.read(), timeout=timeout)
+        try:
+            return answer.model_validate_json(text)
+        except ValidationError as exc:
+            raise Unreachable(f"{method} {path}: no answer of control: {exc.errors()[0]['msg']}") from exc
 
     def _call(
         self,
@@ -90,13 +113,14 @@ class Client:
         kind: str,
         take: Callable[[http.client.HTTPResponse], Any],
         headers: dict[str, str] | None = None,
+        timeout: float = TIMEOUT,
     ) -> Any:
         if self._secure:
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                self._host, timeout=60, context=self._context
+                self._host, timeout=timeout, context=self._context
             )
         else:
-            connection = http.client.HTTPConnection(self._host, timeout=60)
+            connection = http.client.HTTPConnection(self._host, timeout=timeout)
         sent = {"authorization": f"Bearer {self._token}", **({"content-type": kind} if kind else {}), **(headers or {})}
         try:
             connection.request(method, f"{self._prefix}/internal/v1/trainer{path}", body, sent)

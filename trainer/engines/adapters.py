@@ -84,12 +84,14 @@ class EngineAdapters:
                 log.event("adapter.unloaded", engine=self.name, adapter=name)
         states = {name: state for name, state in self._states.items() if name in wanted}
         for name, one in wanted.items():
-            if name in there and states.get(name) is not None and states[name].state == "loaded":
+            known = states[name].state if name in states else ""
+            if known == "failed" or (
+                known == "loaded" and name in there
+            ):  # failed: for this engine
                 continue
-            if name not in there or name not in states or states[name].state != "failed":
-                states[name] = self._as(one, "loading", "")
-                self._states = states
-                states[name] = self._load(one, name in there)
+            states[name] = self._as(one, "loading", "")
+            self._states = states
+            states[name] = self._load(one, name in there)
         self._states = states
 
     def _load(self, one: AdapterOrder, there: bool) -> EngineAdapter:

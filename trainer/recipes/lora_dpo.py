@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 from datasets import Dataset
-from transformers import set_seed
 from trl import DPOConfig, DPOTrainer
 
 from trainer.recipes.common.fit import arguments, fit
@@ -25,14 +24,14 @@ def recipe(run: Run) -> None:
     """Load, learn what was preferred, keep the adapter. Without the adapter, the model is its own reference."""
     tokenizer, training = load_tokenizer(run.spec), run.spec.training
     train, held = split(run)
-    set_seed(training.seed)
     trackers = Trackers(run)
     follow = Follow(run, tokenizer, trackers)
     config = arguments(run, bool(held)) | {"beta": training.beta, "max_length": training.max_length}
+    model = load_model(run.spec)
     trainer = DPOTrainer(
-        model=load_model(run.spec), args=DPOConfig(**config), train_dataset=_dataset(train),
+        model=model, args=DPOConfig(**config), train_dataset=_dataset(train),
         eval_dataset=_dataset(held) if held else None, processing_class=tokenizer,
-        peft_config=adapter_config(run.spec), callbacks=[follow],
+        peft_config=adapter_config(run.spec, model), callbacks=[follow],
     )  # fmt: skip
     texts = [tokenizer.apply_chat_template(row["prompt"] + row["chosen"], tokenize=False) for row in train]
     lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]

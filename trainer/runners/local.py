@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainer.engines import procfs
 from trainer.runners.base import Command, Status
 
 LAUNCHER, EXIT, STOP, LOG = "launcher.json", "exit.json", "STOP", "log.txt"
@@ -38,6 +37,7 @@ class LocalRunner:
         if not code.exists():
             ignored = shutil.ignore_patterns("__pycache__", "engines", "runners")
             shutil.copytree(Path(__file__).parents[1], code / "trainer", ignore=ignored)
+        self.kill(command.folder, 0.0)  # what a worker began that was killed before it could write that down
         for name in (EXIT, STOP):
             (command.folder / name).unlink(missing_ok=True)
         package = str(Path(__file__).parents[2])
@@ -47,18 +47,18 @@ class LocalRunner:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         mark = {"pid": process.pid, "started": start_time(process.pid)}
-        (command.folder / LAUNCHER).write_text(json.dumps(mark), encoding="utf-8")
+        partial = command.folder / f"{LAUNCHER}.partial"
+        partial.write_text(json.dumps(mark), encoding="utf-8")
+        partial.replace(command.folder / LAUNCHER)
         _children.append(process)
 
     def poll(self, folder: Path) -> Status:
         """How the run in a folder is."""
         _reap()
         ended = _read(folder / EXIT)
-        pid = _leader(folder)
-        if ended is None and pid is not None and _is_alive(folder):
+        if ended is None and _is_alive(folder):
             return Status(running=True)
-        if pid is not None and procfs.session_members(pid) and _is_same_session(folder):
-            self.kill(folder, 0.0)  # its launcher is gone: nobody would tell how it ends
+        self.kill(folder, 0.0)  # a rank without torchrun, a recipe without its launcher: nobody would end them
         ended = _read(folder / EXIT)
         return Status(running=False, exit_status=None if ended is None else ended["status"])
 
@@ -67,21 +67,20 @@ class LocalRunner:
         (folder / STOP).touch()
 
     def kill(self, folder: Path, grace: float) -> None:
-        """Wait `grace` seconds for the end, then end every process of its session."""
-        pid = _leader(folder)
-        if pid is None:
-            return
-        _gone(pid, grace)
-        for number, patience in ((signal.SIGTERM, _POLITE), (signal.SIGKILL, _POLITE)):
-            if not procfs.session_members(pid):
-                break
-            for member in procfs.session_members(pid):
-                # the launcher lives until it has written down how the recipe ended
-                if number == signal.SIGKILL or member != pid:
+        """Wait `grace` seconds for the end, then end every process of the run."""
+        _gone(folder, grace)
+        # the launcher is left until it has written down how the recipe ended
+        for number, spared in (
+            (signal.SIGTERM, _leader(folder)),
+            (signal.SIGKILL, _leader(folder)),
+            (signal.SIGKILL, 0),
+        ):
+            for member in _members(folder):
+                if member != spared:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(member, number)
-            _gone(pid, patience)
-        _reap()
+            if _gone(folder, _POLITE):
+                break
 
     def list_owned(self, root: Path) -> list[Path]:
         """Folders below `root` in which a run has processes."""
@@ -115,12 +114,13 @@ def _reap() -> None:
 
 
 def start_time(pid: int) -> str:
-    """When a process began, in the kernel's ticks: with the pid, it names a process for good. Empty if it is gone."""
+    """When a process began, in the kernel's ticks: with the pid, it names a process for good. Empty if it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _leader(folder: Path) -> int | None:
@@ -130,27 +130,29 @@ def _leader(folder: Path) -> int | None:
 
 def _is_alive(folder: Path) -> bool:
     mark = _read(folder / LAUNCHER)
-    if mark is None or start_time(mark["pid"]) != mark["started"]:
-        return False
-    return mark["pid"] in procfs.session_members(mark["pid"])
+    return mark is not None and start_time(mark["pid"]) == mark["started"] != ""
 
 
-def _is_same_session(folder: Path) -> bool:
-    """Whether the processes in the session of that number are this run's: they know its folder."""
-    pid = _leader(folder)
-    for member in procfs.session_members(pid or -1):
+def _members(folder: Path) -> list[int]:
+    """Pids of the living processes of the run in a folder. They are known by their environment, since torchrun lets
+    every rank lead a session of its own.
+    """
+    mark = f"TUNEGATE_RUN_PATH={folder / 'code'}".encode()
+    members = []
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            environ = Path(f"/proc/{member}/environ").read_bytes()
-        except OSError:
+            environment = (entry / "environ").read_bytes()
+        except OSError:  # ended since the listing, or somebody else's
             continue
-        if f"TUNEGATE_RUN_PATH={folder / 'code'}".encode() in environ.split(b"\0"):
-            return True
-    return False
+        if mark in environment.split(b"\0") and start_time(int(entry.name)):
+            members.append(int(entry.name))
+    return members
 
 
-def _gone(pid: int, seconds: float) -> bool:
+def _gone(folder: Path, seconds: float) -> bool:
+    """Wait until no process of a run is left; whether that was so in time."""
     deadline = time.monotonic() + seconds
-    while procfs.session_members(pid):
+    while _members(folder):
         _reap()
         if time.monotonic() > deadline:
             return False

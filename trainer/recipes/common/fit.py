@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import math
+import shutil
 from importlib import metadata
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import Trainer, TrainingArguments
 
 from trainer.recipes.common import checkpoints
 from trainer.recipes.common.follow import Follow
@@ -52,7 +53,6 @@ def fit_dialogues(run: Run, model: Any, tokenizer: Any) -> None:
         raise Refused("data", f"none of {len(train)} rows has anything to learn within {training.max_length} tokens")
     if learned.empty:
         run.warn(f"{learned.empty} rows have nothing to learn within training.max_length = {training.max_length}")
-    set_seed(training.seed)
     trackers = Trackers(run)
     follow = Follow(run, tokenizer, trackers)
     trainer = Trainer(
@@ -73,11 +73,13 @@ def fit(
         trackers.close()
         run.finished("stopped", message="stopped as asked, with a checkpoint")
         return
-    if measures:
-        trainer.evaluate()
-    trainer.model.save_pretrained(run.output, **({"save_embedding_layers": False} if _is_peft(trainer) else {}))
+    if follow.told_at != trainer.state.global_step:
+        if measures:
+            trainer.evaluate()
+        else:
+            follow.say(trainer.model, trainer.state.global_step)
     if run.is_first:
-        tokenizer.save_pretrained(run.output)
+        _keep(run, trainer.model, tokenizer)
         details = {
             "versions": {name: metadata.version(name) for name in _PACKAGES}, "base_sha256": base_hash(run.spec),
             "probes": probes(trainer.model, tokenizer, run.spec),
@@ -86,8 +88,15 @@ def fit(
         run.finished("completed", output=run.output.name, details=details)
 
 
-def _is_peft(trainer: Any) -> bool:
-    return hasattr(trainer.model, "peft_config")
+def _keep(run: Run, model: Any, tokenizer: Any) -> None:
+    """Write what came out beside its place, then put it there: it is whole or absent."""
+    partial = run.output.with_name(f"{run.output.name}.partial")
+    for left in (partial, run.output):
+        shutil.rmtree(left, ignore_errors=True)
+    model.config.use_cache = True  # who serves it wants what training does not
+    model.save_pretrained(partial, **({"save_embedding_layers": False} if hasattr(model, "peft_config") else {}))
+    tokenizer.save_pretrained(partial)
+    partial.rename(run.output)
 
 
 def _checkpoint(run: Run) -> Any:
@@ -107,16 +116,10 @@ def _checkpoint(run: Run) -> Any:
 def _tell_start(run: Run, trainer: Any, learned: Encoded, start: Any) -> None:
     spec, args = run.spec, trainer.args
     a_pass = -(-len(learned.rows) // spec.effective_batch)
-    total = args.max_steps if args.max_steps > 0 else max(1, round(a_pass * args.num_train_epochs))
+    total = args.max_steps if args.max_steps > 0 else math.ceil(a_pass * args.num_train_epochs)
     weights = list(trainer.model.parameters())
     run.started(
         total_steps=total, first_step=checkpoints.step_of(start) if start is not None else 0, device=device_name(),
         parameters=sum(one.numel() for one in weights), rows=len(learned.rows), tokens=learned.tokens,
         trainable=sum(one.numel() for one in weights if one.requires_grad), truncated=learned.truncated,
     )  # fmt: skip
-
-
-def quiet() -> None:
-    """Before the libraries are loaded: no hub, no telemetry, no threads that fight each other."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -29,6 +29,8 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # transformers has no type
     def __init__(self, run: Run, tokenizer: Any, trackers: Trackers) -> None:
         self.stopped = False
         """It ended because somebody asked for it."""
+        self.told_at = -1
+        """The step at which the held-out rows were measured, or the prompts answered, last."""
         self._run, self._tokenizer, self._trackers = run, tokenizer, trackers
         self._since, self._tokens = time.monotonic(), 0
         self._best, self._worse = math.inf, 0
@@ -53,10 +55,7 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # transformers has no type
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **_: Any) -> Any:
         """Let the model answer the spec's prompts; end when it has got no better for long enough."""
-        if self._run.is_first:
-            for prompt in self._run.spec.prompts:
-                said = answer(model, self._tokenizer, [{"role": "user", "content": prompt}], SAMPLE_TOKENS)
-                self._run.said(state.global_step, prompt, said)
+        self.say(model, state.global_step)
         self._since = time.monotonic()  # it is no time of training
         loss = (metrics or {}).get("eval_loss")
         if loss is not None and self._run.spec.training.early_stop:
@@ -65,9 +64,18 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # transformers has no type
                 control.should_training_stop = True
         return control
 
+    def say(self, model: Any, step: int) -> None:
+        """Let the model answer the spec's prompts."""
+        self.told_at = step
+        for prompt in self._run.spec.prompts if self._run.is_first else ():
+            said = answer(model, self._tokenizer, [{"role": "user", "content": prompt}], SAMPLE_TOKENS)
+            self._run.said(step, prompt, said)
+
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Seal a checkpoint and tell of it."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self._run.processes > 1:
+            torch.distributed.barrier()  # each process writes a file of its own
         if not self._run.is_first or not folder.is_dir():
             return
         files = checkpoints.seal(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from trainer.contract.spec import JobSpec
 from trainer.hashes import weights_sha256
@@ -34,7 +34,8 @@ def load_tokenizer(spec: JobSpec) -> Any:
 
 
 def load_model(spec: JobSpec) -> Any:
-    """The base model, in the precision of the spec."""
+    """The base model, in the precision of the spec. What is drawn at random from here on is drawn by its seed."""
+    set_seed(spec.training.seed)
     quantization = None
     if spec.lora.quantization != "none" and spec.recipe != "full_sft":
         quantization = _quantization(spec)

@@ -10,6 +10,7 @@ adapter/        what comes out of it
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sys
@@ -17,12 +18,13 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import BaseModel, ConfigDict
 
 from trainer.contract.events import Failure, Finished, Metrics, Sample, Started, Warned
 from trainer.contract.spec import JobSpec
+from trainer.recipes.common import checkpoints
 
 EVENTS, STOP, CHECKPOINTS, OUTPUT = "events.jsonl", "STOP", "checkpoints", "adapter"
 
@@ -72,7 +74,7 @@ class Run:
         self.processes = int(os.environ.get("WORLD_SIZE", "1"))
         self.latest: dict[str, float] = {}
         self.step = 0
-        self._events = (folder / EVENTS).open("a", encoding="utf-8") if self.is_first else None
+        self._events = _appending(folder / EVENTS) if self.is_first else None
 
     @property
     def is_first(self) -> bool:
@@ -131,6 +133,8 @@ def main(recipe: Callable[[Run], None]) -> int:
     except BaseException as exc:  # noqa: BLE001 - whatever it was, it is told, and then the process ends
         traceback.print_exc()
         failure, message = classified(exc)
+        if failure == "disk" and run.is_first:
+            checkpoints.last_good(run.checkpoints)  # half of one makes room for the last line
         run.finished("failed", failure=failure, message=message[:2000])
         return 1
     return 0
@@ -143,7 +147,7 @@ def classified(exc: BaseException) -> tuple[Failure, str]:
         return exc.failure, str(exc)
     if isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError" or _says_out_of_memory(str(exc)):
         return "oom", _memory(text)
-    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+    if (isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)) or _says_disk_full(str(exc)):
         return "disk", f"the disk of the worker is full: {text}"
     if isinstance(exc, KeyboardInterrupt):
         return "infra", "interrupted"
@@ -155,6 +159,13 @@ def _says_out_of_memory(text: str) -> bool:
     return "out of memory" in lowered or "can't allocate memory" in lowered or "cannot allocate memory" in lowered
 
 
+def _says_disk_full(text: str) -> bool:
+    """Libraries that write by themselves raise what they like; the last one is torch.save's."""
+    return any(
+        words in text for words in ("No space left on device", "StorageFull", "Disk quota exceeded", "unexpected pos")
+    )
+
+
 def _memory(text: str) -> str:
     import torch  # noqa: PLC0415 - only where there is something to tell of
 
@@ -163,6 +174,17 @@ def _memory(text: str) -> str:
     free, total = torch.cuda.mem_get_info()
     peak = torch.cuda.max_memory_allocated()
     return f"{peak >> 20} MiB were used at the peak, {free >> 20} of {total >> 20} MiB are free: {text}"
+
+
+def _appending(path: Path) -> TextIO:
+    """The file opened to append to; half a line of a run that was killed is taken off."""
+    file = path.open("a+b")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    whole = sum(len(line) for line in file if line.endswith(b"\n"))
+    if whole < size:
+        file.truncate(whole)
+    return io.TextIOWrapper(file, encoding="utf-8")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
