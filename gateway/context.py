@@ -36,6 +36,8 @@ class Call:
     """Id of the response that the conversation goes on from."""
     kept: bool = False
     """The answer is kept for later turns."""
+    object: str = ""
+    """Id of the file or batch that the request is about."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -50,6 +52,19 @@ class Operation:
     """How its conversations are told. None: they are none, and only upstreams that speak it can answer."""
     translates: bool = True
     """Conversations can be handed to upstreams that speak another dialect."""
+    method: bytes = b"POST"
+    form: Callable[[dict[str, str]], Call] | None = None
+    """The body is a multipart form that is passed on while it arrives: its fields before the first file -> Call."""
+    stored: bool = False
+    """It is about a file or a batch, which an endpoint keeps: that, and no model, says where it goes."""
+    accept: bytes = b"application/json"
+    """Of whole answers."""
+
+    @property
+    def copied(self) -> bool:
+        """A route may keep its bodies, and send copies of it to a shadow: all but forms, sound and stored files."""
+        return self.form is None and not self.stored and self.accept == b"application/json"
+
     key_header: bytes | None = None
     """Where its clients put their key, if not in `authorization`."""
     key_in_url: bytes | None = None

@@ -26,7 +26,8 @@ from gateway.routing.health import HealthBook
 from gateway.routing.plan import Plan
 from gateway.runtime import Endpoint, Route, Target
 from gateway.server.exchange import Exchange
-from gateway.streaming.reply import ClientGone, Reply
+from gateway.server.upload import Upload
+from gateway.streaming.reply import ClientGone, Reply, upload_broken
 from gateway.upstream.client import Upstreams
 
 Document = dict[str, Any]
@@ -64,6 +65,8 @@ class Dispatcher:
                 return reply
             except UpstreamFailure as failure:
                 attempt.error = failure.code
+                if exchange.upload is not None and exchange.upload.spent:
+                    failure.retriable = False
                 reply.close()
                 if failure.blames_target:
                     health.failed(time.monotonic(), plan.route.breaker, failure.code)
@@ -82,10 +85,10 @@ class Dispatcher:
         exchange.on_gone = reply.gone
         call, document, endpoint, operation = ctx.call, ctx.document, target.endpoint, ctx.operation.name
         heads = endpoint.stream_heads if call.stream else endpoint.heads
-        accept = b"text/event-stream" if call.stream else b"application/json"
+        accept = b"text/event-stream" if call.stream else ctx.operation.accept
         if operation in endpoint.wires and not _holds_marks(exchange.body, document, endpoint, operation):
             reply.wire = endpoint.wires[operation]
-            body = _body(call, exchange.body, target, route, document, reply.wire)
+            body = _body(ctx, exchange, target, route, reply.wire)
         else:
             reply.translation = _translation(ctx, target)
             operation = reply.translation.target.operation
@@ -95,6 +98,8 @@ class Dispatcher:
         first = heads[operation]
         if endpoint.model_in_path:
             first = first.replace(b"{model}", quote(upstream_model(call, target, route), safe="").encode(), 1)
+        if call.object:
+            first = first.replace(b"{id}", quote(call.object, safe="").encode(), 1)
         if endpoint.auth is not None:
             first += _proof(endpoint, first, body)
         size = sum(map(len, body))
@@ -102,14 +107,22 @@ class Dispatcher:
         if not endpoint.forward_headers.isdisjoint(exchange.headers):
             for name in endpoint.forward_headers & exchange.headers.keys():
                 extra += name + b": " + exchange.headers[name] + b"\r\n"
-        head = b"%baccept: %b\r\nx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+        upload = exchange.upload
+        if upload is None:
+            framing = b"content-length: %d\r\n" % size
+        else:
+            framing = _framing(exchange.headers, upload, upstream_model(call, target, route))
+            upload.on_broken = reply.broken
+            if upload.problem is not None:
+                raise upload_broken(upload.problem)
+        head = b"%baccept: %b\r\nx-request-id: %b\r\n%b%b\r\n" % (
             first,
             accept,
             ctx.request_id.encode(),
             extra,
-            size,
+            framing,
         )
-        reply.call = self._upstreams.start(endpoint, operation, head, body, size, reply, target.timeouts)
+        reply.call = self._upstreams.start(endpoint, operation, head, body, size, reply, target.timeouts, upload)
 
     async def _sleep(self, exchange: Exchange, seconds: float) -> None:
         """Pause between rounds; ClientGone as soon as the client leaves."""
@@ -191,10 +204,20 @@ def _refused(error: GatewayError) -> UpstreamFailure:
     return failure
 
 
-def _body(
-    call: Call, original: bytes, target: Target, route: Route, document: Document | None, wire: Wire
-) -> list[bytes]:
-    """The request body in pieces: the client's bytes, the model's name replaced and usage asked for."""
+def _framing(headers: dict[bytes, bytes], upload: Upload, model: str) -> bytes:
+    """The header lines of a form that is passed on while it arrives; the model's name is replaced in it."""
+    size = upload.rename(model) if "model" in upload.form.spans else upload.size
+    length = b"transfer-encoding: chunked\r\n" if size is None else b"content-length: %d\r\n" % size
+    return b"content-type: %b\r\n%b" % (headers[b"content-type"], length)
+
+
+def _body(ctx: Context, exchange: Exchange, target: Target, route: Route, wire: Wire) -> list[bytes]:
+    """The request body in pieces: the client's bytes, the model's name replaced and usage asked for. Empty where the
+    client's is passed on while it arrives.
+    """
+    call, original, document = ctx.call, exchange.body, ctx.document
+    if ctx.operation.stored or ctx.operation.form is not None:
+        return [original]
     if document is None and not call.stream:
         return replace_model(original, call.encoded_model, _encoded_model(call, target, route))
     model = upstream_model(call, target, route)

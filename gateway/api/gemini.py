@@ -22,10 +22,10 @@ _URL = re.compile(
 _DIALECT = Gemini()
 
 
-def match(url: bytes) -> Operation | None:
+def match(method: bytes, url: bytes) -> Operation | None:
     """The operation of a request target, or None if it is another one's."""
     found = _URL.fullmatch(url)
-    if found is None:
+    if found is None or method != b"POST":
         return None
     query = parse_qs((found[3] or b"").decode("latin-1"))
     model, stream = unquote(found[1].decode("latin-1")), found[2] == b"streamGenerateContent"

@@ -14,6 +14,7 @@ import orjson
 from gateway.errors import Header
 from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
+from gateway.protocols.wire import Content
 from gateway.providers.auth import Auth
 
 
@@ -26,6 +27,9 @@ class Wire(Protocol):
     """What the last event of a stream holds and no other one; empty if only the end of the body tells."""
     include_usage: bool
     """Whether streams are asked for a usage chunk by `stream_options.include_usage`."""
+
+    content: Content
+    """What whole replies are."""
 
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """Normalise the vendor's usage object; `before` is what the stream has said so far. None if it is not one."""

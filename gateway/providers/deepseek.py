@@ -7,6 +7,7 @@ from typing import Any
 from gateway.protocols.base import Outbound
 from gateway.protocols.chat import Chat
 from gateway.providers.openai import OpenAI, count
+from gateway.providers.operations import TEXT
 from gateway.providers.styles import Switched
 
 
@@ -14,6 +15,7 @@ class DeepSeek(OpenAI):
     """`prompt_cache_hit_tokens` and `prompt_cache_miss_tokens` sum to `prompt_tokens`."""
 
     kind = "deepseek"
+    operations: tuple[str, ...] = TEXT
     dialect: Outbound = Chat(Switched())
     forward_headers = frozenset[bytes]()
 

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.protocols.base import Outbound
 from gateway.protocols.chat import Chat
 from gateway.providers.openai import OpenAI, count
+from gateway.providers.operations import FILES, TEXT
 from gateway.providers.styles import Switched
 
 
@@ -14,6 +15,7 @@ class Moonshot(OpenAI):
     """`usage.cached_tokens`, where OpenAI's details are absent."""
 
     kind = "moonshot"
+    operations: tuple[str, ...] = (*TEXT, *FILES)
     dialect: Outbound = Chat(Switched())
     forward_headers = frozenset[bytes]()
 

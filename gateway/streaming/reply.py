@@ -13,7 +13,7 @@ import zlib
 
 from gateway.context import Context
 from gateway.contract.snapshot import Breaker
-from gateway.errors import UpstreamFailure
+from gateway.errors import GatewayError, UpstreamFailure
 from gateway.protocols.translation import Translation
 from gateway.providers.base import Wire
 from gateway.routing.health import TargetHealth
@@ -22,12 +22,14 @@ from gateway.server.exchange import Exchange
 from gateway.server.running import Moment
 from gateway.streaming.body import BodyRelay, ErrorBody
 from gateway.streaming.events import EventRelay
+from gateway.streaming.raw import RawRelay
 from gateway.streaming.translated import TranslatedBody, TranslatedEvents
 from gateway.upstream.call import Sink, UpstreamCall
 
 PASSED_ON = frozenset(
-    {b"content-type", b"content-language", b"cache-control", b"openai-processing-ms", b"openai-version"}
-)
+    {b"content-type", b"content-disposition", b"content-language", b"cache-control", b"openai-processing-ms",
+     b"openai-version"}
+)  # fmt: skip
 """Reply headers that reach the client. Rate limits of the company's account, cookies and the like do not."""
 
 
@@ -63,7 +65,7 @@ class Reply:
         self.loop = loop
         self.call: UpstreamCall | None = None
         self.first = Moment(loop)
-        self.relay: EventRelay | BodyRelay | TranslatedEvents | TranslatedBody | None = None
+        self.relay: EventRelay | BodyRelay | RawRelay | TranslatedEvents | TranslatedBody | None = None
         self.wire: Wire
         """Reads the answer; set if there is no translation."""
         self.status = 0
@@ -197,6 +199,10 @@ class Reply:
             self.failure = failure
             self.done()
 
+    def broken(self, error: GatewayError) -> None:
+        """The client's upload will not come to its end."""
+        self.fail(upload_broken(error))
+
     # --- upstream.call.Sink, until the head is known
 
     def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
@@ -211,7 +217,9 @@ class Reply:
             sink = ErrorBody(self)
         elif self.translation is not None:
             sink = self.relay = self._translated(self.translation)
-        elif self.ctx.call.stream and not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
+        elif self.wire.content != "object" and self._is_raw(headers):
+            sink = self.relay = RawRelay(self)
+        elif self._is_stream(headers):
             sink = self.relay = EventRelay(self)
         else:
             sink = self.relay = BodyRelay(self)
@@ -222,10 +230,19 @@ class Reply:
         assert self.call is not None
         self.call.sink = sink
 
+    def _is_stream(self, headers: dict[bytes, bytes]) -> bool:
+        if self.wire.content == "media":  # whether it streams may be said where nobody looks: behind a form's file
+            return _is(headers, b"text/event-stream")
+        return self.ctx.call.stream and not _is(headers, b"application/json")
+
+    def _is_raw(self, headers: dict[bytes, bytes]) -> bool:
+        told = _is(headers, b"application/json") or _is(headers, b"text/event-stream")
+        return self.wire.content == "bytes" or not told
+
     def _translated(self, translation: Translation) -> TranslatedEvents | TranslatedBody:
         stream = translation.request.stream
         self.passed_lines = b"content-type: text/event-stream\r\n" if stream else b"content-type: application/json\r\n"
-        whole = not stream or self.headers.get(b"content-type", b"").lower().startswith(b"application/json")
+        whole = not stream or _is(self.headers, b"application/json")
         return TranslatedBody(self, translation) if whole else TranslatedEvents(self, translation)
 
     def on_data(self, data: bytes) -> None:
@@ -239,6 +256,15 @@ class Reply:
     def on_failure(self, failure: UpstreamFailure) -> None:
         """No answer came at all."""
         self.fail(failure)
+
+
+def upload_broken(error: GatewayError) -> UpstreamFailure:
+    """What has become of a client's upload, as the end of an attempt: no other one would end better."""
+    return UpstreamFailure(error.code, error.message, retriable=False, blames_target=False, status=error.status)
+
+
+def _is(headers: dict[bytes, bytes], media_type: bytes) -> bool:
+    return headers.get(b"content-type", b"").lower().startswith(media_type)
 
 
 class Inflate:

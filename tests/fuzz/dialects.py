@@ -72,11 +72,16 @@ def stream(dice: Dice) -> None:
     data = b"".join(rendered(kind, events))
     if dice.random() < 0.5:
         data = mutated(dice, data)
+    _tell(data, _read(kind, pieces(dice, data)), dice.choice(list(INBOUND)))
+
+
+def _read(kind: str, arriving: list[bytes]) -> list[Delta]:
+    """What a stream says until it breaks."""
     dialect, usage = SPOKEN[kind]
     framer, reader = dialect.framer(LIMIT), dialect.reader(usage)
     found: list[Delta] = []
     try:
-        for piece in pieces(dice, data):
+        for piece in arriving:
             for event in framer.feed(piece):
                 found += reader.read(event)
         for event in framer.rest():
@@ -84,7 +89,22 @@ def stream(dice: Dice) -> None:
         found += reader.end()
     except (BadReply, ValueError):
         pass
-    _tell(data, found, dice.choice(list(INBOUND)))
+    return found
+
+
+def seeds(kind: str) -> list[bytes]:
+    """The golden streams of a dialect."""
+    return [
+        b"".join(rendered(kind, FIXTURES[case]["stream"])) for case in WITH["stream"] if case.startswith(f"{kind}/")
+    ]
+
+
+def decode(kind: str, data: bytes, cuts: int) -> None:
+    """As `stream`, for input that somebody else has made; it arrives whole, or in reads of `cuts` bytes."""
+    arriving = [data] if not cuts else [data[at : at + cuts] for at in range(0, len(data), cuts)]
+    found = _read(kind, arriving)
+    for name in INBOUND:
+        _tell(data, found, name)
 
 
 def _tell(data: object, found: list[Delta], name: str) -> None:
