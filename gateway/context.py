@@ -12,6 +12,7 @@ from gateway.contract.usage import End
 from gateway.errors import GatewayError
 from gateway.protocols.base import Inbound
 from gateway.protocols.canonical import Usage
+from gateway.protocols.tasks.base import TaskIn
 from gateway.runtime import KeyRecord, Route, Runtime, Target
 
 
@@ -57,6 +58,10 @@ class Operation:
     """The body is a multipart form that is passed on while it arrives: its fields before the first file -> Call."""
     stored: bool = False
     """It is about a file or a batch, which an endpoint keeps: that, and no model, says where it goes."""
+    task: TaskIn | None = None
+    """How the task is told, which may be translated for upstreams that are asked for it in another dialect."""
+    estimate: Callable[[dict[str, Any]], bytes] | None = None
+    """The gateway's own answer, from the body, where the upstream has no such API: a count of tokens."""
     accept: bytes = b"application/json"
     """Of whole answers."""
 

@@ -7,6 +7,7 @@ import orjson
 from gateway.api.body import model_of, parse_object, prompt_estimate
 from gateway.context import Call, Operation
 from gateway.errors import GatewayError
+from gateway.protocols.tasks.rerank import AskedForRanks
 
 
 def parse(body: bytes) -> Call:
@@ -30,5 +31,5 @@ def parse(body: bytes) -> Call:
     )
 
 
-RERANK = Operation("rerank", b"/v1/rerank", parse)
-RERANK_V2 = Operation("rerank", b"/v2/rerank", parse)
+RERANK = Operation("rerank", b"/v1/rerank", parse, task=AskedForRanks())
+RERANK_V2 = Operation("rerank_v2", b"/v2/rerank", parse, task=AskedForRanks())

@@ -20,6 +20,7 @@ class ObjectWire(ABC):
     end_mark = b""
     include_usage = False
     content: Content = "object"
+    instead_of_model: bytes | None = None
 
     @abstractmethod
     def kind_of(self, document: dict[str, Any]) -> int:

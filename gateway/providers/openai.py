@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,9 +17,11 @@ from gateway.protocols.counted import CountedWire, UncountedWire
 from gateway.protocols.responses import Responses
 from gateway.protocols.responses.wire import ResponsesWire
 from gateway.protocols.sse import EventKind, event_data
+from gateway.protocols.tasks.base import TaskOut
+from gateway.protocols.tasks.embeddings import ToOpenAI
 from gateway.protocols.wire import Content
 from gateway.providers.base import Provider, Wire
-from gateway.providers.operations import AUDIO, BATCHES, FILES, IMAGES, PATHS, TEXT
+from gateway.providers.operations import AUDIO, BATCHES, FILES, IMAGES, PATHS, RERANK, TEXT
 
 _COUNTED, _MEDIA = CountedWire(), CountedWire(content="media")
 _STORED, _CONTENT = UncountedWire(), UncountedWire(content="bytes")
@@ -30,13 +33,15 @@ class OpenAI(Provider):
     """See `gateway.providers.base.Provider`; of its own dialect it is the `Wire` too."""
 
     kind = "openai"
-    operations: tuple[str, ...] = (*TEXT, "rerank", "moderations", *IMAGES, *AUDIO, *FILES, *BATCHES)
+    operations: tuple[str, ...] = (*TEXT, *RERANK, "moderations", *IMAGES, *AUDIO, *FILES, *BATCHES)
     dialect: Outbound = Chat()
+    tasks: Mapping[str, TaskOut] = MappingProxyType({"embeddings": ToOpenAI()})
     usage_key = b'"usage"'
     end_mark = b"data: [DONE]"
     forward_headers = frozenset({b"openai-beta", b"openai-organization", b"openai-project", b"idempotency-key"})
     include_usage = True
     content: Content = "object"
+    instead_of_model: bytes | None = None
 
     def at(self, base_url: str, options: dict[str, Any]) -> Provider:
         """Whether it has the Responses API, and whether that is what conversations are translated into."""
@@ -110,6 +115,7 @@ class WithResponses(Provider):
     def __init__(self, chat: OpenAI, only: bool) -> None:
         self._chat = chat
         self.kind = chat.kind
+        self.tasks = chat.tasks
         spoken = [one for one in chat.operations if not only or one not in ("chat", "completions")]
         self.operations: tuple[str, ...] = (*spoken, "responses")
         self.dialect: Outbound = Responses() if only else chat.dialect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+RERANK = ("rerank", "rerank_v2")
 TEXT = ("chat", "completions", "embeddings")
 IMAGES = ("images", "image_edits", "image_variations")
 AUDIO = ("speech", "transcriptions", "translations")
@@ -14,6 +15,7 @@ PATHS = {
     "embeddings": b"/embeddings",
     "responses": b"/responses",
     "rerank": b"/rerank",
+    "rerank_v2": b"/rerank",
     "moderations": b"/moderations",
     "images": b"/images/generations",
     "image_edits": b"/images/edits",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.protocols.base import Outbound
 from gateway.protocols.chat import Chat
 from gateway.providers.openai import OpenAI
-from gateway.providers.operations import BATCHES, FILES, TEXT
+from gateway.providers.operations import BATCHES, FILES, RERANK, TEXT
 from gateway.providers.styles import Switched
 
 
@@ -21,7 +21,7 @@ class Zhipu(OpenAI):
     kind = "zhipu"
     operations: tuple[str, ...] = (
         *TEXT,
-        "rerank",
+        *RERANK,
         "moderations",
         "images",
         "speech",

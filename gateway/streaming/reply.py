@@ -14,16 +14,18 @@ import zlib
 from gateway.context import Context
 from gateway.contract.snapshot import Breaker
 from gateway.errors import GatewayError, UpstreamFailure
+from gateway.protocols.canonical import Usage
+from gateway.protocols.tasks.base import Task
 from gateway.protocols.translation import Translation
 from gateway.providers.base import Wire
 from gateway.routing.health import TargetHealth
 from gateway.runtime import Target
 from gateway.server.exchange import Exchange
 from gateway.server.running import Moment
-from gateway.streaming.body import BodyRelay, ErrorBody
+from gateway.streaming.body import BodyRelay, ErrorBody, Told
 from gateway.streaming.events import EventRelay
 from gateway.streaming.raw import RawRelay
-from gateway.streaming.translated import TranslatedBody, TranslatedEvents
+from gateway.streaming.translated import TaskBody, TranslatedBody, TranslatedEvents, WrittenAnew
 from gateway.upstream.call import Sink, UpstreamCall
 
 PASSED_ON = frozenset(
@@ -43,7 +45,7 @@ class Reply:
     __slots__ = (
         "_finished", "_health", "_probe", "call", "client_left", "committed", "content_at", "ctx", "exchange",
         "failure", "failure_told", "first", "headers", "last", "loop", "over", "passed_lines", "relay", "status",
-        "target", "translation", "whole", "wire",
+        "target", "task", "translation", "whole", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -62,10 +64,12 @@ class Reply:
         self._probe = health.begin(now)
         self.translation: Translation | None = None
         """Set if the target's dialect is not the client's."""
+        self.task: Task | None = None
+        """The same of what is no conversation."""
         self.loop = loop
         self.call: UpstreamCall | None = None
         self.first = Moment(loop)
-        self.relay: EventRelay | BodyRelay | RawRelay | TranslatedEvents | TranslatedBody | None = None
+        self.relay: EventRelay | BodyRelay | RawRelay | Told | TranslatedEvents | WrittenAnew | None = None
         self.wire: Wire
         """Reads the answer; set if there is no translation."""
         self.status = 0
@@ -93,7 +97,7 @@ class Reply:
     @property
     def body(self) -> bytes:
         """The body of a `whole` reply."""
-        assert isinstance(self.relay, BodyRelay | TranslatedBody)
+        assert isinstance(self.relay, BodyRelay | Told | WrittenAnew)
         return self.relay.body
 
     @property
@@ -199,6 +203,15 @@ class Reply:
             self.failure = failure
             self.done()
 
+    def told(self, body: bytes) -> None:
+        """The gateway's own answer: an estimate, which costs nothing."""
+        self.status = 200
+        self.passed_lines = b"content-type: application/json\r\nx-tunegate-estimated: true\r\n"
+        self.ctx.usage = Usage()
+        self.relay, self.whole = Told(body), True
+        self.done()
+        self.ready()
+
     def broken(self, error: GatewayError) -> None:
         """The client's upload will not come to its end."""
         self.fail(upload_broken(error))
@@ -217,6 +230,9 @@ class Reply:
             sink = ErrorBody(self)
         elif self.translation is not None:
             sink = self.relay = self._translated(self.translation)
+        elif self.task is not None:
+            self.passed_lines = b"content-type: application/json\r\n"
+            sink = self.relay = TaskBody(self, self.task)
         elif self.wire.content != "object" and self._is_raw(headers):
             sink = self.relay = RawRelay(self)
         elif self._is_stream(headers):
