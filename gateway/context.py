@@ -64,6 +64,8 @@ class Operation:
     """The gateway's own answer, from the body, where the upstream has no such API: a count of tokens."""
     accept: bytes = b"application/json"
     """Of whole answers."""
+    renamed: Callable[[bytes, float], bytes] | None = None
+    """Writes the header lines of rate limits, given in OpenAI's names, in those of its dialect; with Unix seconds."""
 
     @property
     def copied(self) -> bool:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from gateway.auth import authenticate
-from gateway.context import Call, Context, new_id
+from gateway.context import Call, Context, Operation, new_id
 from gateway.copies.watch import Watch, Watcher
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
@@ -148,7 +148,9 @@ class Pipeline:
                 failure = _stopping()
             if failure is not None:
                 exchange.respond(
-                    failure.status, _lines(ctx, admission) + _error_lines(failure), ctx.operation.error(failure)
+                    failure.status,
+                    _lines(ctx, admission) + _error_lines(failure, ctx.operation),
+                    ctx.operation.error(failure),
                 )
             elif reply is not None and reply.whole:
                 exchange.respond(reply.status, _lines(ctx, admission) + reply.passed_lines, reply.body)
@@ -167,7 +169,7 @@ class Pipeline:
 
     def _reject(self, exchange: Exchange, error: GatewayError, request_id: str) -> None:
         lines = b"x-request-id: %b\r\n" % request_id.encode()
-        exchange.respond(error.status, lines + _error_lines(error), exchange.operation.error(error))
+        exchange.respond(error.status, lines + _error_lines(error, exchange.operation), exchange.operation.error(error))
         self.telemetry.rejected(error, request_id, exchange.peer)
         if exchange.upload is not None:
             exchange.upload.close()
@@ -226,16 +228,20 @@ def _check_content_type(value: bytes) -> None:
 def _lines(ctx: Context, admission: Admission) -> bytes:
     """The header lines that say what happened."""
     overhead = time.monotonic() - ctx.started - ctx.upstream_seconds
+    limits = admission.reservation.header_lines()
+    if ctx.operation.renamed is not None:
+        limits = ctx.operation.renamed(limits, time.time())
     return b"x-request-id: %b\r\n%b%bx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n%b" % (
         ctx.request_id.encode(),
         ctx.route.head,
         ctx.target.head if ctx.target else b"",
         len(ctx.attempts),
         max(0.0, overhead * 1e6),
-        admission.reservation.header_lines(),
+        limits,
     )
 
 
-def _error_lines(error: GatewayError) -> bytes:
+def _error_lines(error: GatewayError, operation: Operation) -> bytes:
     lines = b"%bx-tunegate-error: %b\r\n" % (_JSON, error.code.encode())
-    return lines + b"".join(name + b": " + value + b"\r\n" for name, value in error.headers)
+    lines += b"".join(name + b": " + value + b"\r\n" for name, value in error.headers)
+    return lines if operation.renamed is None else operation.renamed(lines, time.time())

@@ -10,6 +10,7 @@ from gateway.api.body import measure, model_of, output_estimate, parse_object, p
 from gateway.context import Call, Operation
 from gateway.errors import GatewayError
 from gateway.protocols.anthropic import Anthropic
+from gateway.protocols.anthropic.limits import renamed
 
 
 def parse(body: bytes) -> Call:
@@ -54,8 +55,8 @@ def estimated(document: dict[str, Any]) -> bytes:
 
 
 _DIALECT = Anthropic()
-MESSAGES = Operation("messages", b"/v1/messages", parse, _DIALECT, key_header=b"x-api-key")
+MESSAGES = Operation("messages", b"/v1/messages", parse, _DIALECT, key_header=b"x-api-key", renamed=renamed)
 COUNT_TOKENS = Operation(
     "count_tokens", b"/v1/messages/count_tokens", parse_count, _DIALECT, key_header=b"x-api-key", translates=False,
-    estimate=estimated,
+    estimate=estimated, renamed=renamed,
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -18,6 +19,8 @@ SAID = Said(
 )  # fmt: skip
 BUCKETS = {"input": 120, "cache_read": 80, "cache_write": 0, "output": 30, "reasoning": 12}
 LIMITED = "sk-tg-limited-0123456789abcdefghijklmnopqrstuvw"
+RATED = "sk-tg-rated-0123456789abcdefghijklmnopqrstuvwxyz"
+ONCE = "sk-tg-once-0123456789abcdefghijklmnopqrstuvwxyz0"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,12 @@ def gateway(start, upstream) -> Gateway:
                 route("google/*", "google"),
                 route("prompted/*", "google", system_prompt="Be brief."),
             ],
-            "key": [key("tester"), key("limited", LIMITED, limits={"rpm": 1})],
+            "key": [
+                key("tester"),
+                key("limited", LIMITED, limits={"rpm": 1}),
+                key("rated", RATED, limits={"rpm": 100, "tpm": 1_000_000}),
+                key("once", ONCE, limits={"rpm": 1}),
+            ],
         }
     )
 
@@ -152,6 +160,29 @@ def test_a_limit_has_anthropics_shape(gateway, scripted):
     reply = gateway.call("POST", "/v1/messages", body, secret=LIMITED)
     assert (reply.status, reply.json["error"]["type"]) == (429, "rate_limit_error")
     assert reply.header("retry-after")
+    limit, left = (reply.header(f"anthropic-ratelimit-requests-{what}") for what in ("limit", "remaining"))
+    assert (limit, left, reply.header("x-ratelimit-limit-requests")) == ("1", "0", None)
+    resets = datetime.fromisoformat(reply.header("anthropic-ratelimit-requests-reset") or "")
+    assert 0 < (resets - datetime.now(UTC)).total_seconds() < 61
+
+
+def test_what_is_left_is_told_in_anthropics_names_on_good_answers_too(gateway, scripted):
+    model = scripted(scripts.reply(AnthropicVendor().whole(SAID, "m")))
+    reply = gateway.call("POST", "/v1/messages", message(f"claude/{model}"), secret=RATED)
+    assert reply.header("anthropic-ratelimit-requests-remaining") == "99"
+    assert reply.header("anthropic-ratelimit-tokens-limit") == "1000000"
+    assert not [name for name, _ in reply.headers if name.startswith("x-ratelimit")]
+
+
+def test_a_limit_at_googles_url_says_in_its_body_when_to_come_back(gateway, scripted):
+    model = scripted(scripts.reply(GeminiVendor().whole(SAID, "m")))
+    path, body = f"/v1beta/models/gemini/{model}:generateContent", b'{"contents":[{"parts":[{"text":"x"}]}]}'
+    assert gateway.call("POST", path, body, secret=ONCE).status == 200
+    reply = gateway.call("POST", path, body, secret=ONCE)
+    assert (reply.status, reply.json["error"]["status"]) == (429, "RESOURCE_EXHAUSTED")
+    details = {one["@type"].rpartition(".")[2]: one for one in reply.json["error"]["details"]}
+    assert details["RetryInfo"]["retryDelay"] == f"{reply.header('retry-after')}s"
+    assert details["QuotaFailure"]["violations"][0]["subject"] == "policy_rate"
 
 
 def test_a_cut_stream_ends_with_anthropics_error(gateway, scripted):
