@@ -144,6 +144,7 @@ class Worker:
             self.shipper.run(),
             self.keeper.run(),
             self.kept.run(),
+            self.objects.run(self.kept.days),
             *source,
         )
         tasks = [asyncio.create_task(work) for work in standing]

@@ -38,7 +38,9 @@ class Call:
     kept: bool = False
     """The answer is kept for later turns."""
     object: str = ""
-    """Id of the file or batch that the request is about."""
+    """Id of the file, batch or response that the request is about."""
+    query: bytes = b""
+    """Of the URL, for the upstream's."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -57,7 +59,7 @@ class Operation:
     form: Callable[[dict[str, str]], Call] | None = None
     """The body is a multipart form that is passed on while it arrives: its fields before the first file -> Call."""
     stored: bool = False
-    """It is about a file or a batch, which an endpoint keeps: that, and no model, says where it goes."""
+    """It is about a file, a batch or a response, which an endpoint keeps: that, and no model, says where it goes."""
     task: TaskIn | None = None
     """How the task is told, which may be translated for upstreams that are asked for it in another dialect."""
     estimate: Callable[[dict[str, Any]], bytes] | None = None

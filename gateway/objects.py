@@ -1,4 +1,4 @@
-"""What the endpoints keep for callers: whose it is, and where. Files and batches live at one endpoint, without a model.
+"""What the endpoints keep for callers: whose it is, and where. Files, batches and responses live at one endpoint.
 
 One small file each, below a folder of its owner's (the name of the key), so that nobody can ask for another one's. All
 workers of a machine share the folder, and all replicas do where it is on a shared disk.
@@ -6,9 +6,11 @@ workers of a machine share the folder, and all replicas do where it is on a shar
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from gateway.errors import GatewayError
 log = logging.getLogger("gateway.objects")
 
 Document = dict[str, Any]
-KINDS = {"file": "file", "batch": "batch"}
-"""What a vendor's object calls itself -> its kind here."""
+KINDS = frozenset({"file", "batch", "response"})
+"""What vendors' objects call themselves."""
+SWEEP = 3600.0
+"""Seconds between looks for responses that are too old."""
 _MADE_BY_BATCH = ("output_file_id", "error_file_id")
 
 
@@ -34,8 +38,8 @@ class Objects:
 
     def note(self, owner: str, endpoint: str, document: Document) -> None:
         """Remember an object of an owner, as the endpoint has just told it; and the files that a batch has made."""
-        kind, identity = KINDS.get(str(document.get("object"))), document.get("id")
-        if kind is None or not isinstance(identity, str):
+        kind, identity = document.get("object"), document.get("id")
+        if kind not in KINDS or not isinstance(identity, str):
             return
         self._save(owner, kind, identity, {"endpoint": endpoint, "told": document})
         for member in _MADE_BY_BATCH if kind == "batch" else ():
@@ -77,6 +81,23 @@ class Objects:
             except (OSError, orjson.JSONDecodeError):  # it was deleted in between
                 continue
         return sorted(found, key=lambda one: (one.get("created_at") or 0, one["id"]), reverse=True)
+
+    def sweep(self, oldest: float) -> None:
+        """Forget responses that were noted before this Unix time: their endpoints do not keep them for ever either."""
+        for path in self._folder.glob("*/response-*.json"):
+            try:
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+            except FileNotFoundError:  # another worker was faster
+                continue
+            except OSError as exc:
+                log.error("objects.not_deleted", extra={"data": {"file": path.name, "error": str(exc)}})
+
+    async def run(self, days: float) -> None:
+        """Sweep every hour; runs until cancelled."""
+        while True:
+            await asyncio.to_thread(self.sweep, time.time() - days * 86_400.0)
+            await asyncio.sleep(SWEEP)
 
     def _path(self, owner: str, kind: str, identity: str) -> Path:
         return self._folder / _digest(owner) / f"{kind}-{_digest(identity)}.json"

@@ -44,6 +44,9 @@ def written(ctx: Context, exchange: Exchange, target: Target, route: Route, repl
         first = first.replace(b"{model}", quote(upstream_model(call, target, route), safe="").encode(), 1)
     if call.object:
         first = first.replace(b"{id}", quote(call.object, safe="").encode(), 1)
+    if call.query:
+        sign = b"&" if b"?" in first.partition(b"\r\n")[0] else b"?"
+        first = first.replace(b" HTTP/1.1\r\n", b"%b%b HTTP/1.1\r\n" % (sign, call.query), 1)
     if endpoint.auth is not None:
         first += _proof(endpoint, first, body)
     extra = b""

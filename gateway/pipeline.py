@@ -24,7 +24,7 @@ from gateway.settle import Admission, settle, verdict
 from gateway.snapshot.holder import Holder
 from gateway.steps.base import Steps
 from gateway.steps.history import keep
-from gateway.streaming.reply import ClientGone, Reply
+from gateway.streaming.reply import OPENING, ClientGone, Reply
 from gateway.telemetry.hooks import Telemetry
 from gateway.usage import meter
 from gateway.usage.spool import Spool
@@ -139,10 +139,8 @@ class Pipeline:
         self, ctx: Context, exchange: Exchange, admission: Admission, reply: Reply | None, failure: GatewayError | None
     ) -> None:
         """Send what remains: the whole answer, the last events of a stream, or the error."""
-        if ctx.call.kept and ctx.end == "success" and reply is not None:
-            keep(self.kept, ctx, reply)
-        if ctx.operation.stored and ctx.end == "success" and reply is not None and reply.whole:
-            self.places.learn(ctx, reply.body)
+        if reply is not None:
+            self._keep(ctx, reply)
         if reply is None or not exchange.started:
             if failure is None and ctx.end == "stopped":
                 failure = _stopping()
@@ -166,6 +164,15 @@ class Pipeline:
             exchange.abort()
         if reply is not None:
             reply.close()
+
+    def _keep(self, ctx: Context, reply: Reply) -> None:
+        """Keep an answer for later turns, or note who has it; before the client knows its id."""
+        if ctx.call.kept and reply.translation is None and self.kept.keeps:
+            self.places.learn_response(ctx, reply.body[:OPENING] if reply.whole else reply.opening)
+        elif ctx.call.kept and ctx.end == "success":
+            keep(self.kept, ctx, reply)
+        elif ctx.operation.stored and ctx.end == "success" and reply.whole:
+            self.places.learn(ctx, reply.body)
 
     def _reject(self, exchange: Exchange, error: GatewayError, request_id: str) -> None:
         lines = b"x-request-id: %b\r\n" % request_id.encode()

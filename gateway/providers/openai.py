@@ -21,7 +21,7 @@ from gateway.protocols.tasks.base import TaskOut
 from gateway.protocols.tasks.embeddings import ToOpenAI
 from gateway.protocols.wire import Content
 from gateway.providers.base import Provider, Wire
-from gateway.providers.operations import AUDIO, BATCHES, FILES, IMAGES, PATHS, RERANK, TEXT
+from gateway.providers.operations import AUDIO, BATCHES, FILES, IMAGES, PATHS, RERANK, RESPONSES, TEXT
 
 _COUNTED, _MEDIA = CountedWire(), CountedWire(content="media")
 _STORED, _CONTENT = UncountedWire(), UncountedWire(content="bytes")
@@ -117,7 +117,7 @@ class WithResponses(Provider):
         self.kind = chat.kind
         self.tasks = chat.tasks
         spoken = [one for one in chat.operations if not only or one not in ("chat", "completions")]
-        self.operations: tuple[str, ...] = (*spoken, "responses")
+        self.operations: tuple[str, ...] = (*spoken, *RESPONSES)
         self.dialect: Outbound = Responses() if only else chat.dialect
 
     def path(self, operation: str, stream: bool) -> bytes:
@@ -130,7 +130,10 @@ class WithResponses(Provider):
 
     def wire(self, operation: str) -> Wire:
         """One for each API."""
-        return _RESPONSES if operation == "responses" else self._chat.wire(operation)
+        if operation in RESPONSES:
+            known: dict[str, Wire] = {"responses": _RESPONSES, "response_delete": _STORED}
+            return known.get(operation, _CONTENT)
+        return self._chat.wire(operation)
 
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """Of the API that conversations are translated into."""

@@ -7,6 +7,7 @@ TEXT = ("chat", "completions", "embeddings")
 IMAGES = ("images", "image_edits", "image_variations")
 AUDIO = ("speech", "transcriptions", "translations")
 FILES = ("file_create", "file_get", "file_delete", "file_content")
+RESPONSES = ("responses", "response_get", "response_delete", "response_items", "response_cancel")
 BATCHES = ("batch_create", "batch_get", "batch_cancel")
 
 PATHS = {
@@ -14,6 +15,10 @@ PATHS = {
     "completions": b"/completions",
     "embeddings": b"/embeddings",
     "responses": b"/responses",
+    "response_get": b"/responses/{id}",
+    "response_delete": b"/responses/{id}",
+    "response_items": b"/responses/{id}/input_items",
+    "response_cancel": b"/responses/{id}/cancel",
     "rerank": b"/rerank",
     "rerank_v2": b"/rerank",
     "moderations": b"/moderations",
@@ -32,7 +37,15 @@ PATHS = {
     "batch_cancel": b"/batches/{id}/cancel",
 }
 """Below the base URL; `{id}` stands for what the request is about."""
-METHODS = {"file_get": b"GET", "file_delete": b"DELETE", "file_content": b"GET", "batch_get": b"GET"}
+METHODS = {
+    "response_get": b"GET",
+    "response_delete": b"DELETE",
+    "response_items": b"GET",
+    "file_get": b"GET",
+    "file_delete": b"DELETE",
+    "file_content": b"GET",
+    "batch_get": b"GET",
+}
 """Of those that are no POST."""
 FORMS = frozenset({"image_edits", "image_variations", "transcriptions", "translations", "file_create"})
 """Those whose bodies are multipart forms."""

@@ -8,6 +8,7 @@ only endpoint with files that the key can reach, and if there are several, the c
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 
 import orjson
@@ -20,6 +21,7 @@ from gateway.routing.resolver import resolve
 from gateway.runtime import KeyRecord, Route, Runtime, Target
 
 HEADER = b"x-tunegate-model"
+_ID = re.compile(rb'"id"\s*:\s*"([\w.:-]{1,300})"')
 
 
 class Places:
@@ -37,7 +39,7 @@ class Places:
         if operation.name == "batch_create":
             _check_batch(key)
         if call.object:
-            kind = "batch" if operation.name in ("batch_get", "batch_cancel") else "file"
+            kind = "file" if operation.name == "batch_create" else operation.name.partition("_")[0]
             route = _at(runtime, await asyncio.to_thread(self._objects.find, key.name, kind, call.object))
         elif HEADER in headers:
             route = _named(runtime, key, operation.name, headers[HEADER].decode("latin-1"))
@@ -48,11 +50,19 @@ class Places:
 
     def learn(self, ctx: Context, body: bytes) -> None:
         """Note whose the object is that an endpoint has made or told, or that it is gone."""
-        if ctx.operation.name == "file_delete":
-            self._objects.forget(ctx.key.name, "file", ctx.call.object)
+        kind, _, what = ctx.operation.name.partition("_")
+        if what == "delete":
+            self._objects.forget(ctx.key.name, kind, ctx.call.object)
             return
         document = orjson.loads(body)
         if ctx.target is not None and isinstance(document, dict):
+            self._objects.note(ctx.key.name, ctx.target.endpoint.name, document)
+
+    def learn_response(self, ctx: Context, opening: bytes) -> None:
+        """Note whose the response is that an endpoint has made; `opening`: the first bytes of its answer."""
+        found = _ID.search(opening)
+        if found is not None and ctx.target is not None:
+            document = {"id": found[1].decode("latin-1"), "object": "response"}
             self._objects.note(ctx.key.name, ctx.target.endpoint.name, document)
 
 

@@ -35,6 +35,10 @@ PASSED_ON = frozenset(
 """Reply headers that reach the client. Rate limits of the company's account, cookies and the like do not."""
 
 
+OPENING = 4096
+"""Bytes in which the id of an answer is found."""
+
+
 class ClientGone(Exception):
     """The client closed its connection before the commit point."""
 
@@ -44,8 +48,8 @@ class Reply:
 
     __slots__ = (
         "_finished", "_health", "_probe", "call", "client_left", "committed", "content_at", "ctx", "exchange",
-        "failure", "failure_told", "first", "headers", "last", "loop", "over", "passed_lines", "relay", "status",
-        "target", "task", "translation", "whole", "wire",
+        "failure", "failure_told", "first", "headers", "last", "loop", "opening", "over", "passed_lines", "relay",
+        "status", "target", "task", "translation", "whole", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +88,8 @@ class Reply:
         self.failure_told = False
         """The upstream's own error event has reached the client."""
         self.client_left = False
+        self.opening = b""
+        """The first bytes of an answer that is kept, if it is not `whole`."""
         self.whole = False
         """The body is complete and was never begun: it goes out in one piece."""
         self.passed_lines = b""
@@ -119,6 +125,8 @@ class Reply:
         self.exchange.on_pause, self.exchange.on_resume = self._pause, self._resume
         assert self.relay is not None
         held, length = self.relay.release()
+        if self.ctx.call.kept:
+            self.opening = held[:OPENING]
         self.exchange.begin(self.status, lines + self.passed_lines, held, length)
         if self.exchange.paused:
             self._pause()
