@@ -33,6 +33,20 @@ BODIES = [b'{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}],"strea
           '{"x":"中文 \U0001f600","model":"gpt-4o","stream_options":{"a":[1,{"b":null}]}}'.encode()]  # fmt: skip
 
 
+STREAMED: dict[str, Callable[[list[str]], list[object]]] = {
+    "chat": lambda cuts: [{"choices": [{"delta": {"content": cut}}]} for cut in cuts],
+    "gemini": lambda cuts: [{"candidates": [{"content": {"parts": [{"text": cut}]}}]} for cut in cuts],
+    "messages": lambda cuts: [
+        {"type": "message_start", "message": {"content": []}},
+        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": cut}} for cut in cuts),
+    ],
+    "responses": lambda cuts: [
+        {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": cut} for cut in cuts
+    ],
+}
+"""A text in pieces, in the dialects that clients speak."""
+
+
 class Found(Exception):
     """An invariant that does not hold, and the input that shows it."""
 
@@ -141,7 +155,8 @@ def log(dice: Dice) -> None:
             body = body.replace(secret[:1].encode(), b"\\u%04x" % ord(secret[0]))
     else:
         cuts = pieces(dice, text.encode())
-        deltas = [{"choices": [{"delta": {"content": cut.decode(errors="ignore")}}]} for cut in cuts]
+        tell = dice.choice(list(STREAMED.values()))
+        deltas = tell([cut.decode(errors="ignore") for cut in cuts])
         body = b"".join(b"data: %b\n\n" % orjson.dumps(delta) for delta in deltas)
     cut = dice.random() < 0.1
     kept = render(body, cut, STRICT, 100_000, {}).text
