@@ -36,6 +36,7 @@ from gateway.runtime import Runtime
 from gateway.server.cors import Cors, lines
 from gateway.server.front import Front
 from gateway.server.protocol import bind
+from gateway.server.upload import Disk
 from gateway.settings import Settings
 from gateway.snapshot.compile import compile_snapshot
 from gateway.snapshot.file import report, watch
@@ -211,7 +212,7 @@ class Worker:
             on_reject=self.telemetry.rejected,
             max_body_bytes=gateway.max_body_bytes,
             max_upload_bytes=gateway.max_upload_bytes,
-            upload_folder=gateway.data_dir,
+            upload_disk=Disk(gateway.data_dir, gateway.upload_disk_bytes),
             max_header_bytes=gateway.max_header_bytes,
             max_connections=gateway.max_connections,
             request_timeout=gateway.request_timeout,

@@ -44,6 +44,9 @@ class GatewayTable(_Table):
     max_upload_bytes: Size = 536_870_912
     """A larger multipart form (files, sound, images) is answered 413. Its parts pass while they arrive; it may take as
     long as it needs, but not pause for longer than `request_timeout`."""
+    upload_disk_bytes: Annotated[int, Field(ge=0)] = 2_147_483_648
+    """Disk, per worker, for forms whose `model` comes after the file: they wait in `data_dir` until it is known, and
+    what does not fit is answered 503. 0: such forms may have 256 KiB."""
     max_header_bytes: Size = 65_536
     """Larger request headers are answered 431."""
     max_connections: Size = 10_000

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.context import Operation
 from gateway.errors import GatewayError
 from gateway.server.exchange import Exchange
+from gateway.server.upload import Disk
 
 
 class Timed(Protocol):
@@ -32,8 +32,7 @@ class Front:
     """Told of every request that is refused before it reaches the pipeline: error, request id, client's address."""
     max_body_bytes: int
     max_upload_bytes: int
-    upload_folder: Path
-    """Where uploads are kept whose model comes after the file; without a name, so that they go with the process."""
+    upload_disk: Disk
     max_header_bytes: int
     max_connections: int
     request_timeout: float

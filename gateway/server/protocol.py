@@ -304,7 +304,7 @@ class InferenceProtocol(HttpToolsProtocol):
             return False
         length = exchange.headers.get(b"content-length")
         size, front = None if length is None else int(length), self.front
-        exchange.upload = Upload(self, form, size, front.max_upload_bytes, front.upload_folder, Moment(self.loop))
+        exchange.upload = Upload(self, form, size, front.max_upload_bytes, front.upload_disk, Moment(self.loop))
         self._whole = exchange
         return True
 

@@ -22,6 +22,14 @@ HOLD = 262_144
 BLOCK = 262_144
 
 
+class Disk:
+    """Where uploads wait whose model comes after the file; `left` bytes for all of a worker's together."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self.folder = folder
+        self.left = most
+
+
 class Client(Protocol):
     """The connection that the body arrives on."""
 
@@ -48,7 +56,7 @@ class Out(Protocol):
 class Upload:
     """See the module. `size` is the stated length of the body, None if it is chunked."""
 
-    def __init__(self, client: Client, form: Form, size: int | None, most: int, folder: Path, moment: Moment) -> None:
+    def __init__(self, client: Client, form: Form, size: int | None, most: int, disk: Disk, moment: Moment) -> None:
         self._client = client
         self._most = most
         self.form = form
@@ -65,8 +73,10 @@ class Upload:
         self.on_broken: Callable[[GatewayError], None] | None = None
         """Told when the rest will not come, or must not be passed on, while it is being sent."""
         self._needs_model = True
-        self._held = tempfile.SpooledTemporaryFile(HOLD, dir=str(folder))  # noqa: SIM115  (closed by `close`)
+        self._held = tempfile.SpooledTemporaryFile(HOLD, dir=str(disk.folder))  # noqa: SIM115  (closed by `close`)
         self._held_size = 0
+        self._disk = disk
+        self._on_disk = 0
         self._later: deque[bytes] = deque()
         """What arrived and is not held: at most what one read brings, since the client is paused then."""
         self._received = 0
@@ -128,12 +138,16 @@ class Upload:
         self.broken(GatewayError("caller_bad_request", "The client left before its request had arrived."))
 
     def _hold(self, data: bytes) -> None:
+        if self._held_size + len(data) > HOLD:
+            if self._disk.left < len(data):
+                raise _no_room()
+            self._disk.left -= len(data)
+            self._on_disk += len(data)
         try:
             self._held.seek(0, 2)
             self._held.write(data)
         except OSError as exc:
-            text = "The gateway has no room to keep the upload. Put `model` before the file: then nothing is kept."
-            raise GatewayError("tunegate_overloaded", text) from exc
+            raise _no_room() from exc
         self._held_size += len(data)
 
     def _know(self) -> None:
@@ -206,9 +220,16 @@ class Upload:
 
     def close(self) -> None:
         """The request is over; what still arrives is nobody's."""
+        if not self._closed:
+            self._disk.left += self._on_disk
         self._closed = True
         self._out = None
         self._later.clear()
         self._held.close()
         if not self.complete:
             self._client.resume_upload()
+
+
+def _no_room() -> GatewayError:
+    text = "The gateway has no room to keep the upload. Put `model` before the file: then nothing is kept."
+    return GatewayError("tunegate_overloaded", text)

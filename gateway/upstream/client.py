@@ -39,7 +39,7 @@ class Upstreams:
             pool = self._pools[endpoint.pool_key] = Pool(endpoint, self._loop)
         limit = endpoint.spec.max_response_bytes
         call = UpstreamCall(head, body, size, sink, timeouts, limit, self._loop.time(), pool.active.discard, upload)
-        if isinstance(endpoint.provider, Dummy):
+        if type(endpoint.provider) is Dummy:  # not isinstance: of a Protocol, that costs 3 µs
             pool.active.add(call)
             play(self._loop, call, endpoint.provider.script(operation, b"".join(body), endpoint.options))
         else:

@@ -11,11 +11,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from gateway.errors import GatewayError
 from gateway.protocols.base import BadReply, Origin
 from gateway.protocols.canonical import Broken, Delta, Message, Request, Text
 from gateway.protocols.collect import Collector
 from tests.fuzz.targets import Found, mutated, pieces
+from tests.gateway.protocols import eventstream
 from tests.gateway.protocols.dialects import INBOUND, OUTBOUND, SPOKEN
 from tests.gateway.protocols.golden import CASES, having, load, rendered
 
@@ -28,6 +31,7 @@ JUNK: list[Any] = [None, True, 0, -1, 1 << 62, 1.5, "", "text", "中", "data:;ba
 REQUEST = Request([Message("user", [Text("Hello")])], include_usage=True)
 ORIGIN = Origin("req-1", "a-model", 1)
 LIMIT = 100_000
+FRAMED = "bedrock-events"
 
 
 def spoilt(dice: Dice, document: Any) -> Any:
@@ -93,7 +97,10 @@ def _read(kind: str, arriving: list[bytes]) -> list[Delta]:
 
 
 def seeds(kind: str) -> list[bytes]:
-    """The golden streams of a dialect."""
+    """The golden streams of a dialect; of `bedrock-events` the events in lines, since its frames have check sums."""
+    if kind == FRAMED:
+        streams = [FIXTURES[case]["stream"] for case in WITH["stream"] if case.startswith("bedrock/")]
+        return [b"\n".join(b"%b %b" % (e["event"].encode(), orjson.dumps(e["data"])) for e in one) for one in streams]
     return [
         b"".join(rendered(kind, FIXTURES[case]["stream"])) for case in WITH["stream"] if case.startswith(f"{kind}/")
     ]
@@ -101,6 +108,9 @@ def seeds(kind: str) -> list[bytes]:
 
 def decode(kind: str, data: bytes, cuts: int) -> None:
     """As `stream`, for input that somebody else has made; it arrives whole, or in reads of `cuts` bytes."""
+    if kind == FRAMED:
+        kind, lines = "bedrock", (line.partition(b" ") for line in data.split(b"\n"))
+        data = b"".join(eventstream.event(name.decode("latin-1")[:100], payload) for name, _, payload in lines)
     arriving = [data] if not cuts else [data[at : at + cuts] for at in range(0, len(data), cuts)]
     found = _read(kind, arriving)
     for name in INBOUND:

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-DECODERS = ("openai", "anthropic", "responses", "gemini", "bedrock", "cohere")
+DECODERS = ("openai", "anthropic", "responses", "gemini", "bedrock", "bedrock-events", "cohere")
 LONGEST = 16_384
 """Bytes of one input."""
 PATIENCE = 10

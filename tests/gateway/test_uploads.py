@@ -307,6 +307,21 @@ def test_a_disk_that_takes_nothing_is_a_503_that_says_what_helps(gateway):
     assert "before the file" in json.loads(reply.body)["error"]["message"]
 
 
+def test_disk_for_waiting_forms_is_bounded_for_all_together_and_given_back(start, upstream, scripted):
+    limits = {"upload_disk_bytes": 4_000_000}
+    gateway = start({"gateway": limits, "endpoint": [endpoint(upstream.url)], "route": [route("x/*")]})
+    model = scripted(scripts.reply(TEXT))
+    late, early = form(file=File(BIG), model=f"x/{model}"), form(model=f"x/{model}", file=File(BIG))
+    waiting = began(gateway, len(late))
+    waiting.send(late[:-200])
+    eventually(lambda: send(gateway, late).fault == "tunegate_overloaded", 5)
+    assert send(gateway, early).body == TEXT, "what need not wait passes"
+    waiting.send(late[-200:])
+    assert waiting.response().body == TEXT
+    for _ in range(3):
+        assert send(gateway, late).body == TEXT
+
+
 def test_uploads_at_once_do_not_mix(gateway, upstream, scripted):
     models = [scripted(scripts.reply(TEXT)) for _ in range(12)]
     bodies = {model: form(model=f"x/{model}", file=File(model.encode() * 60_000)) for model in models}
