@@ -20,6 +20,7 @@ TARGETS: dict[str, Target] = {
     "framer": targets.framer,
     "splice": targets.splice,
     "find": targets.find,
+    "multipart": targets.multipart,
     "log": targets.log,
     "stream": dialects.stream,
     "answer": dialects.answer,

@@ -14,10 +14,12 @@ import orjson
 from gateway.contract.snapshot import Redaction
 from gateway.copies.render import render
 from gateway.errors import GatewayError
+from gateway.protocols.multipart import Form
 from gateway.protocols.sse import Framer, split
 from gateway.providers.splice import replace_model, rewrite
 from gateway.redact import Redactor
 from gateway.streaming.find import last_object
+from tests.fakes.forms import TYPE as FORM_TYPE, File, form
 
 Dice = random.Random
 Target = Callable[[Dice], None]
@@ -181,3 +183,28 @@ def find(dice: Dice) -> None:
     found = last_object(data)
     if found is not None and not isinstance(found, dict):
         raise Found(data, f"found {found!r}")
+
+
+FORMS = [form(model="x/m", file=File(b"RIFF\r\n--XyZ-\r\n"), language="zh"), form(file=File(b""), model="x/m")]
+
+
+def multipart(dice: Dice) -> None:
+    """However a form is cut, it has the same fields in the same places, or is refused."""
+    body = mutated(dice, dice.choice(FORMS)) if dice.random() < 0.8 else dice.choice(FORMS)
+    whole, cut = _fields(body, [body]), _fields(body, pieces(dice, body))
+    if whole != cut:
+        raise Found(body, f"{whole} whole, {cut} in pieces")
+
+
+def _fields(body: bytes, arriving: list[bytes]) -> object:
+    found = Form(FORM_TYPE)
+    try:
+        for piece in arriving:
+            found.feed(piece)
+        found.end()
+    except GatewayError as error:
+        return error.code
+    for name, span in found.spans.items():
+        if name in found.fields and body[span.start : span.end].decode() != found.fields[name]:
+            raise Found(body, f"{name} is not at {span}")
+    return found.fields, found.spans

@@ -322,6 +322,21 @@ def test_disk_for_waiting_forms_is_bounded_for_all_together_and_given_back(start
         assert send(gateway, late).body == TEXT
 
 
+@pytest.mark.parametrize(("end", "said"), [("kill9", "interrupted"), ("stop", "stopped")])
+def test_a_gateway_that_ends_in_the_middle_of_an_upload_settles_it_and_leaves_no_file(start, upstream, end, said):
+    config = {"gateway": {"drain_timeout": 1.0}, "endpoint": [endpoint(upstream.url)], "route": [route("x/*")]}
+    gateway, rids = start(config), (new_id(), new_id())
+    early, late = form(model="x/m", file=File(BIG)), form(file=File(BIG), model="x/m")
+    for body, rid in zip((early, late), rids, strict=True):
+        began(gateway, len(body), rid=rid).send(body[:-200])
+    eventually(lambda: gateway.metric("tunegate_in_flight_requests") == 1)
+    getattr(gateway, end)()
+    gateway.start()
+    assert gateway.row(rids[0])["end"] == said
+    assert not gateway.rows(rids[1]), "a request whose model is not known was never admitted"
+    assert not [path for path in gateway.data.iterdir() if path.name.startswith("tmp")]
+
+
 def test_uploads_at_once_do_not_mix(gateway, upstream, scripted):
     models = [scripted(scripts.reply(TEXT)) for _ in range(12)]
     bodies = {model: form(model=f"x/{model}", file=File(model.encode() * 60_000)) for model in models}
