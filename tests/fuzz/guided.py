@@ -55,7 +55,8 @@ def hunt(decoder: str, seconds: int) -> Outcome:
         )
     found = _DONE.search(done.stderr)
     if done.returncode or found is None:
-        return Outcome(decoder, 0, 0, 0, (done.stdout + done.stderr)[-4000:] or f"exit status {done.returncode}")
+        told = "\n".join([done.stdout[-4000:], *done.stderr.splitlines()[-8:]])
+        return Outcome(decoder, 0, 0, 0, told.strip() or f"exit status {done.returncode}")
     runs, edges, _, corpus = map(int, found.groups())
     return Outcome(decoder, runs, edges, corpus, "")
 
