@@ -43,15 +43,13 @@ class RawRelay:
             reply.exchange.write(data)
 
     def on_end(self) -> None:
-        """All has passed; an empty file is one too."""
+        """All has passed; an empty file is one too. Where only the end of the connection says so, that is the end
+        (RFC 9112, section 8): what came holds nothing that could tell otherwise.
+        """
         reply = self._reply
         raw = find.last_object(self._tail, reply.wire.usage_key)
         if raw is not None:
             reply.ctx.usage = reply.wire.usage(raw)
-        if reply.call is not None and reply.call.cut:
-            text = "The upstream closed the connection, and whether that was the end cannot be told."
-            reply.fail(UpstreamFailure("provider_unreachable", text))
-            return
         reply.done()
         reply.ready()
 

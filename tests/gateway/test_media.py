@@ -109,9 +109,10 @@ def test_a_form_for_a_provider_without_it_is_the_same_400(gateway):
     assert (reply.status, reply.fault) == (400, "caller_unsupported")
 
 
-def test_speech_is_relayed_as_it_comes_and_untouched(gateway, upstream, scripted, sdk):
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_speech_is_relayed_as_it_comes_and_untouched(gateway, upstream, scripted, sdk, framing):
     sound = bytes(range(256)) * 8192
-    model = scripted(scripts.reply(sound, kind="audio/mpeg", framing="chunked"))
+    model = scripted(scripts.reply(sound, kind="audio/mpeg", framing=framing))
     with sdk.audio.speech.with_streaming_response.create(
         model=f"openai/{model}", input="Hello", voice="alloy"
     ) as answer:

@@ -115,6 +115,14 @@ def test_a_chunked_upload_passes_as_one(gateway, upstream, scripted):
     assert seen.header("transfer-encoding") == "chunked"
 
 
+def test_a_client_that_asks_first_is_told_to_go_on(gateway, scripted):
+    body = form(file=File(BIG), model=f"x/{scripted(scripts.reply(TEXT))}")
+    conn = began(gateway, len(body), expect="100-continue")
+    conn.send(body)
+    reply = conn.response()
+    assert (reply.interim, reply.body) == ([100], TEXT)
+
+
 def test_byte_by_byte_and_twice_on_one_connection(gateway, upstream, scripted):
     model = scripted(scripts.reply(TEXT))
     body = form(model=f"x/{model}", file=File(b"abc"))
@@ -206,7 +214,7 @@ def test_a_second_model_is_never_served(gateway, upstream, scripted, padding):
     reply = send(gateway, body)
     assert (reply.status, reply.fault) == (400, "caller_bad_request")
     assert "twice" in reply.error["message"]
-    assert not [seen for seen in upstream.requests if cheap.encode() in seen.body], "no whole request arrived there"
+    assert not upstream.of(cheap) + upstream.of(dear), "no whole request arrived there"
 
 
 def test_grants_are_checked_before_a_byte_goes_out(gateway, upstream, scripted):
