@@ -73,10 +73,12 @@ class Upload:
         self.on_broken: Callable[[GatewayError], None] | None = None
         """Told when the rest will not come, or must not be passed on, while it is being sent."""
         self._needs_model = True
-        self._held = tempfile.SpooledTemporaryFile(HOLD, dir=str(disk.folder))  # noqa: SIM115  (closed by `close`)
+        self._held = tempfile.SpooledTemporaryFile(2 * HOLD, dir=str(disk.folder))  # noqa: SIM115  (closed by `close`)
         self._held_size = 0
         self._disk = disk
         self._on_disk = 0
+        self._passing = False
+        """From here on nothing is held any more."""
         self._later: deque[bytes] = deque()
         """What arrived and is not held: at most what one read brings, since the client is paused then."""
         self._received = 0
@@ -94,7 +96,7 @@ class Upload:
 
     def feed(self, data: bytes) -> None:
         """More of the body has arrived."""
-        if self._closed:
+        if self._closed or self.problem is not None:
             return
         self._received += len(data)
         try:
@@ -102,20 +104,21 @@ class Upload:
                 text = f"The upload exceeds {self._most} bytes."
                 raise GatewayError("caller_too_large", text)
             self.form.feed(data)
-            if not self.known.done or self._held_size + len(data) <= HOLD:
-                self._hold(data)
-            else:
+            self._passing = self._passing or (self.known.done and self._held_size + len(data) > HOLD)
+            self._know()
+            if self._passing:
                 self._later.append(data)
+            else:
+                self._hold(data)
         except GatewayError as error:
             self.broken(error)
             return
-        self._know()
         self.pump()
 
     def end(self) -> None:
         """The client has sent all."""
         self.complete = True
-        if self._closed:
+        if self._closed or self.problem is not None:
             return
         try:
             self.form.end()
@@ -138,7 +141,8 @@ class Upload:
         self.broken(GatewayError("caller_bad_request", "The client left before its request had arrived."))
 
     def _hold(self, data: bytes) -> None:
-        if self._held_size + len(data) > HOLD:
+        """Memory takes HOLD bytes, and the read with which all is known; what waits beyond that is on disk."""
+        if self._held_size + len(data) > HOLD and not self.known.done:
             if self._disk.left < len(data):
                 raise _no_room()
             self._disk.left -= len(data)
