@@ -18,8 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from gateway.api import gemini
-from gateway.api.routes import OPERATIONS, Api, build
+from gateway.api.routes import OPERATIONS, Api, build, match
 from gateway.contract import snapshot as wire
 from gateway.copies.deliver import FileBodies
 from gateway.copies.keeper import Keeper
@@ -29,11 +28,15 @@ from gateway.dispatch import Dispatcher
 from gateway.errors import ConfigError
 from gateway.kept import Kept
 from gateway.limits.memory import MemoryLimiter
+from gateway.objects import Objects
 from gateway.pipeline import Pipeline
 from gateway.routing.health import HealthBook
+from gateway.routing.places import Places
 from gateway.runtime import Runtime
 from gateway.server.cors import Cors, lines
-from gateway.server.protocol import Front, bind
+from gateway.server.front import Front
+from gateway.server.protocol import bind
+from gateway.server.upload import Disk
 from gateway.settings import Settings
 from gateway.snapshot.compile import compile_snapshot
 from gateway.snapshot.file import report, watch
@@ -101,7 +104,9 @@ class Worker:
         self.sibling = Sibling(gateway.data_dir / "spool", index, gateway.workers)
         token = settings.telemetry.metrics_token
         self.kept = Kept(gateway.responses_dir or gateway.data_dir / "responses", gateway.responses_days)
-        self.api = Api(self.holder, self.telemetry, self.kept, secret(token) if token else None, self._render_metrics)
+        self.objects = Objects(gateway.objects_dir or gateway.data_dir / "objects")
+        metrics_token = secret(token) if token else None
+        self.api = Api(self.holder, self.telemetry, self.kept, self.objects, metrics_token, self._render_metrics)
         self._registry = CollectorRegistry()
         self._registry.register(self.metrics)
         ProcessCollector(registry=self._registry)
@@ -120,8 +125,9 @@ class Worker:
         shadows = Shadows(dispatcher, self.spool, self.telemetry, self.health, self.keeper)
         watcher = Watcher(self.keeper, shadows, loop)
         pipeline = Pipeline(
-            self.holder, self.limiter, self.spool, dispatcher, self.telemetry, watcher, self.kept, Steps(self.kept)
-        )
+            self.holder, self.limiter, self.spool, dispatcher, self.telemetry, watcher, self.kept, Steps(self.kept),
+            Places(self.objects),
+        )  # fmt: skip
         front = self._front(pipeline)
         server = self._server(front)
         self._observe(upstreams, front, shadows, renewals)
@@ -139,6 +145,7 @@ class Worker:
             self.shipper.run(),
             self.keeper.run(),
             self.kept.run(),
+            self.objects.run(self.kept.days),
             *source,
         )
         tasks = [asyncio.create_task(work) for work in standing]
@@ -200,10 +207,12 @@ class Worker:
         gateway = self._settings.gateway
         return Front(
             operations=OPERATIONS,
-            match=gemini.match,
+            match=match,
             handle=pipeline.handle,
             on_reject=self.telemetry.rejected,
             max_body_bytes=gateway.max_body_bytes,
+            max_upload_bytes=gateway.max_upload_bytes,
+            upload_disk=Disk(gateway.data_dir, gateway.upload_disk_bytes),
             max_header_bytes=gateway.max_header_bytes,
             max_connections=gateway.max_connections,
             request_timeout=gateway.request_timeout,
@@ -303,6 +312,7 @@ class Worker:
             tunegate_request_log=lambda: [((what,), float(count)) for what, count in keeper.outcomes.items()],
             tunegate_request_log_bytes=one(lambda: keeper.held),
             tunegate_responses_not_kept=one(lambda: self.kept.failures),
+            tunegate_objects_not_noted=one(lambda: self.objects.failures),
             tunegate_snapshot_age_seconds=lambda: [((), time.time() - holder.swapped_at)] if holder.held else [],
             tunegate_snapshot_swaps=one(lambda: holder.swaps),
             tunegate_snapshot_refused=one(lambda: holder.refusals),

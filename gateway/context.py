@@ -12,6 +12,7 @@ from gateway.contract.usage import End
 from gateway.errors import GatewayError
 from gateway.protocols.base import Inbound
 from gateway.protocols.canonical import Usage
+from gateway.protocols.tasks.base import TaskIn
 from gateway.runtime import KeyRecord, Route, Runtime, Target
 
 
@@ -36,6 +37,10 @@ class Call:
     """Id of the response that the conversation goes on from."""
     kept: bool = False
     """The answer is kept for later turns."""
+    object: str = ""
+    """Id of the file, batch or response that the request is about."""
+    query: bytes = b""
+    """Of the URL, for the upstream's."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -50,6 +55,25 @@ class Operation:
     """How its conversations are told. None: they are none, and only upstreams that speak it can answer."""
     translates: bool = True
     """Conversations can be handed to upstreams that speak another dialect."""
+    method: bytes = b"POST"
+    form: Callable[[dict[str, str]], Call] | None = None
+    """The body is a multipart form that is passed on while it arrives: its fields before the first file -> Call."""
+    stored: bool = False
+    """It is about a file, a batch or a response, which an endpoint keeps: that, and no model, says where it goes."""
+    task: TaskIn | None = None
+    """How the task is told, which may be translated for upstreams that are asked for it in another dialect."""
+    estimate: Callable[[dict[str, Any]], bytes] | None = None
+    """The gateway's own answer, from the body, where the upstream has no such API: a count of tokens."""
+    accept: bytes = b"application/json"
+    """Of whole answers."""
+    renamed: Callable[[bytes, float], bytes] | None = None
+    """Writes the header lines of rate limits, given in OpenAI's names, in those of its dialect; with Unix seconds."""
+
+    @property
+    def copied(self) -> bool:
+        """A route may keep its bodies, and send copies of it to a shadow: all but forms, sound and stored files."""
+        return self.form is None and not self.stored and self.accept == b"application/json"
+
     key_header: bytes | None = None
     """Where its clients put their key, if not in `authorization`."""
     key_in_url: bytes | None = None

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ log = logging.getLogger("gateway.responses")
 SWEEP = 3600.0
 """Seconds between looks for what is too old."""
 Document = dict[str, Any]
+_OURS = re.compile(r"resp_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Kept:
@@ -30,6 +32,7 @@ class Kept:
 
     def __init__(self, folder: Path, days: float) -> None:
         self._folder = folder
+        self.days = days
         self._seconds = days * 86_400.0
         self.failures = 0
         """Answers that could not be kept."""
@@ -95,6 +98,11 @@ class Kept:
     def _path(self, identity: str) -> Path:
         digest = hashlib.sha256(identity.encode()).hexdigest()
         return self._folder / digest[:2] / digest[2:]
+
+
+def is_ours(identity: str) -> bool:
+    """Whether it is the id of a response that a gateway has written: one that passed through has its upstream's."""
+    return _OURS.fullmatch(identity) is not None
 
 
 def missing(identity: str) -> GatewayError:

@@ -9,19 +9,22 @@ import time
 from dataclasses import dataclass
 
 from gateway.auth import authenticate
-from gateway.context import Context, new_id
+from gateway.context import Call, Context, Operation, new_id
 from gateway.copies.watch import Watch, Watcher
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
 from gateway.kept import Kept
 from gateway.limits.base import Limiter
+from gateway.routing.places import Places
 from gateway.routing.resolver import resolve
+from gateway.runtime import KeyRecord, Route, Runtime
 from gateway.server.exchange import Exchange
+from gateway.server.upload import Upload
 from gateway.settle import Admission, settle, verdict
 from gateway.snapshot.holder import Holder
 from gateway.steps.base import Steps
 from gateway.steps.history import keep
-from gateway.streaming.reply import ClientGone, Reply
+from gateway.streaming.reply import OPENING, ClientGone, Reply
 from gateway.telemetry.hooks import Telemetry
 from gateway.usage import meter
 from gateway.usage.spool import Spool
@@ -45,6 +48,7 @@ class Pipeline:
     watcher: Watcher
     kept: Kept
     steps: Steps
+    places: Places
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one inference request, from its arrival to its usage event."""
@@ -52,9 +56,11 @@ class Pipeline:
         try:
             runtime = self.holder.current  # pinned: this request sees no other configuration
             key = authenticate(runtime, exchange.operation.credential(exchange.headers), exchange.peer, ts)
-            _check_content_type(exchange.headers.get(b"content-type", _JSON_TYPE))
-            call = exchange.operation.parse(exchange.body)
-            route = resolve(runtime, key, call.model)
+            if exchange.upload is None and not exchange.operation.stored:
+                call = _arrived(exchange)
+                route = resolve(runtime, key, call.model)
+            else:
+                call, route = await self._placed(exchange, runtime, key)
             identity = new_id()
             ctx = Context(exchange.operation, runtime, key, call, route, identity, request_id or identity, started, ts)
             admission = self._admit(ctx)
@@ -66,10 +72,8 @@ class Pipeline:
         failure: GatewayError | None = None
         watch: Watch | None = None
         try:
-            if route.has_steps or call.continues is not None:
-                ctx.document = await self.steps.run(ctx)
-            if route.watched is not None:
-                watch = self.watcher.begin(ctx, exchange, route.watched)
+            if route.has_steps or route.watched is not None or call.continues is not None:
+                watch = await self._prepared(ctx, exchange)
             reply = await self.dispatcher.dispatch(ctx, exchange)  # attempts and fallback, to first content
             ctx.first_content, ctx.status = reply.content_at, reply.status
             if watch is not None:
@@ -96,8 +100,22 @@ class Pipeline:
             # follow it, so whoever has read a whole answer has a request that is in the ledger.
             settle(self.spool, self.telemetry, ctx, admission)
             self._finish(ctx, exchange, admission, reply, failure)
-            if watch is not None:
-                watch.ended(reply, failure)
+            _over(exchange, watch, reply, failure)
+
+    async def _placed(self, exchange: Exchange, runtime: Runtime, key: KeyRecord) -> tuple[Call, Route]:
+        """Call and route of a form, or of what an endpoint keeps; GatewayError as below."""
+        call = _arrived(exchange) if exchange.upload is None else await _arriving(exchange, exchange.upload)
+        if not exchange.operation.stored:
+            return call, resolve(runtime, key, call.model)
+        return call, await self.places.find(runtime, key, exchange.operation, call, exchange.headers)
+
+    async def _prepared(self, ctx: Context, exchange: Exchange) -> Watch | None:
+        """Run the route's steps, and begin what is done beside the request."""
+        if ctx.route.has_steps or ctx.call.continues is not None:
+            ctx.document = await self.steps.run(ctx)
+        if ctx.route.watched is None or not ctx.operation.copied:
+            return None
+        return self.watcher.begin(ctx, exchange, ctx.route.watched)
 
     def _admit(self, ctx: Context) -> Admission:
         """Reserve quota in all scopes, then open the usage record: both, or neither."""
@@ -121,18 +139,20 @@ class Pipeline:
         self, ctx: Context, exchange: Exchange, admission: Admission, reply: Reply | None, failure: GatewayError | None
     ) -> None:
         """Send what remains: the whole answer, the last events of a stream, or the error."""
-        if ctx.call.kept and ctx.end == "success" and reply is not None:
-            keep(self.kept, ctx, reply)
+        if reply is not None:
+            self._keep(ctx, reply)
         if reply is None or not exchange.started:
             if failure is None and ctx.end == "stopped":
                 failure = _stopping()
             if failure is not None:
                 exchange.respond(
-                    failure.status, _lines(ctx, admission) + _error_lines(failure), ctx.operation.error(failure)
+                    failure.status,
+                    _lines(ctx, admission) + _error_lines(failure, ctx.operation),
+                    ctx.operation.error(failure),
                 )
             elif reply is not None and reply.whole:
                 exchange.respond(reply.status, _lines(ctx, admission) + reply.passed_lines, reply.body)
-        elif ctx.call.stream and reply.is_event_stream:
+        elif reply.is_event_stream:
             told = reply.failure_told or ctx.end != "upstream_error_partial"
             error = b"" if told or reply.failure is None else ctx.operation.error_event(reply.failure)
             if ctx.end == "stopped":
@@ -145,10 +165,21 @@ class Pipeline:
         if reply is not None:
             reply.close()
 
+    def _keep(self, ctx: Context, reply: Reply) -> None:
+        """Keep an answer for later turns, or note who has it; before the client knows its id."""
+        if ctx.call.kept and reply.translation is None and self.kept.keeps:
+            self.places.learn_response(ctx, reply.body[:OPENING] if reply.whole else reply.opening)
+        elif ctx.call.kept and ctx.end == "success":
+            keep(self.kept, ctx, reply)
+        elif ctx.operation.stored and ctx.end == "success" and reply.whole:
+            self.places.learn(ctx, reply.body)
+
     def _reject(self, exchange: Exchange, error: GatewayError, request_id: str) -> None:
         lines = b"x-request-id: %b\r\n" % request_id.encode()
-        exchange.respond(error.status, lines + _error_lines(error), exchange.operation.error(error))
+        exchange.respond(error.status, lines + _error_lines(error, exchange.operation), exchange.operation.error(error))
         self.telemetry.rejected(error, request_id, exchange.peer)
+        if exchange.upload is not None:
+            exchange.upload.close()
 
 
 def _bug(request_id: str) -> GatewayError:
@@ -167,6 +198,34 @@ def _request_id(exchange: Exchange) -> str | None:
     return value.decode("ascii") if value is not None and _REQUEST_ID(value) else None
 
 
+def _over(exchange: Exchange, watch: Watch | None, reply: Reply | None, failure: GatewayError | None) -> None:
+    """The client has been told: let go of what stood beside its request."""
+    if watch is not None:
+        watch.ended(reply, failure)
+    if exchange.upload is not None:
+        exchange.upload.close()
+
+
+def _arrived(exchange: Exchange) -> Call:
+    """What must be known of a request that is whole."""
+    _check_content_type(exchange.headers.get(b"content-type", _JSON_TYPE))
+    return exchange.operation.parse(exchange.body)
+
+
+async def _arriving(exchange: Exchange, upload: Upload) -> Call:
+    """What must be known of a form, as soon as it is. GatewayError: it is no form, too large, or its client left."""
+    operation = exchange.operation
+    assert operation.form is not None
+    if operation.stored:
+        upload.need_no_model()
+    exchange.on_gone = upload.left
+    await upload.known
+    exchange.on_gone = None
+    if upload.problem is not None:
+        raise upload.problem
+    return operation.form(upload.form.fields)
+
+
 def _check_content_type(value: bytes) -> None:
     """A form or a text is refused even if it happens to be JSON: a browser sends those across sites unasked."""
     if value != _JSON_TYPE and value.partition(b";")[0].strip().lower() != _JSON_TYPE:
@@ -176,16 +235,20 @@ def _check_content_type(value: bytes) -> None:
 def _lines(ctx: Context, admission: Admission) -> bytes:
     """The header lines that say what happened."""
     overhead = time.monotonic() - ctx.started - ctx.upstream_seconds
+    limits = admission.reservation.header_lines()
+    if ctx.operation.renamed is not None:
+        limits = ctx.operation.renamed(limits, time.time())
     return b"x-request-id: %b\r\n%b%bx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n%b" % (
         ctx.request_id.encode(),
         ctx.route.head,
         ctx.target.head if ctx.target else b"",
         len(ctx.attempts),
         max(0.0, overhead * 1e6),
-        admission.reservation.header_lines(),
+        limits,
     )
 
 
-def _error_lines(error: GatewayError) -> bytes:
+def _error_lines(error: GatewayError, operation: Operation) -> bytes:
     lines = b"%bx-tunegate-error: %b\r\n" % (_JSON, error.code.encode())
-    return lines + b"".join(name + b": " + value + b"\r\n" for name, value in error.headers)
+    lines += b"".join(name + b": " + value + b"\r\n" for name, value in error.headers)
+    return lines if operation.renamed is None else operation.renamed(lines, time.time())

@@ -41,6 +41,12 @@ class GatewayTable(_Table):
     """Of prices and budgets."""
     max_body_bytes: Size = 33_554_432
     """A larger request body is answered 413."""
+    max_upload_bytes: Size = 536_870_912
+    """A larger multipart form (files, sound, images) is answered 413. Its parts pass while they arrive; it may take as
+    long as it needs, but not pause for longer than `request_timeout`."""
+    upload_disk_bytes: Annotated[int, Field(ge=0)] = 2_147_483_648
+    """Disk, per worker, for forms whose `model` comes after the file: they wait in `data_dir` until it is known, and
+    what does not fit is answered 503. 0: such forms may have 256 KiB."""
     max_header_bytes: Size = 65_536
     """Larger request headers are answered 431."""
     max_connections: Size = 10_000
@@ -59,6 +65,9 @@ class GatewayTable(_Table):
     """Days that answers of /v1/responses are kept for later turns, unless a request says `store: false`; 0: never."""
     responses_dir: Path | None = None
     """Where they are kept; below `data_dir` by default. Replicas need one folder that all of them see."""
+    objects_dir: Path | None = None
+    """Where it is noted whose the files and batches at providers are; below `data_dir` by default. Replicas need one
+    folder that all of them see."""
     cors_origins: Words = ()
     """Origins whose web pages may call /v1, such as https://console.example.com (in the environment separated by
     commas). The console's chat needs its own; `tunegate up` names it by itself."""

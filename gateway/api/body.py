@@ -11,6 +11,7 @@ from gateway.errors import GatewayError
 DEFAULT_OUTPUT = 1024
 """Tokens that are reserved for an answer whose length the caller does not bound."""
 IMAGE_TOKENS = 1000
+_MEDIA = frozenset({"image_url", "input_audio", "file", "source", "inlineData", "inline_data", "fileData", "file_data"})
 WALK_ABOVE = 8192
 """Bytes of body above which texts are measured one by one, so that images do not count as text."""
 
@@ -67,19 +68,20 @@ def prompt_estimate(body: bytes, *parts: object) -> int:
     """Tokens of a prompt: a quarter of its bytes, images at a flat rate."""
     if len(body) <= WALK_ABOVE:
         return max(1, len(body) // 4)
-    return max(1, sum(map(_measure, parts)))
+    return max(1, sum(map(measure, parts)))
 
 
-def _measure(root: object) -> int:
+def measure(root: object) -> int:
+    """Tokens of all texts in a value: a quarter of their UTF-8 bytes, rounded up each; media at a flat rate."""
     tokens, todo = 0, [root]
     while todo:
         part = todo.pop()
         if isinstance(part, str):
-            tokens += len(part) // 4 + 1
+            tokens += (len(part) if part.isascii() else len(part.encode())) // 4 + 1
         elif isinstance(part, list):
             todo.extend(part)
         elif isinstance(part, dict):
-            if part.keys() & {"image_url", "input_audio", "file"}:
+            if part.keys() & _MEDIA:
                 tokens += IMAGE_TOKENS
             else:
                 todo.extend(part.values())

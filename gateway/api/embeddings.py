@@ -7,6 +7,7 @@ import orjson
 from gateway.api.body import model_of, parse_object, prompt_estimate
 from gateway.context import Call, Operation
 from gateway.errors import GatewayError
+from gateway.protocols.tasks.embeddings import AskedAsOpenAI
 
 
 def parse(body: bytes) -> Call:
@@ -27,4 +28,4 @@ def parse(body: bytes) -> Call:
     )
 
 
-EMBEDDINGS = Operation("embeddings", b"/v1/embeddings", parse)
+EMBEDDINGS = Operation("embeddings", b"/v1/embeddings", parse, task=AskedAsOpenAI())

@@ -20,24 +20,39 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.api import files, gemini
 from gateway.api.chat import CHAT
 from gateway.api.completions import COMPLETIONS
 from gateway.api.embeddings import EMBEDDINGS
+from gateway.api.files import BATCH_CREATE, FILE_CREATE, MOST_BATCHES, MOST_FILES
 from gateway.api.health import check_metrics_token, check_ready
+from gateway.api.media import FORMS, IMAGES, MODERATIONS, SPEECH
 from gateway.api.messages import COUNT_TOKENS, MESSAGES
 from gateway.api.models import get_model, list_models
+from gateway.api.rerank import RERANK, RERANK_V2
 from gateway.api.responses import RESPONSES, delete_response, get_response, input_items
 from gateway.auth import authenticate
 from gateway.context import Operation, new_id
 from gateway.errors import GatewayError
 from gateway.kept import Kept
+from gateway.objects import Objects, listed
 from gateway.runtime import KeyRecord
 from gateway.snapshot.holder import Holder
 from gateway.telemetry.hooks import Telemetry
 
 OPERATIONS: dict[bytes, Operation] = {
-    op.path: op for op in (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS)
-}
+    op.path: op
+    for op in (
+        CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS, RERANK, RERANK_V2, MODERATIONS, IMAGES,
+        SPEECH, *FORMS, FILE_CREATE, BATCH_CREATE,
+    )
+}  # fmt: skip
+
+
+def match(method: bytes, url: bytes) -> Operation | None:
+    """The operation of a URL that holds more than its path: a model, or the id of a file or batch."""
+    return gemini.match(method, url) or files.match(method, url)
+
 
 Access = Literal["public", "key", "metrics"]
 Handler = Callable[[Request], Awaitable[Response]]
@@ -50,6 +65,7 @@ class Api:
     holder: Holder
     telemetry: Telemetry
     kept: Kept
+    objects: Objects
     metrics_token: str | None
     render_metrics: Callable[[], Awaitable[bytes]]
     stopping: bool = False
@@ -75,6 +91,16 @@ class Api:
         """DELETE /v1/responses/{id}"""
         return _json(await asyncio.to_thread(delete_response, self.kept, _key(request).name, request.path_params["id"]))
 
+    async def files(self, request: Request) -> Response:
+        """GET /v1/files"""
+        found = await asyncio.to_thread(self.objects.all, _key(request).name, "file")
+        return _json(listed(found, dict(request.query_params), MOST_FILES))
+
+    async def batches(self, request: Request) -> Response:
+        """GET /v1/batches"""
+        found = await asyncio.to_thread(self.objects.all, _key(request).name, "batch")
+        return _json(listed(found, {"limit": "20", **request.query_params}, MOST_BATCHES))
+
     async def healthz(self, request: Request) -> Response:
         """The process runs."""
         return _json({"status": "ok"})
@@ -97,6 +123,8 @@ class Api:
             ("GET", "/v1/responses/{id}", "key", self.response),
             ("DELETE", "/v1/responses/{id}", "key", self.response_deleted),
             ("GET", "/v1/responses/{id}/input_items", "key", self.response_input),
+            ("GET", "/v1/files", "key", self.files),
+            ("GET", "/v1/batches", "key", self.batches),
             ("GET", "/healthz", "public", self.healthz),
             ("GET", "/readyz", "public", self.readyz),
             ("GET", "/metrics", "metrics", self.metrics),

@@ -41,6 +41,13 @@ class BedrockOptions(Wire):
     """AWS region; empty: the one in the host's name."""
 
 
+class VertexOptions(Wire):
+    """Whose models."""
+
+    publisher: Literal["google", "anthropic"] = "google"
+    """`anthropic`: Claude, by its own Messages API."""
+
+
 class DummyOptions(Wire):
     """What the dummy's answers are like."""
 
@@ -127,9 +134,10 @@ KINDS: dict[str, ProviderKind] = {
         ),
         ProviderKind(
             kind="vertex",
-            label="Google Vertex AI (Gemini)",
+            label="Google Vertex AI (Gemini, Claude)",
             base_url="https://us-central1-aiplatform.googleapis.com/v1/projects/PROJECT/locations/us-central1",
             models="",
+            options=VertexOptions,
         ),
         ProviderKind(kind="cohere", label="Cohere", base_url="https://api.cohere.com/v2", models=""),
         ProviderKind(kind="moonshot", label="Moonshot (Kimi)", base_url="https://api.moonshot.cn/v1"),

@@ -64,7 +64,7 @@ class UsageEvent(BaseModel):
     key: str
     team: str | None
     operation: str
-    """chat, completions or embeddings."""
+    """What was asked for: chat, messages, embeddings, rerank, transcriptions, file_create, …"""
     model: str
     """Name the client asked for."""
     route: str

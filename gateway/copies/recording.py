@@ -94,6 +94,7 @@ class Nobody(Exchange):
     def __init__(self, client: Exchange, recording: Recording | None) -> None:
         self.operation, self.headers, self.body, self.peer = client.operation, client.headers, client.body, ""
         self.gone = self.paused = self.started = self.complete = False
+        self.upload = None
         self.on_gone = self.on_pause = self.on_resume = None
         self._recording = recording
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from gateway.protocols.sse import EventKind, event_data
+
+Content = Literal["object", "media", "bytes"]
+"""What whole replies are: JSON objects; these, or sound and text, by their content-type; or anything at all."""
 
 
 class ObjectWire(ABC):
@@ -16,6 +19,8 @@ class ObjectWire(ABC):
     usage_key = b'"usage"'
     end_mark = b""
     include_usage = False
+    content: Content = "object"
+    instead_of_model: bytes | None = None
 
     @abstractmethod
     def kind_of(self, document: dict[str, Any]) -> int:

@@ -13,8 +13,8 @@ from gateway.protocols.chat import Chat
 from gateway.providers.auth import Auth, Bearer, Entra, credential_object
 from gateway.providers.base import Provider
 from gateway.providers.openai import OpenAI
+from gateway.providers.operations import AUDIO, BATCHES, FILES, PATHS, TEXT
 
-_PATHS = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 
 
@@ -22,6 +22,7 @@ class Azure(OpenAI):
     """Its models are names of deployments. Without a version it is asked by the `/openai/v1` form that has none."""
 
     kind = "azure"
+    operations: tuple[str, ...] = (*TEXT, "images", "image_edits", *AUDIO, *FILES, *BATCHES)
     dialect: Outbound = Chat()
 
     def __init__(self, version: str = "") -> None:
@@ -34,8 +35,9 @@ class Azure(OpenAI):
     def path(self, operation: str, stream: bool) -> bytes:
         """Path below https://NAME.openai.azure.com."""
         if not self._version:
-            return f"/openai/v1/{_PATHS[operation]}".encode()
-        return f"/openai/deployments/{{model}}/{_PATHS[operation]}?api-version={self._version}".encode()
+            return b"/openai/v1" + PATHS[operation]
+        place = b"/openai" if operation in (*FILES, *BATCHES) else b"/openai/deployments/{model}"
+        return b"%b%b?api-version=%b" % (place, PATHS[operation], self._version.encode())
 
     def headers(self, api_key: str | None) -> tuple[Header, ...]:
         """A key has a header of its own; tokens come by `auth`."""

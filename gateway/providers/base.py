@@ -7,6 +7,8 @@ what the conversation is translated into.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import orjson
@@ -14,6 +16,8 @@ import orjson
 from gateway.errors import Header
 from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
+from gateway.protocols.tasks.base import TaskOut
+from gateway.protocols.wire import Content
 from gateway.providers.auth import Auth
 
 
@@ -26,6 +30,11 @@ class Wire(Protocol):
     """What the last event of a stream holds and no other one; empty if only the end of the body tells."""
     include_usage: bool
     """Whether streams are asked for a usage chunk by `stream_options.include_usage`."""
+
+    content: Content
+    """What whole replies are."""
+    instead_of_model: bytes | None
+    """Member, encoded, that stands in requests in the place of `model`, which the URL says."""
 
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """Normalise the vendor's usage object; `before` is what the stream has said so far. None if it is not one."""
@@ -48,6 +57,8 @@ class Provider(Protocol):
     """What it speaks natively: requests of these operations pass through."""
     dialect: Outbound
     """What conversations in other dialects are translated into; its operation is one of the above."""
+    tasks: Mapping[str, TaskOut] = MappingProxyType({})
+    """Task -> what it is translated into, where it is not spoken as the client does; see `protocols.tasks.base`."""
     forward_headers: frozenset[bytes]
     """Client request headers (lower case) that are handed on to this kind of upstream."""
 

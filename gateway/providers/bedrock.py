@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStre
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import Any
 
 from gateway.errors import Header
@@ -13,6 +14,7 @@ from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
 from gateway.protocols.converse import Converse
 from gateway.protocols.converse.reply import read_usage
+from gateway.protocols.tasks import embeddings, rerank
 from gateway.providers.auth import Auth, credential_object
 from gateway.providers.base import Provider, Wire
 from gateway.providers.sigv4 import AssumeRole, Keys, SigV4
@@ -28,12 +30,15 @@ class Bedrock(Provider):
     """
 
     kind = "bedrock"
-    operations: tuple[str, ...] = ("converse",)
+    operations: tuple[str, ...] = ("converse", "invoke")
     dialect: Outbound = Converse()
+    tasks = MappingProxyType({"embeddings": embeddings.ToBedrock(), "rerank": rerank.ToBedrock()})
     forward_headers = frozenset[bytes]()
 
     def path(self, operation: str, stream: bool) -> bytes:
         """Path below https://bedrock-runtime.REGION.amazonaws.com."""
+        if operation == "invoke":
+            return b"/model/{model}/invoke"
         return b"/model/{model}/converse-stream" if stream else b"/model/{model}/converse"
 
     def headers(self, api_key: str | None) -> tuple[Header, ...]:

@@ -8,6 +8,7 @@ from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
 from gateway.protocols.chat import Chat
 from gateway.providers.openai import OpenAI, count
+from gateway.providers.operations import BATCHES, FILES, TEXT
 from gateway.providers.styles import Qwen
 
 
@@ -15,6 +16,7 @@ class DashScope(OpenAI):
     """Explicit caching reports its writes as `cache_creation_input_tokens`, inside the prompt tokens."""
 
     kind = "dashscope"
+    operations: tuple[str, ...] = (*TEXT, *FILES, *BATCHES)
     dialect: Outbound = Chat(Qwen())
     forward_headers = frozenset({b"x-dashscope-session-cache", b"x-dashscope-datainspection"})
 

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from gateway.providers.openai import OpenAI
+from gateway.providers.operations import TEXT
 
 JSON = ((b"content-type", b"application/json"),)
 SSE = ((b"content-type", b"text/event-stream"),)
@@ -34,6 +35,7 @@ class Dummy(OpenAI):
     """Fixed answers in OpenAI's format; the token counts are words, so they can be checked by eye."""
 
     kind = "dummy"
+    operations: tuple[str, ...] = TEXT
     forward_headers = frozenset[bytes]()
 
     def script(self, operation: str, body: bytes, options: dict[str, Any], roll: float | None = None) -> Script:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gateway.protocols.base import Outbound
 from gateway.protocols.chat import Chat
+from gateway.protocols.tasks.base import TaskOut
 from gateway.providers.openai import OpenAI, count
+from gateway.providers.operations import FILES
 from gateway.providers.styles import Switched
 
 
@@ -14,6 +18,8 @@ class Moonshot(OpenAI):
     """`usage.cached_tokens`, where OpenAI's details are absent."""
 
     kind = "moonshot"
+    operations: tuple[str, ...] = ("chat", "completions", *FILES)
+    tasks: Mapping[str, TaskOut] = MappingProxyType({})
     dialect: Outbound = Chat(Switched())
     forward_headers = frozenset[bytes]()
 

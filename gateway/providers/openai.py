@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,17 +13,18 @@ from gateway.errors import Header
 from gateway.protocols.base import Outbound
 from gateway.protocols.canonical import Usage
 from gateway.protocols.chat import Chat
+from gateway.protocols.counted import CountedWire, UncountedWire
 from gateway.protocols.responses import Responses
 from gateway.protocols.responses.wire import ResponsesWire
 from gateway.protocols.sse import EventKind, event_data
+from gateway.protocols.tasks.base import TaskOut
+from gateway.protocols.tasks.embeddings import ToOpenAI
+from gateway.protocols.wire import Content
 from gateway.providers.base import Provider, Wire
+from gateway.providers.operations import AUDIO, BATCHES, FILES, IMAGES, PATHS, RERANK, RESPONSES, TEXT
 
-_PATHS = {
-    "chat": b"/chat/completions",
-    "completions": b"/completions",
-    "embeddings": b"/embeddings",
-    "responses": b"/responses",
-}
+_COUNTED, _MEDIA = CountedWire(), CountedWire(content="media")
+_STORED, _CONTENT = UncountedWire(), UncountedWire(content="bytes")
 _RESPONSES = ResponsesWire()
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
 
@@ -31,12 +33,15 @@ class OpenAI(Provider):
     """See `gateway.providers.base.Provider`; of its own dialect it is the `Wire` too."""
 
     kind = "openai"
-    operations: tuple[str, ...] = ("chat", "completions", "embeddings")
+    operations: tuple[str, ...] = (*TEXT, *RERANK, "moderations", *IMAGES, *AUDIO, *FILES, *BATCHES)
     dialect: Outbound = Chat()
+    tasks: Mapping[str, TaskOut] = MappingProxyType({"embeddings": ToOpenAI()})
     usage_key = b'"usage"'
     end_mark = b"data: [DONE]"
     forward_headers = frozenset({b"openai-beta", b"openai-organization", b"openai-project", b"idempotency-key"})
     include_usage = True
+    content: Content = "object"
+    instead_of_model: bytes | None = None
 
     def at(self, base_url: str, options: dict[str, Any]) -> Provider:
         """Whether it has the Responses API, and whether that is what conversations are translated into."""
@@ -47,11 +52,15 @@ class OpenAI(Provider):
 
     def path(self, operation: str, stream: bool) -> bytes:
         """Path below the base URL."""
-        return _PATHS[operation]
+        return PATHS[operation]
 
     def wire(self, operation: str) -> Wire:
-        """Itself."""
-        return self
+        """Itself for texts; what is no text says less of itself."""
+        if operation in TEXT:
+            return self
+        if operation in (*FILES, *BATCHES):
+            return _CONTENT if operation == "file_content" else _STORED
+        return _MEDIA if operation in AUDIO else _COUNTED
 
     def headers(self, api_key: str | None) -> tuple[Header, ...]:
         """Bearer authentication."""
@@ -106,7 +115,9 @@ class WithResponses(Provider):
     def __init__(self, chat: OpenAI, only: bool) -> None:
         self._chat = chat
         self.kind = chat.kind
-        self.operations: tuple[str, ...] = ("embeddings", "responses") if only else (*chat.operations, "responses")
+        self.tasks = chat.tasks
+        spoken = [one for one in chat.operations if not only or one not in ("chat", "completions")]
+        self.operations: tuple[str, ...] = (*spoken, *RESPONSES)
         self.dialect: Outbound = Responses() if only else chat.dialect
 
     def path(self, operation: str, stream: bool) -> bytes:
@@ -119,7 +130,10 @@ class WithResponses(Provider):
 
     def wire(self, operation: str) -> Wire:
         """One for each API."""
-        return _RESPONSES if operation == "responses" else self._chat
+        if operation in RESPONSES:
+            known: dict[str, Wire] = {"responses": _RESPONSES, "response_delete": _STORED}
+            return known.get(operation, _CONTENT)
+        return self._chat.wire(operation)
 
     def usage(self, raw: dict[str, Any], before: Usage | None = None) -> Usage | None:
         """Of the API that conversations are translated into."""

@@ -10,11 +10,21 @@ from __future__ import annotations
 
 import json
 import re
+from typing import NamedTuple
 
 from gateway.errors import GatewayError
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
+
+
+class Member(NamedTuple):
+    """Where a member is: its name's first byte, its value's, and behind its value."""
+
+    begin: int
+    start: int
+    end: int
+    name: str
 
 
 def rewrite(body: bytes, replace: dict[str, bytes]) -> list[bytes]:
@@ -53,33 +63,48 @@ def replace_model(body: bytes, old: bytes, new: bytes) -> list[bytes]:
     return rewrite(body, {"model": new})
 
 
+def replace_member(body: bytes, name: str, member: bytes) -> list[bytes]:
+    """`body` in pieces with a top-level member, its name and value, made another one; GatewayError as in `rewrite`."""
+    [(start, end)] = [(begin, end) for begin, _, end, _ in _scanned(body, {name})]
+    return [body[:start], member, body[end:]]
+
+
 def _spans(body: bytes, replace: dict[str, bytes]) -> list[tuple[int, int, bytes]]:
+    return [(start, end, replace[name]) for _, start, end, name in _scanned(body, set(replace))]
+
+
+def _scanned(body: bytes, names: set[str]) -> list[Member]:
     try:
-        return [(start, end, replace[name]) for name, start, end in _scan(body, set(replace))]
+        return _scan(body, names)
     except RecursionError as exc:
         raise GatewayError("caller_bad_json", "The JSON body is nested too deeply.") from exc
 
 
-def _scan(body: bytes, names: set[str]) -> list[tuple[str, int, int]]:
-    """(name, start, end) in bytes of each top-level member among `names`. The body is known to be a JSON object."""
+def _scan(body: bytes, names: set[str]) -> list[Member]:
+    """Where in bytes each top-level member among `names` is. The body is known to be a JSON object."""
     text = body.decode("utf-8")
     ascii_only = len(text) == len(body)
-    spans: list[tuple[str, int, int]] = []
+    spans: list[Member] = []
     position = _skip(text, text.index("{") + 1)
     while text[position] != "}":
+        begin = position
         name, position = json.decoder.scanstring(text, position + 1, True)  # type: ignore[attr-defined]
         position = _skip(text, _skip(text, position) + 1)
         _, end = _DECODER.raw_decode(text, position)
         if name in names:
-            if any(name == seen for seen, _, _ in spans):
+            if any(name == seen.name for seen in spans):
                 raise GatewayError("caller_bad_request", f"The member {name!r} occurs twice in the body.", param=name)
-            spans.append((name, position, end))
+            spans.append(Member(begin, position, end, name))
         position = _skip(text, end)
         if text[position] == ",":
             position = _skip(text, position + 1)
     if ascii_only:
         return spans
-    return [(n, len(text[:s].encode()), len(text[:e].encode())) for n, s, e in spans]
+
+    def at(position: int) -> int:
+        return len(text[:position].encode())
+
+    return [Member(at(one.begin), at(one.start), at(one.end), one.name) for one in spans]
 
 
 def _skip(text: str, position: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.protocols.base import Outbound
 from gateway.protocols.chat import Chat
 from gateway.providers.openai import OpenAI
+from gateway.providers.operations import BATCHES, FILES, RERANK, TEXT
 from gateway.providers.styles import Switched
 
 
@@ -18,6 +19,16 @@ class Zhipu(OpenAI):
     """Never asked for `stream_options`: its reference does not list the field."""
 
     kind = "zhipu"
+    operations: tuple[str, ...] = (
+        *TEXT,
+        *RERANK,
+        "moderations",
+        "images",
+        "speech",
+        "transcriptions",
+        *FILES,
+        *BATCHES,
+    )
     dialect: Outbound = Chat(Unasked())
     forward_headers = frozenset[bytes]()
     include_usage = False

@@ -10,7 +10,12 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_LIMITS = (f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset"))
+_LIMITS = (
+    name
+    for unit in ("requests", "tokens")
+    for what in ("limit", "remaining", "reset")
+    for name in (f"x-ratelimit-{what}-{unit}", f"anthropic-ratelimit-{unit}-{what}")
+)
 _TOLD = (f"x-tunegate-{what}" for what in ("route", "target", "attempts", "overhead-us", "error"))
 _READABLE = ", ".join(("x-request-id", *_TOLD, *_LIMITS, "retry-after")).encode()
 _PREFLIGHT = [

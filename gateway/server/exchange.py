@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from gateway.context import Operation
+from gateway.server.upload import Upload
 
 STATUS_LINES = {s.value: b"HTTP/1.1 %d %s\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 
@@ -30,7 +31,7 @@ class Exchange:
 
     __slots__ = (
         "_chunked", "_connection", "_transport", "body", "complete", "first_lines", "gone", "headers", "http10",
-        "keep_alive", "on_gone", "on_pause", "on_resume", "operation", "paused", "peer", "started",
+        "keep_alive", "on_gone", "on_pause", "on_resume", "operation", "paused", "peer", "started", "upload",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,8 @@ class Exchange:
         self.headers = headers
         """By lower-case name (of a repeated one, the last)."""
         self.body = b""
+        self.upload: Upload | None = None
+        """The body, if it is passed on while it arrives; `body` is empty then."""
         self.peer = peer
         self.http10 = http10
         self.first_lines = first_lines
@@ -71,6 +74,7 @@ class Exchange:
         if self.gone or self.complete:
             return
         self.started = self.complete = True
+        self._part()
         line = STATUS_LINES[status] if status in STATUS_LINES else b"HTTP/1.1 %d \r\n" % status
         close = b"" if self.keep_alive else b"connection: close\r\n"
         if len(body) < 65_536:
@@ -87,6 +91,7 @@ class Exchange:
         if self.gone or self.complete:
             return
         self.started = True
+        self._part()
         self._chunked = length is None and not self.http10
         if self._chunked:
             framing = b"transfer-encoding: chunked\r\n"
@@ -120,6 +125,11 @@ class Exchange:
         if not self.complete:
             self.complete = True
             self._transport.abort()
+
+    def _part(self) -> None:
+        """An answer that comes before the whole request is the last one on its connection."""
+        if self.upload is not None and not self.upload.complete:
+            self.keep_alive = False
 
     def _end(self) -> None:
         self.complete = True

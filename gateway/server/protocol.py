@@ -9,9 +9,6 @@ to send a request, idle time, the number of connections.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from email.utils import formatdate
 from typing import Any
 
 import httptools
@@ -19,44 +16,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.context import Operation, new_id
 from gateway.errors import GatewayError
+from gateway.protocols.multipart import Form
 from gateway.same_head import SameHead, learn
 from gateway.server.exchange import STATUS_LINES, Exchange
-from gateway.server.running import Running
+from gateway.server.front import Front
+from gateway.server.running import Moment, Running
+from gateway.server.upload import Upload
 
 NO_BODY = b""
-
-
-@dataclass(slots=True)
-class Front:
-    """What all connections of a listener share."""
-
-    operations: dict[bytes, Operation]
-    """Path -> operation."""
-    handle: Callable[[Exchange], Coroutine[Any, Any, None]]
-    on_reject: Callable[[GatewayError, str, str], None]
-    """Told of every request that is refused before it reaches the pipeline: error, request id, client's address."""
-    max_body_bytes: int
-    max_header_bytes: int
-    max_connections: int
-    request_timeout: float
-    keepalive_timeout: float
-    match: Callable[[bytes], Operation | None] = lambda url: None
-    """Finds the operation of a request target that holds more than its path does."""
-    cors: dict[bytes, bytes] = field(default_factory=dict)
-    """Origin whose pages may call us -> header lines that say so."""
-    connections: set[InferenceProtocol] = field(default_factory=set)
-    date: bytes = b""
-
-    def sweep(self, now: float) -> None:
-        """Close connections that are too slow or idle too long; call it once a second with the loop's time."""
-        self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
-        for connection in tuple(self.connections):
-            connection.check_time(now)
-
-    def first_lines(self, headers: dict[bytes, bytes]) -> bytes:
-        """The first header lines of every answer: the date, and for a page of an allowed origin that it may read it."""
-        origin = headers.get(b"origin")
-        return self.date if origin is None else self.date + self.cors.get(origin, b"")
+LINGER = 2.0
+"""Seconds that the rest of an upload is read and dropped after its answer, so that the client can read that."""
 
 
 class InferenceProtocol(HttpToolsProtocol):
@@ -82,6 +51,8 @@ class InferenceProtocol(HttpToolsProtocol):
         self._refusal: GatewayError | None = None
         self._ignore = False
         """Nothing more is read from this client: a refused or pipelined request."""
+        self._lingers = 0.0
+        """Loop time until which the rest of an answered upload is dropped."""
 
     # --- connection
 
@@ -125,7 +96,7 @@ class InferenceProtocol(HttpToolsProtocol):
         exchange = self._whole
         if exchange is not None:  # not in `on_message_complete`: the parser is not done with `data` there
             self._whole = None
-            if fresh and exchange.keep_alive and b"expect" not in exchange.headers:
+            if fresh and exchange.keep_alive and b"expect" not in exchange.headers and exchange.upload is None:
                 self._known, self._known_operation = learn(data, exchange.headers), exchange.operation
             Running(self.front.handle(exchange), self.tasks).step()
             return
@@ -158,9 +129,15 @@ class InferenceProtocol(HttpToolsProtocol):
     def check_time(self, now: float) -> None:
         """Close the connection if its client exceeds the time for a request, or for idling."""
         front = self.front
+        if self._lingers:
+            if now > self._lingers:
+                self.transport.close()
+            return
         if self._in_exchange or self._in_cycle:
             return
-        if self._reading is not None:
+        if self.exchange is not None and self.exchange.upload is not None:
+            self._check_upload(self.exchange.upload, now)
+        elif self._reading is not None:
             if now - self._reading > front.request_timeout:
                 text = f"The request did not arrive within {front.request_timeout:g} s."
                 self._refuse(GatewayError("caller_slow", text))
@@ -225,9 +202,13 @@ class InferenceProtocol(HttpToolsProtocol):
             self._refuse(self._refusal)
             return
         parser = self.parser
-        if parser.get_method() == b"POST":
+        method = parser.get_method()
+        if method in (b"POST", b"GET", b"DELETE"):
             front, url = self.front, self.url
-            operation = front.operations.get(url) or front.operations.get(_path(url)) or front.match(url)
+            operation = None
+            if method == b"POST":
+                operation = front.operations.get(url) or front.operations.get(_path(url))
+            operation = operation or front.match(method, url)
             if operation is not None and not parser.should_upgrade():
                 self._begin(operation)
                 return
@@ -240,10 +221,14 @@ class InferenceProtocol(HttpToolsProtocol):
         if self.exchange is None:
             super().on_body(body)
             return
+        if self.exchange.upload is not None:
+            self._reading = self.loop.time()
+            self.exchange.upload.feed(body)
+            return
         self._body.append(body)
         self._body_bytes += len(body)
         if self._body_bytes > self.front.max_body_bytes:
-            self._refuse(self._too_large())
+            self._refuse(self._too_large(self.front.max_body_bytes))
 
     def on_message_complete(self) -> None:
         """The request is whole: `data_received` starts on it."""
@@ -253,6 +238,9 @@ class InferenceProtocol(HttpToolsProtocol):
         exchange = self.exchange
         if exchange is None:
             super().on_message_complete()
+            return
+        if exchange.upload is not None:
+            exchange.upload.end()
             return
         body = self._body
         exchange.body = body[0] if len(body) == 1 else NO_BODY.join(body)
@@ -264,7 +252,10 @@ class InferenceProtocol(HttpToolsProtocol):
         exchange, self.exchange = self.exchange, None
         self._active = self.loop.time()
         self.server_state.total_requests += 1
-        if exchange is not None and not exchange.keep_alive:
+        if self._reading is not None:  # a close now would make the client's kernel throw the answer away
+            self._ignore, self._lingers = True, self._active + LINGER
+            self.flow.resume_reading()
+        elif exchange is not None and not exchange.keep_alive:
             self.transport.close()
 
     def on_response_complete(self) -> None:
@@ -274,6 +265,16 @@ class InferenceProtocol(HttpToolsProtocol):
         super().on_response_complete()
         self._unset_keepalive_if_required()
         self._active = self.loop.time()
+
+    # --- gateway.server.upload.Client
+
+    def pause_upload(self) -> None:
+        """The upstream reads too slowly."""
+        self.flow.pause_reading()
+
+    def resume_upload(self) -> None:
+        """It has caught up."""
+        self.flow.resume_reading()
 
     # --- details
 
@@ -287,10 +288,37 @@ class InferenceProtocol(HttpToolsProtocol):
         self.exchange = Exchange(self, operation, headers, peer, http10, keep_alive and not http10, first)
         if len(headers) < len(self.headers) and self._repeated(b"authorization"):
             self._refuse(GatewayError("caller_bad_request", "The request has two Authorization headers."))
-        elif b"content-length" in headers and int(headers[b"content-length"]) > self.front.max_body_bytes:
-            self._refuse(self._too_large())
+        elif b"content-length" in headers and int(headers[b"content-length"]) > self._most(operation):
+            self._refuse(self._too_large(self._most(operation)))
+        elif operation.form is not None and not self._begin_upload(self.exchange):
+            return
         elif b"expect" in headers and headers[b"expect"].lower() == b"100-continue":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _begin_upload(self, exchange: Exchange) -> bool:
+        """The pipeline starts on it at once; False if it is refused."""
+        try:
+            form = Form(exchange.headers.get(b"content-type", b""))
+        except GatewayError as error:
+            self._refuse(error)
+            return False
+        length = exchange.headers.get(b"content-length")
+        size, front = None if length is None else int(length), self.front
+        exchange.upload = Upload(self, form, size, front.max_upload_bytes, front.upload_disk, Moment(self.loop))
+        self._whole = exchange
+        return True
+
+    def _check_upload(self, upload: Upload, now: float) -> None:
+        """A client may take as long as it likes for an upload, but not fall silent."""
+        if self.flow.read_paused:
+            self._reading = now
+        elif self._reading is not None and now - self._reading > self.front.request_timeout:
+            self._reading = now
+            text = f"Nothing of the upload arrived for {self.front.request_timeout:g} s."
+            upload.broken(GatewayError("caller_slow", text))
+
+    def _most(self, operation: Operation) -> int:
+        return self.front.max_body_bytes if operation.form is None else self.front.max_upload_bytes
 
     def _again(self, known: SameHead, body: bytes) -> None:
         """Start on a request whose head is the last one's."""
@@ -320,8 +348,7 @@ class InferenceProtocol(HttpToolsProtocol):
     def _repeated(self, name: bytes) -> bool:
         return sum(header == name for header, _ in self.headers) > 1
 
-    def _too_large(self) -> GatewayError:
-        limit = self.front.max_body_bytes
+    def _too_large(self, limit: int) -> GatewayError:
         return GatewayError("caller_too_large", f"The request body exceeds {limit} bytes. Send less, or in parts.")
 
     def _give_up_keep_alive(self) -> None:

@@ -18,6 +18,7 @@ import orjson
 from gateway.contract import session, snapshot as wire
 from gateway.errors import ConfigError, Place
 from gateway.providers.auth import secret_parts
+from gateway.providers.operations import FORMS, METHODS
 from gateway.providers.registry import PROVIDERS
 from gateway.redact import Redactor
 from gateway.runtime import Endpoint, LogRule, Prices, Route, Runtime, ShadowRule, Target, Watched
@@ -120,15 +121,14 @@ def _endpoint(spec: wire.Endpoint, api_key: str | None, unusable: str | None) ->
     url = urlsplit(spec.base_url or "http://dummy.invalid")
     tls = url.scheme == "https"
     host, port = url.hostname or "", url.port or (443 if tls else 80)
-    constant = [(b"host", url.netloc.rpartition("@")[2].encode()), (b"content-type", b"application/json")]
-    constant += provider.headers(api_key)
+    constant = [(b"host", url.netloc.rpartition("@")[2].encode()), *provider.headers(api_key)]
     constant += [(name.lower().encode(), value.encode()) for name, value in spec.headers.items()]
     lines = b"".join(name + b": " + value + b"\r\n" for name, value in constant)
     prefix = url.path.rstrip("/").encode()
     if spec.proxy and not tls:
         prefix = f"http://{url.netloc}".encode() + prefix  # a plain proxy wants the absolute form
     heads, stream_heads = (
-        {op: b"POST %b%b HTTP/1.1\r\n%b" % (prefix, provider.path(op, stream), lines) for op in provider.operations}
+        {op: _head(op, prefix + provider.path(op, stream), lines) for op in provider.operations}
         for stream in (False, True)
     )
     identity = (spec.name, spec.base_url, spec.ca_file, unusable, spec.proxy, spec.max_connections, spec.max_queue)
@@ -151,6 +151,14 @@ def _endpoint(spec: wire.Endpoint, api_key: str | None, unusable: str | None) ->
         auth=provider.auth(api_key, url.netloc.rpartition("@")[2], spec.options),
         unusable=unusable,
     )
+
+
+def _head(operation: str, target: bytes, lines: bytes) -> bytes:
+    """Request line and constant headers; a form's content-type is the client's, since it holds the boundary."""
+    method = METHODS.get(operation, b"POST")
+    json = method == b"POST" and operation not in FORMS
+    kind = b"content-type: application/json\r\n" if json else b""
+    return b"%b %b HTTP/1.1\r\n%b%b" % (method, target, lines, kind)
 
 
 def _prices(price: wire.Price) -> Prices:

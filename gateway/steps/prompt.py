@@ -12,7 +12,8 @@ class SystemPrompt:
 
     def wanted(self, ctx: Context) -> bool:
         """Conversations only: the other operations have no place for it."""
-        return ctx.route.system_prompt is not None and ctx.operation.dialect is not None
+        conversation = ctx.operation.dialect is not None and ctx.operation.task is None
+        return ctx.route.system_prompt is not None and conversation
 
     async def apply(self, ctx: Context, document: dict[str, Any]) -> dict[str, Any]:
         """In front of the client's own, as its dialect says such things."""

@@ -107,6 +107,23 @@ class BodyRelay:
         return failure_in(document.get("error"), self._reply) if document.get("error") else None
 
 
+class Told:
+    """An answer of the gateway's own, which no upstream was asked for."""
+
+    tells_events = False
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def release(self) -> tuple[bytes, int | None]:
+        """All of it."""
+        return self.body, len(self.body)
+
+    def estimate(self) -> int:
+        """It has cost nothing."""
+        return 0
+
+
 class ErrorBody:
     """A reply with another status: collected, then classified."""
 
@@ -149,7 +166,7 @@ def classify(reply: Reply, body: bytes) -> UpstreamFailure:
         return UpstreamFailure("provider_auth", text, upstream_status=status)
     if any(secret in body for secret in reply.target.endpoint.secrets):
         message = None  # some upstreams quote the credential that they refuse
-    passed = body if message is not None and reply.translation is None else None
+    passed = body if message is not None and reply.translation is None and reply.task is None else None
     text = message or f"The endpoint {endpoint!r} answered with status {status} and no readable error."
     if status in (408, 425, 429) or status == 529:
         code = "provider_rate" if status in (429, 529) else "provider_timeout"

@@ -13,22 +13,30 @@ import zlib
 
 from gateway.context import Context
 from gateway.contract.snapshot import Breaker
-from gateway.errors import UpstreamFailure
+from gateway.errors import GatewayError, UpstreamFailure
+from gateway.protocols.canonical import Usage
+from gateway.protocols.tasks.base import Task
 from gateway.protocols.translation import Translation
 from gateway.providers.base import Wire
 from gateway.routing.health import TargetHealth
 from gateway.runtime import Target
 from gateway.server.exchange import Exchange
 from gateway.server.running import Moment
-from gateway.streaming.body import BodyRelay, ErrorBody
+from gateway.streaming.body import BodyRelay, ErrorBody, Told
 from gateway.streaming.events import EventRelay
-from gateway.streaming.translated import TranslatedBody, TranslatedEvents
+from gateway.streaming.raw import RawRelay
+from gateway.streaming.translated import TaskBody, TranslatedBody, TranslatedEvents, WrittenAnew
 from gateway.upstream.call import Sink, UpstreamCall
 
 PASSED_ON = frozenset(
-    {b"content-type", b"content-language", b"cache-control", b"openai-processing-ms", b"openai-version"}
-)
+    {b"content-type", b"content-disposition", b"content-language", b"cache-control", b"openai-processing-ms",
+     b"openai-version"}
+)  # fmt: skip
 """Reply headers that reach the client. Rate limits of the company's account, cookies and the like do not."""
+
+
+OPENING = 4096
+"""Bytes in which the id of an answer is found."""
 
 
 class ClientGone(Exception):
@@ -40,8 +48,8 @@ class Reply:
 
     __slots__ = (
         "_finished", "_health", "_probe", "call", "client_left", "committed", "content_at", "ctx", "exchange",
-        "failure", "failure_told", "first", "headers", "last", "loop", "over", "passed_lines", "relay", "status",
-        "target", "translation", "whole", "wire",
+        "failure", "failure_told", "first", "headers", "last", "loop", "opening", "over", "passed_lines", "relay",
+        "status", "target", "task", "translation", "whole", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -60,10 +68,12 @@ class Reply:
         self._probe = health.begin(now)
         self.translation: Translation | None = None
         """Set if the target's dialect is not the client's."""
+        self.task: Task | None = None
+        """The same of what is no conversation."""
         self.loop = loop
         self.call: UpstreamCall | None = None
         self.first = Moment(loop)
-        self.relay: EventRelay | BodyRelay | TranslatedEvents | TranslatedBody | None = None
+        self.relay: EventRelay | BodyRelay | RawRelay | Told | TranslatedEvents | WrittenAnew | None = None
         self.wire: Wire
         """Reads the answer; set if there is no translation."""
         self.status = 0
@@ -78,6 +88,8 @@ class Reply:
         self.failure_told = False
         """The upstream's own error event has reached the client."""
         self.client_left = False
+        self.opening = b""
+        """The first bytes of an answer that is kept, if it is not `whole`."""
         self.whole = False
         """The body is complete and was never begun: it goes out in one piece."""
         self.passed_lines = b""
@@ -91,7 +103,7 @@ class Reply:
     @property
     def body(self) -> bytes:
         """The body of a `whole` reply."""
-        assert isinstance(self.relay, BodyRelay | TranslatedBody)
+        assert isinstance(self.relay, BodyRelay | Told | WrittenAnew)
         return self.relay.body
 
     @property
@@ -113,6 +125,8 @@ class Reply:
         self.exchange.on_pause, self.exchange.on_resume = self._pause, self._resume
         assert self.relay is not None
         held, length = self.relay.release()
+        if self.ctx.call.kept:
+            self.opening = held[:OPENING]
         self.exchange.begin(self.status, lines + self.passed_lines, held, length)
         if self.exchange.paused:
             self._pause()
@@ -197,6 +211,19 @@ class Reply:
             self.failure = failure
             self.done()
 
+    def told(self, body: bytes) -> None:
+        """The gateway's own answer: an estimate, which costs nothing."""
+        self.status = 200
+        self.passed_lines = b"content-type: application/json\r\nx-tunegate-estimated: true\r\n"
+        self.ctx.usage = Usage()
+        self.relay, self.whole = Told(body), True
+        self.done()
+        self.ready()
+
+    def broken(self, error: GatewayError) -> None:
+        """The client's upload will not come to its end."""
+        self.fail(upload_broken(error))
+
     # --- upstream.call.Sink, until the head is known
 
     def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
@@ -211,7 +238,12 @@ class Reply:
             sink = ErrorBody(self)
         elif self.translation is not None:
             sink = self.relay = self._translated(self.translation)
-        elif self.ctx.call.stream and not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
+        elif self.task is not None:
+            self.passed_lines = b"content-type: application/json\r\n"
+            sink = self.relay = TaskBody(self, self.task)
+        elif self.wire.content != "object" and self._is_raw(headers):
+            sink = self.relay = RawRelay(self)
+        elif self._is_stream(headers):
             sink = self.relay = EventRelay(self)
         else:
             sink = self.relay = BodyRelay(self)
@@ -222,10 +254,19 @@ class Reply:
         assert self.call is not None
         self.call.sink = sink
 
+    def _is_stream(self, headers: dict[bytes, bytes]) -> bool:
+        if self.wire.content == "media":  # whether it streams may be said where nobody looks: behind a form's file
+            return _is(headers, b"text/event-stream")
+        return self.ctx.call.stream and not _is(headers, b"application/json")
+
+    def _is_raw(self, headers: dict[bytes, bytes]) -> bool:
+        told = _is(headers, b"application/json") or _is(headers, b"text/event-stream")
+        return self.wire.content == "bytes" or not told
+
     def _translated(self, translation: Translation) -> TranslatedEvents | TranslatedBody:
         stream = translation.request.stream
         self.passed_lines = b"content-type: text/event-stream\r\n" if stream else b"content-type: application/json\r\n"
-        whole = not stream or self.headers.get(b"content-type", b"").lower().startswith(b"application/json")
+        whole = not stream or _is(self.headers, b"application/json")
         return TranslatedBody(self, translation) if whole else TranslatedEvents(self, translation)
 
     def on_data(self, data: bytes) -> None:
@@ -239,6 +280,15 @@ class Reply:
     def on_failure(self, failure: UpstreamFailure) -> None:
         """No answer came at all."""
         self.fail(failure)
+
+
+def upload_broken(error: GatewayError) -> UpstreamFailure:
+    """What has become of a client's upload, as the end of an attempt: no other one would end better."""
+    return UpstreamFailure(error.code, error.message, retriable=False, blames_target=False, status=error.status)
+
+
+def _is(headers: dict[bytes, bytes], media_type: bytes) -> bool:
+    return headers.get(b"content-type", b"").lower().startswith(media_type)
 
 
 class Inflate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import orjson
@@ -12,6 +13,7 @@ from gateway.protocols.canonical import (
     CONTENT,
     Broken,
     Delta,
+    Document,
     RefusalDelta,
     Reply as Answer,
     Start,
@@ -24,6 +26,7 @@ from gateway.protocols.canonical import (
     UsageNow,
 )  # fmt: skip
 from gateway.protocols.collect import deltas_of
+from gateway.protocols.tasks.base import Task
 from gateway.protocols.translation import Translation
 from gateway.streaming.body import failure_in
 from gateway.streaming.events import EVENT_BYTES, HELD_BYTES
@@ -135,23 +138,30 @@ class TranslatedEvents:
         self._reply.fail(UpstreamFailure("provider_bad_reply", f"The upstream's stream {exc}."))
 
 
-class TranslatedBody:
+class WrittenAnew(ABC):
     """A whole answer. It is held in full: the endpoint's `max_response_bytes` bounds it."""
 
-    def __init__(self, reply: Reply, translation: Translation) -> None:
+    tells_events = False
+
+    def __init__(self, reply: Reply) -> None:
         self._reply = reply
-        self._translation = translation
         self._parts: list[bytes] = []
-        self._text = 0
-        self.tells_events = translation.request.stream
         self.body = b""
         """The whole body for the client."""
+
+    @abstractmethod
+    def _read(self, document: Document) -> None:
+        """Read the answer, and write it in the client's dialect. Raises BadReply."""
+
+    @abstractmethod
+    def estimate(self) -> int:
+        """Output tokens, if the upstream tells none."""
 
     def release(self) -> tuple[bytes, int | None]:
         """A client that waits for a stream gets the whole answer as one."""
         return self.body, None
 
-    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:  # noqa: B027  (a Sink's, and rightly empty)
         """The head came before."""
 
     def on_data(self, data: bytes) -> None:
@@ -160,7 +170,7 @@ class TranslatedBody:
 
     def on_end(self) -> None:
         """Read it, and write it in the client's dialect."""
-        reply, translation = self._reply, self._translation
+        reply = self._reply
         try:
             document = orjson.loads(b"".join(self._parts))
         except orjson.JSONDecodeError:
@@ -174,10 +184,30 @@ class TranslatedBody:
             reply.fail(failure_in(document["error"], reply))
             return
         try:
-            answer = translation.outbound.read_reply(document, translation.usage)
+            self._read(document)
         except BadReply as exc:
             reply.fail(UpstreamFailure("provider_bad_reply", f"The upstream's answer {exc}."))
             return
+        reply.done()
+        reply.ready()
+
+    def on_failure(self, failure: UpstreamFailure) -> None:
+        """Cut short."""
+        self._reply.fail(failure)
+
+
+class TranslatedBody(WrittenAnew):
+    """A conversation's."""
+
+    def __init__(self, reply: Reply, translation: Translation) -> None:
+        super().__init__(reply)
+        self._translation = translation
+        self._text = 0
+        self.tells_events = translation.request.stream
+
+    def _read(self, document: Document) -> None:
+        reply, translation = self._reply, self._translation
+        answer = translation.outbound.read_reply(document, translation.usage)
         reply.ctx.usage = answer.usage
         self._text = _length(answer)
         if translation.request.stream:
@@ -187,16 +217,29 @@ class TranslatedBody:
         else:
             self.body = translation.inbound.write_reply(answer, translation.request, translation.origin)
             reply.whole = True
-        reply.done()
-        reply.ready()
-
-    def on_failure(self, failure: UpstreamFailure) -> None:
-        """Cut short."""
-        self._reply.fail(failure)
 
     def estimate(self) -> int:
         """Output tokens: a quarter of the text."""
         return max(1, self._text // 4)
+
+
+class TaskBody(WrittenAnew):
+    """A task's."""
+
+    def __init__(self, reply: Reply, task: Task) -> None:
+        super().__init__(reply)
+        self._task = task
+
+    def _read(self, document: Document) -> None:
+        task = self._task
+        answer = task.target.read(document, task.request)
+        self._reply.ctx.usage = answer.usage
+        self.body = task.inbound.write(answer, task.request, task.origin)
+        self._reply.whole = True
+
+    def estimate(self) -> int:
+        """It writes no text."""
+        return 0
 
 
 def _length(answer: Answer) -> int:

@@ -81,6 +81,9 @@ TABLE: dict[str, Spec] = {
     "tunegate_responses_not_kept": Spec(
         "counter", "Answers of /v1/responses that could not be written to their folder."
     ),
+    "tunegate_objects_not_noted": Spec(
+        "counter", "Files and batches at providers whose owner could not be written to its folder: nobody gets at them."
+    ),
     "tunegate_request_log_bytes": Spec("gauge", "Memory of bodies that are recorded or wait for their delivery."),
     "tunegate_shadows": Spec(
         "counter",

@@ -48,12 +48,47 @@ class Channel(Protocol):
         ...
 
 
+class Taker(Protocol):
+    """Takes a body that is passed on while it arrives."""
+
+    blocked: bool
+    """It takes no more for now; `Source.pump` is called when it does."""
+
+    def pass_on(self, data: bytes) -> None:
+        """Send bytes of the body."""
+        ...
+
+
+class Source(Protocol):
+    """Where a body comes from that is passed on while it arrives."""
+
+    spent: bool
+    """It cannot be sent again from its beginning."""
+
+    @property
+    def passed(self) -> bool:
+        """Everything has gone out."""
+        ...
+
+    def attach(self, out: Taker) -> None:
+        """Send to `out` from the beginning."""
+        ...
+
+    def detach(self) -> None:
+        """Send no more."""
+        ...
+
+    def pump(self) -> None:
+        """Go on sending."""
+        ...
+
+
 class UpstreamCall:
     """A request under way. Times are the event loop's seconds."""
 
     __slots__ = (
         "body", "channel", "content_seen", "cut", "done", "head", "last_data", "on_done", "paused", "response_limit",
-        "sent_at", "sink", "size", "started", "timeouts",
+        "sent_at", "sink", "size", "started", "timeouts", "upload",
     )  # fmt: skip
 
     def __init__(
@@ -66,12 +101,15 @@ class UpstreamCall:
         response_limit: int,
         now: float,
         on_done: Callable[[UpstreamCall], None],
+        upload: Source | None = None,
     ) -> None:
         self.head = head
         """Request line and headers, with the empty line."""
         self.body = body
         self.size = size
         """Of the body, in bytes."""
+        self.upload = upload
+        """Where the body comes from, if it is passed on while it arrives; `body` is empty then."""
         self.sink = sink
         self.timeouts = timeouts
         self.response_limit = response_limit
@@ -142,4 +180,6 @@ class UpstreamCall:
     def _finish(self) -> None:
         self.done = True
         self.channel = None
+        if self.upload is not None:
+            self.upload.detach()
         self.on_done(self)

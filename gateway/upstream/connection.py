@@ -27,8 +27,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_clean", "_complete", "_framed", "_head_bytes", "_headers", "_in_head", "_keep_alive", "_known",
-        "_now", "_parser", "_received", "_silent", "_status", "call", "closed", "idle_since", "pool", "transport",
-        "uses",
+        "_now", "_parser", "_received", "_silent", "_status", "blocked", "call", "closed", "idle_since", "pool",
+        "transport", "uses",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -36,6 +36,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self.call: UpstreamCall | None = None
         self.closed = False
+        self.blocked = False
+        """The upstream reads more slowly than an upload arrives."""
         self.idle_since = 0.0
         self.uses = 0
         self._parser = httptools.HttpResponseParser(self)
@@ -76,7 +78,10 @@ class UpstreamConnection(asyncio.Protocol):
         """
         if self.call is not call:
             return  # aborted, or the connection was lost, in between
-        if call.size < 65_536:  # joined: a copy that small is cheaper than a vectored write
+        if call.upload is not None:
+            self.transport.write(call.head)
+            call.upload.attach(self)
+        elif call.size < 65_536:  # joined: a copy that small is cheaper than a vectored write
             self.transport.write(b"".join([call.head, *call.body]))
         else:
             self.transport.writelines([call.head, *call.body])
@@ -95,7 +100,25 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.closed:
             self.transport.resume_reading()
 
+    # --- gateway.upstream.call.Taker
+
+    def pass_on(self, data: bytes) -> None:
+        """A piece of an upload: the time to the first byte counts from the last one."""
+        if self.call is not None:
+            self.call.sent_at = self._now()
+        self.transport.write(data)
+
     # --- asyncio.Protocol
+
+    def pause_writing(self) -> None:
+        """Let an upload wait."""
+        self.blocked = True
+
+    def resume_writing(self) -> None:
+        """Let it go on."""
+        self.blocked = False
+        if self.call is not None and self.call.upload is not None:
+            self.call.upload.pump()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is up (after TLS)."""
@@ -148,7 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
         if exc is None and not self._in_head and not self._framed:
             call.cut = True
             call.end()
-        elif self._silent and self.uses > 1:
+        elif self._silent and self.uses > 1 and not (call.upload is not None and call.upload.spent):
             self.pool.resend(call)
         else:
             how = "reset the connection" if exc is not None else "closed the connection"
@@ -211,7 +234,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _end(self, call: UpstreamCall) -> None:
         self.call = None
-        if self._keep_alive and self._clean and not self.closed and not call.paused:
+        whole = call.upload is None or call.upload.passed
+        if self._keep_alive and self._clean and whole and not self.closed and not call.paused:
             self.pool.release(self)
         else:
             self.transport.close()

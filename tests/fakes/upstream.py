@@ -23,6 +23,7 @@ from urllib.parse import unquote
 
 from tests.fakes.wire import Usage
 
+_MODEL_IN_FORM = re.compile(rb'name="model"\r\n\r\n([^\r]*)\r\n')
 _MODEL_IN_URL = re.compile(r"/(?:models|model|deployments)/([^/:?]+)")
 
 
@@ -60,9 +61,10 @@ class Seen:
 
     @property
     def model(self) -> str:
-        """The model asked for, as it arrived: in the body, or in the URL of those who put it there."""
+        """The model asked for, as it arrived: in the body or form, or in the URL of those who put it there."""
         in_url = _MODEL_IN_URL.search(self.target)
-        return unquote(in_url[1]) if in_url else str(self.json.get("model", ""))
+        in_form = _MODEL_IN_FORM.search(self.body)
+        return unquote(in_url[1]) if in_url else in_form[1].decode() if in_form else str(self.json.get("model", ""))
 
     @property
     def stream(self) -> bool:

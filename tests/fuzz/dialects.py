@@ -11,11 +11,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from gateway.errors import GatewayError
 from gateway.protocols.base import BadReply, Origin
 from gateway.protocols.canonical import Broken, Delta, Message, Request, Text
 from gateway.protocols.collect import Collector
 from tests.fuzz.targets import Found, mutated, pieces
+from tests.gateway.protocols import eventstream
 from tests.gateway.protocols.dialects import INBOUND, OUTBOUND, SPOKEN
 from tests.gateway.protocols.golden import CASES, having, load, rendered
 
@@ -28,6 +31,7 @@ JUNK: list[Any] = [None, True, 0, -1, 1 << 62, 1.5, "", "text", "中", "data:;ba
 REQUEST = Request([Message("user", [Text("Hello")])], include_usage=True)
 ORIGIN = Origin("req-1", "a-model", 1)
 LIMIT = 100_000
+FRAMED = "bedrock-events"
 
 
 def spoilt(dice: Dice, document: Any) -> Any:
@@ -72,11 +76,16 @@ def stream(dice: Dice) -> None:
     data = b"".join(rendered(kind, events))
     if dice.random() < 0.5:
         data = mutated(dice, data)
+    _tell(data, _read(kind, pieces(dice, data)), dice.choice(list(INBOUND)))
+
+
+def _read(kind: str, arriving: list[bytes]) -> list[Delta]:
+    """What a stream says until it breaks."""
     dialect, usage = SPOKEN[kind]
     framer, reader = dialect.framer(LIMIT), dialect.reader(usage)
     found: list[Delta] = []
     try:
-        for piece in pieces(dice, data):
+        for piece in arriving:
             for event in framer.feed(piece):
                 found += reader.read(event)
         for event in framer.rest():
@@ -84,7 +93,28 @@ def stream(dice: Dice) -> None:
         found += reader.end()
     except (BadReply, ValueError):
         pass
-    _tell(data, found, dice.choice(list(INBOUND)))
+    return found
+
+
+def seeds(kind: str) -> list[bytes]:
+    """The golden streams of a dialect; of `bedrock-events` the events in lines, since its frames have check sums."""
+    if kind == FRAMED:
+        streams = [FIXTURES[case]["stream"] for case in WITH["stream"] if case.startswith("bedrock/")]
+        return [b"\n".join(b"%b %b" % (e["event"].encode(), orjson.dumps(e["data"])) for e in one) for one in streams]
+    return [
+        b"".join(rendered(kind, FIXTURES[case]["stream"])) for case in WITH["stream"] if case.startswith(f"{kind}/")
+    ]
+
+
+def decode(kind: str, data: bytes, cuts: int) -> None:
+    """As `stream`, for input that somebody else has made; it arrives whole, or in reads of `cuts` bytes."""
+    if kind == FRAMED:
+        kind, lines = "bedrock", (line.partition(b" ") for line in data.split(b"\n"))
+        data = b"".join(eventstream.event(name.decode("latin-1")[:100], payload) for name, _, payload in lines)
+    arriving = [data] if not cuts else [data[at : at + cuts] for at in range(0, len(data), cuts)]
+    found = _read(kind, arriving)
+    for name in INBOUND:
+        _tell(data, found, name)
 
 
 def _tell(data: object, found: list[Delta], name: str) -> None:

@@ -1,5 +1,7 @@
 """`make fuzz`: random input for every parser of strangers' bytes, for a minute or as long as `--seconds` says.
 
+Then every stream decoder under atheris, where it is installed, for `--guided` seconds each (see `tests.fuzz.guided`).
+
 A failure is printed with the seed and the bytes that show it; `--target NAME --seed N` does it again.
 """
 
@@ -11,13 +13,14 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.fuzz import dialects, targets, upstream
+from tests.fuzz import dialects, guided, targets, upstream
 from tests.fuzz.targets import Target
 
 TARGETS: dict[str, Target] = {
     "framer": targets.framer,
     "splice": targets.splice,
     "find": targets.find,
+    "multipart": targets.multipart,
     "log": targets.log,
     "stream": dialects.stream,
     "answer": dialects.answer,
@@ -55,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument(
+        "--guided", type=int, default=10, help="seconds for each decoder under atheris; 0: leave it out"
+    )
     parser.add_argument("--target", choices=list(TARGETS), help="only this one")
     parser.add_argument("--seed", type=int, help="only this case (needs --target)")
     arguments = parser.parse_args(argv)
@@ -69,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(", ".join(f"{name}: {count:,} cases" for name, count in cases.items()))
     if problem:
         print(f"FAILED {problem}", file=sys.stderr)
-    return bool(problem)
+    guided_found = guided.main(["--seconds", str(arguments.guided)]) if arguments.guided and not arguments.target else 0
+    return bool(problem) or bool(guided_found)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ import orjson
 from gateway.contract.snapshot import Redaction
 from gateway.copies.render import render
 from gateway.errors import GatewayError
+from gateway.protocols.multipart import Form
 from gateway.protocols.sse import Framer, split
 from gateway.providers.splice import replace_model, rewrite
 from gateway.redact import Redactor
 from gateway.streaming.find import last_object
+from tests.fakes.forms import TYPE as FORM_TYPE, File, form
 
 Dice = random.Random
 Target = Callable[[Dice], None]
@@ -31,6 +33,20 @@ BODIES = [b'{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}],"strea
           b'{"messages":[{"content":"\\"model\\":\\"gpt-4o\\""}],"model" :\t"gpt-4o"}',
           b'{"tools":[{"model":"gpt-4o"}],"mod\\u0065l":"gpt-4o","n":1.50}',
           '{"x":"中文 \U0001f600","model":"gpt-4o","stream_options":{"a":[1,{"b":null}]}}'.encode()]  # fmt: skip
+
+
+STREAMED: dict[str, Callable[[list[str]], list[object]]] = {
+    "chat": lambda cuts: [{"choices": [{"delta": {"content": cut}}]} for cut in cuts],
+    "gemini": lambda cuts: [{"candidates": [{"content": {"parts": [{"text": cut}]}}]} for cut in cuts],
+    "messages": lambda cuts: [
+        {"type": "message_start", "message": {"content": []}},
+        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": cut}} for cut in cuts),
+    ],
+    "responses": lambda cuts: [
+        {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": cut} for cut in cuts
+    ],
+}
+"""A text in pieces, in the dialects that clients speak."""
 
 
 class Found(Exception):
@@ -141,7 +157,8 @@ def log(dice: Dice) -> None:
             body = body.replace(secret[:1].encode(), b"\\u%04x" % ord(secret[0]))
     else:
         cuts = pieces(dice, text.encode())
-        deltas = [{"choices": [{"delta": {"content": cut.decode(errors="ignore")}}]} for cut in cuts]
+        tell = dice.choice(list(STREAMED.values()))
+        deltas = tell([cut.decode(errors="ignore") for cut in cuts])
         body = b"".join(b"data: %b\n\n" % orjson.dumps(delta) for delta in deltas)
     cut = dice.random() < 0.1
     kept = render(body, cut, STRICT, 100_000, {}).text
@@ -166,3 +183,28 @@ def find(dice: Dice) -> None:
     found = last_object(data)
     if found is not None and not isinstance(found, dict):
         raise Found(data, f"found {found!r}")
+
+
+FORMS = [form(model="x/m", file=File(b"RIFF\r\n--XyZ-\r\n"), language="zh"), form(file=File(b""), model="x/m")]
+
+
+def multipart(dice: Dice) -> None:
+    """However a form is cut, it has the same fields in the same places, or is refused."""
+    body = mutated(dice, dice.choice(FORMS)) if dice.random() < 0.8 else dice.choice(FORMS)
+    whole, cut = _fields(body, [body]), _fields(body, pieces(dice, body))
+    if whole != cut:
+        raise Found(body, f"{whole} whole, {cut} in pieces")
+
+
+def _fields(body: bytes, arriving: list[bytes]) -> object:
+    found = Form(FORM_TYPE)
+    try:
+        for piece in arriving:
+            found.feed(piece)
+        found.end()
+    except GatewayError as error:
+        return error.code
+    for name, span in found.spans.items():
+        if name in found.fields and body[span.start : span.end].decode() != found.fields[name]:
+            raise Found(body, f"{name} is not at {span}")
+    return found.fields, found.spans

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -18,6 +19,8 @@ SAID = Said(
 )  # fmt: skip
 BUCKETS = {"input": 120, "cache_read": 80, "cache_write": 0, "output": 30, "reasoning": 12}
 LIMITED = "sk-tg-limited-0123456789abcdefghijklmnopqrstuvw"
+RATED = "sk-tg-rated-0123456789abcdefghijklmnopqrstuvwxyz"
+ONCE = "sk-tg-once-0123456789abcdefghijklmnopqrstuvwxyz0"
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +33,21 @@ def gateway(start, upstream) -> Gateway:
                 endpoint(upstream.url, "claude", provider="anthropic"),
                 endpoint(f"{root}/v1beta", "gemini", provider="gemini"),
                 endpoint(upstream.url, "plain"),
+                endpoint(f"{root}/v1/projects/p", "google", provider="vertex", options={"publisher": "anthropic"}),
             ],
-            "route": [route("claude/*", "claude"), route("gemini/*", "gemini"), route("plain/*", "plain")],
-            "key": [key("tester"), key("limited", LIMITED, limits={"rpm": 1})],
+            "route": [
+                route("claude/*", "claude"),
+                route("gemini/*", "gemini"),
+                route("plain/*", "plain"),
+                route("google/*", "google"),
+                route("prompted/*", "google", system_prompt="Be brief."),
+            ],
+            "key": [
+                key("tester"),
+                key("limited", LIMITED, limits={"rpm": 1}),
+                key("rated", RATED, limits={"rpm": 100, "tpm": 1_000_000}),
+                key("once", ONCE, limits={"rpm": 1}),
+            ],
         }
     )
 
@@ -60,6 +75,29 @@ def test_messages_pass_byte_for_byte(gateway, upstream, scripted, stream):
     assert (seen.header("anthropic-beta"), seen.header("x-api-key")) == ("some-beta", None)
     found = row(gateway, rid)
     assert (found["tokens"], found["usage_source"], found["operation"]) == (BUCKETS, "provider", "messages")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_messages_pass_to_claude_at_google_with_its_version_for_the_model(gateway, upstream, scripted, stream):
+    vendor, rid = AnthropicVendor(), new_id()
+    events = vendor.events(SAID, "m")
+    answer = b"".join(events) if stream else vendor.whole(SAID, "m")
+    model = scripted(scripts.stream(events) if stream else scripts.reply(answer))
+    flag = b"true" if stream else b"false"
+    body = '{ "max_tokens":9,"model" : "google/%s","odd":1.0,"stream":%s,"messages":[{"role":"user","content":"中"}]}'
+    body = (body % (model, flag.decode())).encode()
+    reply = gateway.call("POST", "/v1/messages", body, x_request_id=rid)
+    assert (reply.status, reply.body) == (200, answer)
+    [seen] = upstream.of(model)
+    method = "streamRawPredict" if stream else "rawPredict"
+    assert seen.target == f"/v1/projects/p/publishers/anthropic/models/{model}:{method}"
+    version = b'"anthropic_version":"vertex-2023-10-16"'
+    assert seen.body == body.replace(b'"model" : "google/%b"' % model.encode(), version)
+    assert row(gateway, rid)["tokens"] == BUCKETS
+    prompted = body.replace(b"google/", b"prompted/")
+    assert gateway.call("POST", "/v1/messages", prompted).status == 200
+    told = upstream.of(model)[1].json
+    assert (told["system"], told["anthropic_version"], "model" in told) == ("Be brief.", "vertex-2023-10-16", False)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -97,14 +135,6 @@ def test_counting_tokens_passes_and_costs_nothing(gateway, upstream, scripted):
     assert (sum(found["tokens"].values()), found["cost_nano"]) == (0, 0)
 
 
-def test_counting_tokens_elsewhere_is_refused_by_name(gateway, upstream):
-    before = len(upstream.requests)
-    body = b'{"model":"plain/m","messages":[{"role":"user","content":"x"}]}'
-    reply = gateway.call("POST", "/v1/messages/count_tokens", body)
-    assert (reply.status, reply.header("x-tunegate-error")) == (400, "caller_unsupported")
-    assert len(upstream.requests) == before
-
-
 def message(model: str = "claude/m") -> bytes:
     return json.dumps({"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}).encode()
 
@@ -130,6 +160,29 @@ def test_a_limit_has_anthropics_shape(gateway, scripted):
     reply = gateway.call("POST", "/v1/messages", body, secret=LIMITED)
     assert (reply.status, reply.json["error"]["type"]) == (429, "rate_limit_error")
     assert reply.header("retry-after")
+    limit, left = (reply.header(f"anthropic-ratelimit-requests-{what}") for what in ("limit", "remaining"))
+    assert (limit, left, reply.header("x-ratelimit-limit-requests")) == ("1", "0", None)
+    resets = datetime.fromisoformat(reply.header("anthropic-ratelimit-requests-reset") or "")
+    assert 0 < (resets - datetime.now(UTC)).total_seconds() < 61
+
+
+def test_what_is_left_is_told_in_anthropics_names_on_good_answers_too(gateway, scripted):
+    model = scripted(scripts.reply(AnthropicVendor().whole(SAID, "m")))
+    reply = gateway.call("POST", "/v1/messages", message(f"claude/{model}"), secret=RATED)
+    assert reply.header("anthropic-ratelimit-requests-remaining") == "99"
+    assert reply.header("anthropic-ratelimit-tokens-limit") == "1000000"
+    assert not [name for name, _ in reply.headers if name.startswith("x-ratelimit")]
+
+
+def test_a_limit_at_googles_url_says_in_its_body_when_to_come_back(gateway, scripted):
+    model = scripted(scripts.reply(GeminiVendor().whole(SAID, "m")))
+    path, body = f"/v1beta/models/gemini/{model}:generateContent", b'{"contents":[{"parts":[{"text":"x"}]}]}'
+    assert gateway.call("POST", path, body, secret=ONCE).status == 200
+    reply = gateway.call("POST", path, body, secret=ONCE)
+    assert (reply.status, reply.json["error"]["status"]) == (429, "RESOURCE_EXHAUSTED")
+    details = {one["@type"].rpartition(".")[2]: one for one in reply.json["error"]["details"]}
+    assert details["RetryInfo"]["retryDelay"] == f"{reply.header('retry-after')}s"
+    assert details["QuotaFailure"]["violations"][0]["subject"] == "policy_rate"
 
 
 def test_a_cut_stream_ends_with_anthropics_error(gateway, scripted):

@@ -87,6 +87,15 @@ def test_a_stream_is_kept_as_one_answer_although_a_number_came_in_pieces(gateway
     assert not kept["response_cut"]
 
 
+def test_a_stream_of_another_dialect_is_kept_whole_and_redacted_too(gateway, scripted):
+    rid, name = new_id(), scripted(scripts.chat(["Call ", "138", "123", "45", "678", "!"]))
+    body = json.dumps({**chat_request(f"x/{name}", stream=True), "max_tokens": 9}).encode()
+    assert b"message_stop" in gateway.call("POST", "/v1/messages", body, x_request_id=rid).body
+    answered = json.loads(entry(gateway, rid)["response"])
+    assert [block["text"] for block in answered["content"]] == ["Call [phone]!"]
+    assert answered["stop_reason"] == "end_turn"
+
+
 def test_an_error_is_kept_as_the_client_got_it(gateway, scripted):
     rid, name = new_id(), scripted(scripts.error(400, "no such thing"))
     reply = gateway.chat(f"x/{name}", rid=rid)

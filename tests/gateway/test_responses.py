@@ -8,12 +8,15 @@ import re
 import stat
 import time
 
+import openai
 import pytest
 
 from gateway.errors import GatewayError
 from gateway.kept import Kept
+from gateway.objects import Objects
 from tests.fakes import scripts
-from tests.fakes.gateway import Gateway, endpoint, eventually, key, route
+from tests.fakes.gateway import KEY, Gateway, endpoint, eventually, key, new_id, route
+from tests.fakes.upstream import Seen, Upstream
 
 OTHER = "sk-tg-other-0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -116,9 +119,101 @@ def test_where_the_upstream_speaks_the_api_the_bytes_and_its_own_ids_pass(gatewa
     seen = upstream.requests[-1]
     assert seen.target == "/v1/responses"
     assert seen.body == body.replace(b"native/", b"")
-    assert gateway.call("GET", "/v1/responses/resp_theirs").status == 404, "it is the upstream's to keep"
+    assert gateway.call("GET", "/v1/responses/resp_before").status == 404, "nobody knows whose that is"
     (row,) = eventually(lambda: gateway.rows("native-1"))
     assert (row["tokens"]["input"], row["tokens"]["output"], row["usage_source"]) == (3, 2, "provider")
+
+
+class Keeper:
+    """An upstream that keeps responses, as platform.openai.com/docs/api-reference/responses says (read 2026-11)."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, dict[str, object]] = {}
+        self.asked: list[str] = []
+
+    def __call__(self, seen: Seen) -> list[scripts.Step]:
+        self.asked.append(f"{seen.method} {seen.target}")
+        path = seen.target.partition("?")[0].split("/")
+        if seen.method == "POST" and path[-1] == "responses":
+            identity = f"resp_{len(self.kept)}abc"
+            made = {"id": identity, "object": "response", "created_at": 1, "model": "m", "output": [], "error": None,
+                    "status": "completed", "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+                    "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}}  # fmt: skip
+            self.kept[identity] = made
+            if not seen.stream:
+                return scripts.reply(json.dumps(made).encode())
+            return scripts.stream(
+                b"event: %b\ndata: %b\n\n" % (kind.encode(), json.dumps({"type": kind, "response": made}).encode())
+                for kind in ("response.created", "response.completed")
+            )
+        if path[3] not in self.kept:
+            return scripts.error(404, "Response not found")
+        if path[-1] == "input_items":
+            return scripts.reply(b'{"object":"list","data":[],"has_more":false}')
+        if seen.method == "DELETE":
+            del self.kept[path[3]]
+            return scripts.reply(json.dumps({"id": path[3], "object": "response", "deleted": True}).encode())
+        return scripts.reply(json.dumps(self.kept[path[3]]).encode())
+
+
+@pytest.fixture(scope="module")
+def keeper():
+    made = Keeper()
+    with Upstream(default=made) as server:
+        yield made, server.url
+
+
+@pytest.fixture(scope="module")
+def native(start, keeper) -> Gateway:
+    places = [endpoint(keeper[1], "native", options={"api": "both"})]
+    keys = [key("tester"), key("other", OTHER)]
+    return start({"endpoint": places, "route": [route("native/*", "native")], "key": keys})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_an_upstream_keeps_is_read_and_deleted_there_by_its_owner(native, keeper, stream):
+    client = openai.OpenAI(base_url=f"{native.url}/v1", api_key=KEY, max_retries=0)
+    if stream:
+        events = list(client.responses.create(model="native/m", input="Hi", stream=True))
+        assert [event.type for event in events] == ["response.created", "response.completed"]
+        identity = events[0].response.id
+    else:
+        identity = client.responses.create(model="native/m", input="Hi").id
+    rid = new_id()
+    named = client.with_options(default_headers={"x-request-id": rid})
+    again = named.responses.retrieve(identity, include=["file_search_call.results"])
+    assert again.id == identity
+    assert keeper[0].asked[-1] == f"GET /v1/responses/{identity}?include%5B%5D=file_search_call.results"
+    row = native.row(rid)
+    assert (row["operation"], row["route"], sum(row["tokens"].values())) == ("response_get", "native/*", 0)
+    assert not list(client.responses.input_items.list(identity))
+    theirs = openai.OpenAI(base_url=f"{native.url}/v1", api_key=OTHER, max_retries=0)
+    before = len(keeper[0].asked)
+    for attempt in (theirs.responses.retrieve, theirs.responses.delete, theirs.responses.cancel):
+        with pytest.raises(openai.NotFoundError):
+            attempt(identity)
+    assert len(keeper[0].asked) == before, "the upstream was never asked"
+    client.responses.delete(identity)
+    assert identity not in keeper[0].kept
+    with pytest.raises(openai.NotFoundError, match="is yours"):
+        client.responses.retrieve(identity)
+
+
+def test_a_native_response_that_is_not_stored_is_not_noted(native):
+    reply = create(native, model="native/m", store=False)
+    assert native.call("GET", f"/v1/responses/{reply.json['id']}").status == 404
+
+
+def test_notes_of_responses_go_when_they_are_old(tmp_path):
+    objects = Objects(tmp_path)
+    for kind in ("response", "file"):
+        objects.note("me", "native", {"id": "x1", "object": kind})
+    objects.sweep(time.time() - 100)
+    assert objects.find("me", "response", "x1") == "native"
+    objects.sweep(time.time() + 100)
+    with pytest.raises(GatewayError):
+        objects.find("me", "response", "x1")
+    assert objects.find("me", "file", "x1") == "native"
 
 
 def test_what_cannot_be_said_is_refused_by_name(gateway):

@@ -30,8 +30,12 @@ from gateway.copies.shadow import Shadows
 from gateway.copies.watch import Watcher
 from gateway.dispatch import Dispatcher
 from gateway.pipeline import Pipeline
-from gateway.server.protocol import Front, bind
+from gateway.routing.places import Places
+from gateway.server.front import Front
+from gateway.server.protocol import bind
+from gateway.server.upload import Disk
 from gateway.snapshot.file import load
+from gateway.steps.base import Steps
 from gateway.upstream import pool
 from gateway.upstream.client import Upstreams
 
@@ -156,8 +160,22 @@ async def _measure(work: Path, runs: int, profiled: str) -> None:
     dispatcher = Dispatcher(Upstreams(), worker.health, loop)
     shadows = Shadows(dispatcher, worker.spool, worker.telemetry, worker.health, worker.keeper)
     watcher = Watcher(worker.keeper, shadows, loop)
-    pipeline = Pipeline(worker.holder, worker.limiter, worker.spool, dispatcher, worker.telemetry, watcher)
-    front = Front(OPERATIONS, pipeline.handle, worker.telemetry.rejected, 1 << 26, 1 << 16, 100, 60.0, 60.0)
+    pipeline = Pipeline(
+        worker.holder, worker.limiter, worker.spool, dispatcher, worker.telemetry, watcher, worker.kept,
+        Steps(worker.kept), Places(worker.objects),
+    )  # fmt: skip
+    front = Front(
+        OPERATIONS,
+        pipeline.handle,
+        worker.telemetry.rejected,
+        1 << 26,
+        1 << 26,
+        Disk(work, 0),
+        1 << 16,
+        100,
+        60.0,
+        60.0,
+    )
     front.sweep(loop.time())
     uv = uvicorn.Config(lambda: None, http=bind(front), ws="none", lifespan="off", log_config=None, access_log=False)
     uv.load()

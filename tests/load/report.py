@@ -10,6 +10,7 @@ Values = Mapping[str, Mapping[str, Sequence[Metrics]]]
 Faults = Mapping[str, Mapping[str, str]]
 
 REFERENCE = "nginx"
+TRANSLATED = "tunegate-translated"
 BUSY = 0.9
 """Share of its core that a system must have used for its rate to be its own limit, not the harness's."""
 
@@ -195,6 +196,15 @@ class Report:
                 rows.append([self.titles.get(system, system), self.scenarios.get(name, "everything"), reason])
         return table(["system", "what", "why there is no number"], rows)
 
+    def _translated(self) -> str:
+        rows = []
+        for name, title in self.scenarios.items():
+            if name.startswith("streams"):
+                found = ratio(self.values, TRANSLATED, name, "cpu_us", base="tunegate")
+                figures = [number(self._mid(system, name, "cpu_us")) for system in ("tunegate", TRANSLATED)]
+                rows.append([title, *figures, times(found)])
+        return table(["50 chunks/s each", "passed through, CPU µs per chunk", "translated", "ratio, at most 1.5"], rows)
+
     def sections(self) -> list[tuple[str, str]]:
         """Heading and table of each part that has something to say."""
         parts = []
@@ -208,6 +218,8 @@ class Report:
             elif name not in ("latency", "latency20", "ttft", "memory", "aborts") and self._having(name):
                 parts.append((f"Requests: {title}", self._requests(name)))
         parts.insert(1, ("Latency, start and memory", self._latency()))
+        if any(name.startswith("streams") and self._mid(TRANSLATED, name, "cpu_us") for name in self.scenarios):
+            parts.append(("Translated streams", self._translated()))
         if self.faults:
             parts.append(("Not measured", self._faults()))
         return parts

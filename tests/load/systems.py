@@ -147,7 +147,7 @@ data_dir = "@WORK@/data"
 
 [[endpoint]]
 name = "up"
-provider = "openai"
+provider = "@PROVIDER@"
 base_url = "http://127.0.0.1:@UPSTREAM@/v1"
 api_key = "file:@WORK@/upstream-key"
 max_connections = 8192
@@ -177,9 +177,10 @@ BUDGETS = """budget = [
 PRICE = "price = { input = 2.5, cached_input = 1.25, output = 10 }\n"
 
 
-def tunegate_config(*, controls: bool) -> str:
+def tunegate_config(*, controls: bool, provider: str = "openai") -> str:
     """The gateway's configuration, with all controls or with none but the key itself."""
     parts = {
+        "PROVIDER": provider,
         "DIGEST": sha256(KEY.encode()).hexdigest(),
         "ROUTE": PRICE + LIMITS if controls else "",
         "TEAM": f'[[team]]\nname = "bench"\n{LIMITS}{BUDGETS}' if controls else "",
@@ -191,9 +192,9 @@ def tunegate_config(*, controls: bool) -> str:
     return text
 
 
-def _tunegate(place: Place, *, controls: bool) -> Launch:
+def _tunegate(place: Place, *, controls: bool, provider: str = "openai") -> Launch:
     place.write("upstream-key", "sk-none")
-    config = place.write("config.toml", tunegate_config(controls=controls))
+    config = place.write("config.toml", tunegate_config(controls=controls, provider=provider))
     return Launch([str(place.tool), "-m", "gateway", "serve", "--config", str(config)])
 
 
@@ -287,6 +288,12 @@ SYSTEMS: dict[str, System] = {
         "key, model grant, spool, metrics",
         _python,
         lambda place: _tunegate(place, controls=False),
+    ),
+    "tunegate-translated": System(
+        "Tunegate, translating",
+        "as with all controls on; the upstream speaks Anthropic's Messages API, the client chat completions",
+        _python,
+        lambda place: _tunegate(place, controls=True, provider="anthropic"),
     ),
     "vllm-router": System(
         "vllm-router 0.1.17 (Rust)",

@@ -94,6 +94,16 @@ def test_report_ranks_and_gives_reasons() -> None:
     assert "| GONE | everything | no such program |" in text
 
 
+def test_report_compares_translated_streams_with_those_that_pass() -> None:
+    values = {
+        system: {"streams20": [{"round": turn, "cpu_us": cost * turn} for turn in (1, 2)]}
+        for system, cost in (("tunegate", 10.0), ("tunegate-translated", 13.0))
+    }
+    page = report.Report(values, {}, {"tunegate": "T", "tunegate-translated": "X"}, {"streams20": "20 streams"})
+    told = dict(page.sections())["Translated streams"]
+    assert told.endswith("| 20 streams | 15.0 | 19.5 | 1.30 × |")
+
+
 def test_a_run_with_errors_is_no_result() -> None:
     good: dict[str, Any] = {"errors": 0, "requests": 10, "rps": 200.0, "error_kinds": {}, "first_error": ""}
     assert scenarios.complaint(good, 200) == ""

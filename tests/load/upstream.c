@@ -1,4 +1,5 @@
-/* A scripted OpenAI-compatible upstream for benchmarks: one thread, epoll, loopback only.
+/* A scripted OpenAI-compatible upstream for benchmarks: one thread, epoll, loopback only. To /v1/messages it answers the
+ * same in Anthropic's dialect, for gateways that translate.
  *
  *   upstream PORT CHUNKS GAP_US MAX_SECONDS      (PORT 0: any; the port is printed on stdout)
  *
@@ -19,14 +20,14 @@ struct conn {
     size_t sent;
     int left;          /* chunks still to send; -1 = no stream */
     uint64_t due, gap; /* of the next chunk, ns */
-    int usage, close_after, want_out;
+    int usage, messages, close_after, want_out;
 };
 
 static int ep, default_chunks, default_gap;
 static struct conn **heap;
 static int heap_len, heap_cap;
-static char reply[4096], models[512];
-static size_t reply_len, models_len;
+static char reply[4096], message[4096], models[512];
+static size_t reply_len, message_len, models_len;
 
 /* ---- timer heap, by due time ---- */
 static void heap_set(int i, struct conn *c) {
@@ -132,6 +133,11 @@ static void build_replies(void) {
         "\"total_tokens\":162}}", text);
     const char *head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s";
     reply_len = (size_t)snprintf(reply, sizeof reply, head, n, body);
+    n = snprintf(body, sizeof body,
+        "{\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"bench\",\"content\":[{\"type\":\"text\","
+        "\"text\":\"%s\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,\"usage\":{\"input_tokens\":42,"
+        "\"output_tokens\":120}}", text);
+    message_len = (size_t)snprintf(message, sizeof message, head, n, body);
     const char *list = "{\"object\":\"list\",\"status\":\"ok\",\"model_path\":\"bench\",\"data\":[{\"id\":\"bench\","
                        "\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"bench\"}]}";
     models_len = (size_t)snprintf(models, sizeof models, head, (int)strlen(list), list);
@@ -144,10 +150,27 @@ static size_t frame(char *out, const char *data, int n) {
     return (size_t)sprintf(out, "%x\r\n%.*s\r\n", (unsigned)n, n, data);
 }
 
+#define EVENT(name, rest) "event: " name "\ndata: {\"type\":\"" name "\"" rest "}\n\n"
+
+static const char *const message_start = EVENT("message_start", ",\"message\":{\"id\":\"msg_bench\",\"type\":\"message\","
+    "\"role\":\"assistant\",\"model\":\"bench\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,"
+    "\"usage\":{\"input_tokens\":42,\"output_tokens\":1}}") EVENT("content_block_start", ",\"index\":0,"
+    "\"content_block\":{\"type\":\"text\",\"text\":\"\"}");
+static const char *const message_end = EVENT("content_block_stop", ",\"index\":0") EVENT("message_delta",
+    ",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":120}")
+    EVENT("message_stop", "");
+
 /* The last write of a stream: finish chunk, usage if wanted, [DONE] and the end of the body. */
 static void stream_end(struct conn *c) {
     char data[CHUNK_MAX], out[4 * CHUNK_MAX];
     size_t n = 0;
+    if (c->messages) {
+        n += frame(out, message_end, (int)strlen(message_end));
+        n += (size_t)sprintf(out + n, "0\r\n\r\n");
+        c->left = -1;
+        put(c, out, n);
+        return;
+    }
     int k = snprintf(data, sizeof data,
         CHUNK_HEAD "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n");
     n += frame(out + n, data, k);
@@ -166,7 +189,9 @@ static void stream_end(struct conn *c) {
 static void stream_step(struct conn *c) {
     char data[CHUNK_MAX], out[CHUNK_MAX + 32];
     while (c->fd >= 0 && c->left > 0 && !c->out.len) {
-        int k = snprintf(data, sizeof data,
+        int k = c->messages ? snprintf(data, sizeof data,
+            EVENT("content_block_delta", ",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"" MARK
+                  "%019llu and a word\"}"), (unsigned long long)now_ns()) : snprintf(data, sizeof data,
             CHUNK_HEAD "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"" MARK
                        "%019llu and a word\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n",
             (unsigned long long)now_ns());
@@ -209,7 +234,7 @@ static void answer(struct conn *c, const char *body, size_t n, int get) {
         return;
     }
     if (!flag_at_ends(body, n, "\"stream\"")) {
-        put(c, reply, reply_len);
+        put(c, c->messages ? message : reply, c->messages ? message_len : reply_len);
         return;
     }
     int chunks = default_chunks, gap = default_gap;
@@ -221,7 +246,10 @@ static void answer(struct conn *c, const char *body, size_t n, int get) {
     c->due = now_ns();
     static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
                                "Transfer-Encoding: chunked\r\n\r\n";
-    if (put(c, head, sizeof head - 1)) stream_step(c);
+    if (!put(c, head, sizeof head - 1)) return;
+    char start[2 * CHUNK_MAX];
+    if (c->messages && !put(c, start, frame(start, message_start, (int)strlen(message_start)))) return;
+    stream_step(c);
 }
 
 /* ---- requests ---- */
@@ -261,6 +289,7 @@ static int request(struct conn *c) {
     }
     const char *keep = header(p, head, "connection");
     c->close_after = keep && !strncasecmp(keep, "close", 5);
+    c->messages = memmem(p, (size_t)((char *)memchr(p, '\n', head) - p), " /v1/messages ", 14) != NULL;
     answer(c, p + head, n, !memcmp(p, "GET", 3));
     buf_drop(&c->in, head + used);
     return c->fd >= 0;

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.fakes.upstream import Seen
 from tests.matrix.told import Asked, Said, Tokens
@@ -92,7 +92,7 @@ class AnthropicVendor:
 
     def asked(self, seen: Seen) -> Asked:
         body = seen.json
-        assert seen.header("anthropic-version") == "2023-06-01"
+        self._check(seen)
         assert type(body["max_tokens"]) is int
         system = body.get("system", "")
         asked = Asked(stream=seen.stream)
@@ -110,6 +110,10 @@ class AnthropicVendor:
         asked.schema = form["schema"] if form else None
         asked.thinking = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
         return asked
+
+    def _check(self, seen: Seen) -> None:
+        assert seen.header("anthropic-version") == "2023-06-01"
+        assert seen.target == "/v1/messages"
 
     def _turn(self, message: dict[str, Any], asked: Asked) -> None:
         content = message["content"]
@@ -134,3 +138,22 @@ class AnthropicVendor:
                 asked.signature = part["signature"]
         if message["role"] == "user" and text:
             asked.texts.append(text)
+
+
+class VertexClaudeVendor(AnthropicVendor):
+    """The same at Google: the model and whether to stream stand in the URL, the version in the body.
+
+    https://cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/use-claude (read 2026-11)
+    """
+
+    kind = "vertex"
+    base = "/v1/projects/p/locations/r"
+    signed = True
+    endpoint: ClassVar = {"options": {"publisher": "anthropic"}}
+
+    def _check(self, seen: Seen) -> None:
+        method = "streamRawPredict" if seen.stream else "rawPredict"
+        assert seen.target == f"{self.base}/publishers/anthropic/models/{seen.model}:{method}", seen.target
+        assert seen.header("anthropic-version") is None
+        assert seen.json["anthropic_version"] == "vertex-2023-10-16"
+        assert "model" not in seen.json

@@ -143,7 +143,7 @@ def reasoning(cell: Cell) -> None:
         heard = cell.ask(said, ask)
         assert cell.asked[-1].thinking, cell.asked[-1]
         assert (heard.reasoning, heard.text) == (said.reasoning, "4"), heard
-        if cell.vendor.kind in SIGNED:
+        if cell.vendor.kind in SIGNED or trait(cell, "signed"):
             cell.ask(HELLO, replace(ask, heard=heard, text="And three?"))
             assert cell.asked[-1].signature == said.signature, cell.asked[-1]
 

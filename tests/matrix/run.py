@@ -6,14 +6,15 @@ import argparse
 import itertools
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.fakes.gateway import KEY, Gateway, route
-from tests.fakes.upstream import Upstream
+from tests.fakes.upstream import Seen, Step, Upstream
 from tests.matrix.cases import CASES, Cell
 from tests.matrix.clients import CLIENTS
+from tests.matrix.operations import OPERATIONS, SPOKEN, Trial, refused
 from tests.matrix.told import Asked, Said
 from tests.matrix.vendors import VENDORS, script
 
@@ -57,6 +58,20 @@ class Matrix:
         client = CLIENTS[inbound](self.gateway.url, KEY)
         CASES[case](Cell(self.gateway, client, vendor, model, say, asked))
 
+    def try_operation(self, kind: str, operation: str) -> None:
+        """Raises what is wrong with it."""
+        name = f"{'cohere.' if kind == 'bedrock' else ''}m{next(self._numbers)}"
+
+        def on(answer: Callable[[Seen], list[Step]]) -> None:
+            self.upstream.on(name, answer)
+            self.upstream.on("", answer)  # files and batches name no model
+
+        trial = Trial(self.gateway, kind, f"{kind}/{name}", on)
+        if operation in SPOKEN[kind]:
+            OPERATIONS[operation](trial)
+        else:
+            refused(trial, operation)
+
 
 @contextmanager
 def matrix(folder: Path) -> Iterator[Matrix]:
@@ -93,17 +108,24 @@ def cells() -> Iterator[tuple[str, str, str]]:
             yield inbound, kind, case
 
 
-def results() -> dict[tuple[str, str, str], str]:
-    """Every cell, with what is wrong with it; empty if nothing is."""
-    found: dict[tuple[str, str, str], str] = {}
+def operations() -> Iterator[tuple[str, str]]:
+    """(provider, operation), also of those that must be refused."""
+    return itertools.product(SPOKEN, OPERATIONS)
+
+
+def results() -> tuple[dict[tuple[str, str, str], str], dict[tuple[str, str], str]]:
+    """Every cell of both tables, with what is wrong with it; empty if nothing is."""
     with tempfile.TemporaryDirectory() as folder, matrix(Path(folder)) as trial:
-        for cell in cells():
-            try:
-                trial.try_cell(*cell)
-                found[cell] = ""
-            except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs into the table
-                found[cell] = f"{type(exc).__name__}: {str(exc).splitlines()[0][:300]}" if str(exc) else repr(exc)
-    return found
+        found = {cell: _trouble(trial.try_cell, *cell) for cell in cells()}
+        return found, {cell: _trouble(trial.try_operation, *cell) for cell in operations()}
+
+
+def _trouble(try_it: Callable[..., None], *cell: str) -> str:
+    try:
+        try_it(*cell)
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs into the table
+        return f"{type(exc).__name__}: {str(exc).splitlines()[0][:300]}" if str(exc) else repr(exc)
+    return ""
 
 
 def table(found: dict[tuple[str, str, str], str]) -> str:
@@ -133,6 +155,23 @@ def table(found: dict[tuple[str, str, str], str]) -> str:
     return "\n".join(lines)
 
 
+def operation_table(found: dict[tuple[str, str], str]) -> str:
+    """The counts, and one table."""
+    good = sum(not trouble for trouble in found.values())
+    spoken = sum(len(has) for has in SPOKEN.values())
+    lines = [
+        "### Beside conversations", "",
+        f"**{good} of {len(found)} cells** pass: {spoken} answer, {len(found) - spoken} refuse by name what the"
+        " vendor has no API for (–).", "",
+        "| out | " + " | ".join(OPERATIONS) + " |", "|---" * (len(OPERATIONS) + 1) + "|",
+    ]  # fmt: skip
+    for kind, has in SPOKEN.items():
+        marks = ["🔴" if found[kind, one] else "🟢" if one in has else "–" for one in OPERATIONS]
+        lines.append(f"| {kind} | " + " | ".join(marks) + " |")
+    failures = [f"- {kind}, {one}: {trouble}" for (kind, one), trouble in found.items() if trouble]
+    return "\n".join([*lines, *(["", "What fails:", "", *failures] if failures else [])])
+
+
 def _mark(found: dict[tuple[str, str, str], str], inbound: str, kind: str, case: str) -> str:
     trouble = found.get((inbound, kind, case))
     return "–" if trouble is None else "🔴" if trouble else "🟢"
@@ -143,8 +182,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--print", action="store_true", help="print the table and leave the page as it is")
     arguments = parser.parse_args()
-    found = results()
-    text = table(found)
+    found, beside = results()
+    text = f"{table(found)}\n\n{operation_table(beside)}"
     if arguments.print:
         print(text)
     else:
@@ -153,7 +192,7 @@ def main() -> int:
         _, _, after = rest.partition(END)
         PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
         print(text.splitlines()[0])
-    return int(any(found.values()))
+    return int(any(found.values()) or any(beside.values()))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.matrix.run import Matrix, cells, matrix
+from tests.matrix.run import Matrix, cells, matrix, operations
 
 
 @pytest.fixture(scope="module")
@@ -19,3 +19,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
 @pytest.mark.parametrize(("inbound", "kind", "case"), list(cells()))
 def test_cell(trial: Matrix, inbound: str, kind: str, case: str) -> None:
     trial.try_cell(inbound, kind, case)
+
+
+@pytest.mark.parametrize(("kind", "operation"), list(operations()))
+def test_operation(trial: Matrix, kind: str, operation: str) -> None:
+    trial.try_operation(kind, operation)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tests.fakes import scripts
 from tests.fakes.upstream import Reset, Seen, Send, Step
-from tests.matrix.anthropic_vendor import AnthropicVendor
+from tests.matrix.anthropic_vendor import AnthropicVendor, VertexClaudeVendor
 from tests.matrix.bedrock_vendor import BedrockVendor
 from tests.matrix.cohere_vendor import CohereVendor
 from tests.matrix.gemini_vendor import GeminiVendor, VertexVendor
@@ -47,6 +47,7 @@ VENDORS: dict[str, Vendor] = {
     "anthropic": AnthropicVendor(),
     "gemini": GeminiVendor(),
     "vertex": VertexVendor(),
+    "vertex-claude": VertexClaudeVendor(),
     "bedrock": BedrockVendor(),
     "cohere": CohereVendor(),
     "deepseek": OpenAIVendor("deepseek"),

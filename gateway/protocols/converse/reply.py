@@ -163,9 +163,10 @@ class ConverseReader:
         if headers.get(":message-type") == "exception":
             kind = headers.get(":exception-type", "")
             return [Broken(answers.text(document, "message") or kind or "It gives no reason.", _FAILURES.get(kind, 0))]
-        take = self._takes.get(headers.get(":event-type", ""))
+        kind = headers.get(":event-type", "")
+        take = self._takes.get(kind)
         deltas = take(self, document) if take is not None else []
-        if deltas and "contentBlockIndex" in document:
+        if deltas and kind in ("contentBlockStart", "contentBlockDelta"):
             self._current = answers.index(document, "contentBlockIndex")
         return deltas
 

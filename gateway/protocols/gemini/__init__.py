@@ -14,6 +14,7 @@ from gateway.protocols.gemini.reply import GeminiReader
 from gateway.protocols.gemini.writer import GeminiWriter
 from gateway.protocols.sse import Events
 
+_RPC = "type.googleapis.com/google.rpc."
 _STATUS = {
     400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 405: "UNIMPLEMENTED",
     408: "DEADLINE_EXCEEDED", 413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL",
@@ -60,9 +61,13 @@ class Gemini:
         if error.passed is not None:
             return error.passed
         status = _STATUS.get(error.status, "UNKNOWN")
-        details = [
-            {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.code.upper(), "domain": "tunegate"}
-        ]
+        details: list[Document] = [{"@type": f"{_RPC}ErrorInfo", "reason": error.code.upper(), "domain": "tunegate"}]
+        wait = dict(error.headers).get(b"retry-after", b"")
+        if wait.isdigit():
+            details.append({"@type": f"{_RPC}RetryInfo", "retryDelay": f"{wait.decode()}s"})
+        if error.code.startswith("policy_") and error.status == 429:
+            violation = {"subject": error.code, "description": error.message}
+            details.append({"@type": f"{_RPC}QuotaFailure", "violations": [violation]})
         told = {"code": error.status, "message": error.message, "status": status, "details": details}
         return orjson.dumps({"error": told})
 

@@ -8,8 +8,10 @@ from binascii import crc32
 import pytest
 from hypothesis import given, strategies as st
 
-from gateway.protocols.base import BadReply
+from gateway.protocols.base import BadReply, Origin
+from gateway.protocols.canonical import Message, Request, Text, ToolCall
 from gateway.protocols.converse.frames import Frames, read_frame
+from tests.gateway.protocols.dialects import INBOUND, collected, deltas
 from tests.gateway.protocols.eventstream import event, frame
 from tests.gateway.protocols.test_streams import cut
 
@@ -69,3 +71,26 @@ def test_headers_of_every_kind_are_passed_over():
 def test_headers_that_cannot_be_read_are_a_bad_reply(headers):
     with pytest.raises(BadReply):
         read_frame(struct.pack(">III", 16 + len(headers), len(headers), 0) + headers + b"\0\0\0\0")
+
+
+def test_a_piece_without_its_index_is_the_first_blocks_and_the_end_of_another_ends_none_of_it():
+    """Found by atheris: the end of block 1 ended the call of block 0, whose next arguments then had no place."""
+    start = b'{"contentBlockIndex":%d,"start":{"toolUse":{"toolUseId":"t%d","name":"f"}}}'
+    data = b"".join(
+        [
+            event("messageStart", b'{"role":"assistant"}'),
+            event("contentBlockStart", start % (0, 0)),
+            event("contentBlockStart", start % (1, 1)),
+            event("contentBlockDelta", b'{"delta":{"toolUse":{"input":"{"}}}'),
+            event("contentBlockStop", b'{"contentBlockIndex":1}'),
+            event("contentBlockDelta", b'{"contentBlockIndex":0,"delta":{"toolUse":{"input":"}"}}}'),
+            event("messageStop", b'{"stopReason":"tool_use"}'),
+        ]
+    )
+    found = deltas("bedrock", [data])
+    for inbound in INBOUND.values():
+        writer = inbound.writer(Request([Message("user", [Text("x")])]), Origin("r", "m", 1))
+        told = b"".join(map(writer.write, found)) + writer.end()
+        assert told
+    [choice] = collected(found).choices
+    assert [block.arguments for block in choice.blocks if isinstance(block, ToolCall)] == ["{}", ""]

@@ -16,7 +16,7 @@ class Sent:
 
     def __init__(self):
         self.headers, self.body, self.peer, self.operation = {}, b"{}", "127.0.0.1", CHAT
-        self.answer = None
+        self.answer = self.upload = None
 
     def respond(self, status, lines, body):
         self.answer = (status, lines, json.loads(body))
@@ -35,7 +35,7 @@ def test_a_bug_before_admission_is_answered_with_500_and_logged(caplog):
     telemetry = SimpleNamespace(rejected=lambda error, *_: told.append(error.code))
     exchange = Sent()
     with caplog.at_level(logging.ERROR, "gateway.pipeline"):
-        asyncio.run(Pipeline(Broken(), None, None, None, telemetry, None, None, None).handle(exchange))
+        asyncio.run(Pipeline(Broken(), None, None, None, telemetry, None, None, None, None).handle(exchange))
     status, lines, body = exchange.answer
     assert status == 500
     assert b"x-request-id" in lines
