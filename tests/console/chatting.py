@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +58,16 @@ def fill(post: Callable[[str, Any], object], upstream: Upstream) -> None:
     for name in ("gpt", "other"):
         target = {"target": [{"endpoint": "up", "model": name}], "price": {"input": "1000", "output": "1000"}}
         post("/routes", {"name": name, "grants": [{"principal_kind": "everyone"}], "spec": target})
+
+
+def run_copied(code: str, **env: str) -> str:
+    """What code that was copied from a page prints, run by a Python of its own with the `openai` package."""
+    plain = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], check=False, env=plain | env, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
 
 
 def gateway_at(folder: Path, address: str, control: str, token: str) -> Gateway:

@@ -7,85 +7,57 @@ every page. Each fault that `layout.faults` finds is printed with the picture's 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from control import security
-from control.auth.service import create_user
-from control.db import Database
-from control.internal.tokens import new_service_token
-from control.kit.audit import Actor
-from control.migrations.run import migrate
-from control.settings import ConsoleTable, Settings
 from tests.console.browsing import ARGUMENTS, Console
 from tests.console.conftest import CHROMIUM
+from tests.console.installation import REQUEST, installation
 from tests.console.layout import faults
-from tests.control.api.conftest import PASSWORD, Running
-from tests.load.seed import seed
 
 SCREENS = Path(__file__).parents[2] / "docs" / "screens"
-FILLED = Path(__file__).with_name("installation.json")
-"""Endpoints and routes of the filled installation, as the API takes them."""
 SHOWN = (("zh-CN", "light"), ("en", "dark"))
 """What docs/screens has."""
 EVERY = tuple(product(("zh-CN", "en"), ("light", "dark")))
 WIDTHS = (1920, 1280, 390)
+HEIGHT = 900
+
+
+DETAILS = {
+    "endpoint": "/endpoints/gpu-01",
+    "team": "/teams/team-01",
+    "request": f"/requests/{REQUEST}",
+    "key": "/keys?key=key-00003@team-01",
+    "route": "/routes/chat-large/overview",
+    "route-versions": "/routes/chat-large/versions",
+    "route-grants": "/routes/chat-large/grants",
+    "route-explain": "/routes/chat-large/explain?key=key-00003@team-01",
+    "route-edit": "/routes/chat-large/edit",
+    "settings-prices": "/settings?tab=prices",
+    "settings-tokens": "/settings?tab=tokens",
+    "settings-installation": "/settings?tab=installation",
+}
+"""Pages about one thing of the filled installation, and tabs: an empty one says there that the thing does not exist."""
 
 
 def pages() -> dict[str, str]:
-    """Name -> path of the console's pages that have a place of their own in its menu, read from their routes.ts."""
+    """Name -> path of the console's pages: those with a place of their own, read from their routes.ts, and DETAILS."""
     found = {"login": "/login"}
     for file in sorted((Path(__file__).parents[2] / "console/src/views").glob("*/routes.ts")):
         for path, name in re.findall(r"path: '(/[^':]*)',\s+name: '([^']+)'", file.read_text()):
             found[name] = path
-    return found
-
-
-@contextmanager
-def installation(folder: Path, *, filled: bool) -> Iterator[Running]:
-    """A running control plane whose admin has the password of the tests."""
-
-    async def prepare() -> tuple[str, dict[str, str]]:
-        settings = Settings(console=ConsoleTable(data_dir=folder))
-        db = Database(settings.database_url)
-        await migrate(db.engine)
-        if filled:
-            await seed(db, rows=30_000, keys=60)
-        hashed = await security.hash_password(PASSWORD)
-        async with db.write() as session:
-            admin = await create_user(session, Actor("system"), "admin", "admin", hashed)
-            token = await new_service_token(session, Actor("system"), "gateway-1")
-        await db.close()
-        return token, {"admin": security.open_vault(settings).access_token(admin.id, 0, 3600)}
-
-    with ThreadPoolExecutor(1) as pool:  # in this thread, Playwright's loop may be running
-        prepared = pool.submit(asyncio.run, prepare()).result()
-    running = Running(Settings(console=ConsoleTable(data_dir=folder)), *prepared)
-    running.start()
-    try:
-        for kind, bodies in json.loads(FILLED.read_text()).items() if filled else ():
-            for body in bodies:
-                answer = running.admin.post(f"/api/v1/{kind}", json=body)
-                assert answer.is_success, answer.text
-        yield running
-    finally:
-        running.stop()
+    return found | DETAILS
 
 
 def shoot(browser: Browser, url: str, out: Path, names: list[str], width: int, look: tuple[str, str], tag: str) -> int:
     """Pictures of the pages in one look; the number of faults."""
     locale, theme = look
-    context = browser.new_context(viewport={"width": width, "height": 900}, timezone_id="Asia/Shanghai")
+    context = browser.new_context(viewport={"width": width, "height": HEIGHT}, timezone_id="Asia/Shanghai")
     console = Console(context.new_page(), url)
     console.look(locale=locale, theme=theme)
     count = 0
@@ -97,10 +69,15 @@ def shoot(browser: Browser, url: str, out: Path, names: list[str], width: int, l
             console.sign_in("admin")
             console.open(path)
         file = out / f"{name}{tag}-{locale}-{theme}.png"
-        console.page.screenshot(path=file, full_page=True)
         for fault in faults(console.page):
             count += 1
             print(f"{file.name}: {fault}")
+        # a window in which all of the page is: its menu stays in view, and its drawers are as high as it is
+        height = console.page.evaluate("document.documentElement.scrollHeight")
+        console.page.set_viewport_size({"width": width, "height": height})
+        console.settled()
+        console.page.screenshot(path=file, mask=[console.page.get_by_text(tempfile.gettempdir())], mask_color="gray")
+        console.page.set_viewport_size({"width": width, "height": HEIGHT})
     context.close()
     return count
 

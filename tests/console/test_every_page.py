@@ -1,4 +1,4 @@
-"""Every page that stands in the menu, full and empty: laid out well in both languages, both themes and at three widths,
+"""Every page of the console, full and empty: laid out well in both languages, both themes and at three widths,
 and without serious faults of accessibility.
 """
 
@@ -12,8 +12,9 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.console.browsing import Console
+from tests.console.installation import installation
 from tests.console.layout import faults
-from tests.console.screens import installation, pages
+from tests.console.screens import pages
 
 AXE = Path(__file__).parents[2] / "console/node_modules/axe-core/axe.min.js"
 LOOKS = {

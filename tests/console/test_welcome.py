@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from tests.console.browsing import Console
+from tests.console.chatting import fill, gateway_at, held, run_copied
 from tests.console.layout import faults
-from tests.control.api.conftest import PASSWORD, Running
+from tests.control.api.conftest import PASSWORD, Running, Start
+from tests.fakes import scripts, wire
+from tests.fakes.gateway import Gateway
+from tests.fakes.upstream import Close, Upstream
+from tests.processes import eventually, free_port
 
 NEW = "a password of my own"
 
 
+DUMMY = "This answer comes from the dummy provider"
+
+
 @pytest.fixture
-def control(control: Running) -> Running:
-    control.sql("UPDATE user_account SET must_change_password = 1 WHERE username IN ('admin', 'member')")
-    return control
+def control(start_control: Start) -> Running:
+    running = start_control(gateway_url=f"http://127.0.0.1:{free_port()}", allow_private_upstreams=True)
+    running.sql("UPDATE user_account SET must_change_password = 1 WHERE username IN ('admin', 'member')")
+    return running
+
+
+@pytest.fixture
+def gateway(control: Running, tmp_path: Path) -> Iterator[Gateway]:
+    """The gateway that runs from it, and lets its console's pages in."""
+    address = control.settings.console.gateway_url
+    with gateway_at(tmp_path / "gateway", address, control.url, control.service_token) as running:
+        yield running
 
 
 def choose_password(page: Page) -> None:
@@ -27,7 +46,9 @@ def choose_password(page: Page) -> None:
     page.click("[data-test=change-password]")
 
 
-def test_from_the_first_password_to_a_call_of_the_gateway(console: Console, page: Page, control: Running) -> None:
+def test_from_the_first_password_to_a_call_of_the_gateway(
+    console: Console, page: Page, control: Running, gateway: Gateway
+) -> None:
     console.open("/login")
     console.sign_in("admin")
     expect(page).to_have_url(f"{console.url}/welcome")
@@ -56,21 +77,45 @@ def test_from_the_first_password_to_a_call_of_the_gateway(console: Console, page
     expect(snippet).to_contain_text('model="tiny"')
     expect(snippet).to_contain_text(f"{control.settings.console.gateway_url}/v1")
     assert faults(page) == []
-    asked: list[tuple[str | None, str]] = []
-
-    def gateway(route: Route) -> None:
-        asked.append((route.request.headers.get("authorization"), json.loads(route.request.post_data or "")["model"]))
-        answer = {"choices": [{"message": {"content": "Hello there."}}]} if len(asked) > 1 else {"error": {}}
-        route.fulfill(status=200 if len(asked) > 1 else 401, json=answer, headers={"access-control-allow-origin": "*"})
-
-    page.route("**/v1/chat/completions", gateway)
     page.click("[data-test=try]")
-    expect(page.locator("[data-test=outcome]")).to_contain_text("Hello there.")
-    assert asked == [(f"Bearer {secret}", "tiny")] * 2, "a key that is not live yet is tried again"
-    page.unroute("**/v1/chat/completions")
-    page.route("**/v1/chat/completions", lambda route: route.abort())
+    expect(page.locator("[data-test=outcome]")).to_contain_text(DUMMY)
+    page.locator("[data-test=step-4]").get_by_role("button", name="Copy").click()
+    assert run_copied(page.evaluate("navigator.clipboard.readText()")).startswith(DUMMY)
+    used = "SELECT key, route, stream FROM usage_event ORDER BY stream"
+    expected = [("first-key@admin", "tiny", 0), ("first-key@admin", "tiny", 1)]
+    eventually(lambda: control.sql(used) == expected)
+    gateway.stop()
     page.click("[data-test=try]")
-    expect(page.locator("[data-test=outcome]")).to_contain_text("could not reach")
+    expect(page.locator("[data-test=failure]")).to_contain_text("could not reach")
+    expect(page.locator("[data-test=outcome]")).to_have_count(0)
+
+
+def test_the_answer_is_shown_as_it_arrives_and_so_is_its_failure(
+    console: Console, page: Page, control: Running, gateway: Gateway
+) -> None:
+    go = threading.Event()
+    outcome, failure = page.locator("[data-test=outcome]"), page.locator("[data-test=failure]")
+    with Upstream() as upstream:
+        upstream.queue("gpt", held(go, "Half", " and half"))
+        upstream.queue("gpt", lambda seen: [*scripts.stream([wire.word_event("begun")], end=False), Close()])
+        upstream.on("gpt", scripts.error(400, "This prompt is not liked"))
+        control.sql("UPDATE user_account SET must_change_password = 0")
+        fill(lambda path, body: control.admin.post(f"/api/v1{path}", json=body).raise_for_status(), upstream)
+        console.open("/welcome")
+        console.sign_in("admin")
+        page.click("[data-test=make-key]")
+        page.click("[data-test=try]")
+        expect(outcome).to_contain_text("Half")
+        expect(page.locator("[data-test=step-4].done")).to_have_count(0)
+        go.set()
+        expect(outcome).to_contain_text("Half and half")
+        expect(page.locator("[data-test=step-4].done")).to_have_count(1)
+        page.click("[data-test=try]")
+        expect(failure).to_contain_text("broke off")
+        expect(outcome).to_contain_text("begun")
+        page.click("[data-test=try]")
+        expect(failure).to_contain_text("refused: This prompt is not liked")
+        expect(outcome).to_have_count(0)
 
 
 def test_it_can_be_skipped_and_is_taken_up_from_the_overview(console: Console, page: Page, control: Running) -> None:

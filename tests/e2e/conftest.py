@@ -19,9 +19,12 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 from openai import OpenAI
+from playwright.sync_api import Page, sync_playwright
 
 from control.firstrun import has_vllm
 from gateway.contract.usage import Tokens
+from tests.console.browsing import ARGUMENTS
+from tests.console.conftest import BUILT, CHROMIUM
 from tests.processes import eventually, free_port, processes_with
 from trainer.engines import procfs
 
@@ -117,6 +120,21 @@ class Stack:
         """Of the admin."""
         return PASSWORD if self.password_changed else (self.data / "first-password").read_text().strip()
 
+    def sign_in(self, page: Page) -> None:
+        """Sign in as admin on the login page, and choose a password where the first one is asked to be changed."""
+        page.fill("#username", "admin")
+        page.fill("#password", self.password)
+        page.locator("button[type=submit]").click()
+        page.wait_for_url(lambda url: "/login" not in url)
+        if not self.password_changed:
+            page.fill("#current", self.password)
+            page.fill("#next", PASSWORD)
+            page.fill("#again", PASSWORD)
+            with page.expect_response("**/api/v1/auth/password") as changed:
+                page.locator("[data-test=change-password]").click()
+            assert changed.value.ok
+            self.password_changed = True
+
     def engine_metric(self, name: str) -> float:
         with urllib.request.urlopen(f"{self.engine_url}/metrics", timeout=10) as reply:
             lines = reply.read().decode().splitlines()
@@ -154,3 +172,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             running.stop()
         for pid in processes_with(str(data)):  # only when a test found that something stayed
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A tab of a browser with a profile of its own."""
+    if CHROMIUM is None or not BUILT.exists():
+        missing = "no chromium on this machine, or console/dist is not built"
+        if os.environ.get("REQUIRE_BROWSER"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(locale="en-US", viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(15_000)
+        yield page
+        browser.close()

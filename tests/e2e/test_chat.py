@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from tests.console.browsing import ARGUMENTS, Console
-from tests.console.conftest import BUILT, CHROMIUM
-from tests.e2e.conftest import PASSWORD, START_SECONDS, Stack
+from tests.console.browsing import Console
+from tests.console.chatting import run_copied
+from tests.e2e.conftest import START_SECONDS, Stack
+from tests.processes import eventually
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(START_SECONDS + 60)]
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A tab of a browser with a profile of its own."""
-    if CHROMIUM is None or not BUILT.exists():
-        missing = "no chromium on this machine, or console/dist is not built"
-        if os.environ.get("REQUIRE_BROWSER"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(locale="en-US", viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(15_000)
-        yield page
-        browser.close()
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_the_local_model_answers_in_the_browser(stack: Stack, page: Page, name: str) -> None:
     console = Console(page, stack.console_url.replace("127.0.0.1", name))
     console.open("/chat")
-    page.fill("#username", "admin")
-    page.fill("#password", stack.password)
-    page.locator("button[type=submit]").click()
-    page.wait_for_url(lambda url: "/login" not in url)
-    if not stack.password_changed:
-        page.fill("#current", stack.password)
-        page.fill("#next", PASSWORD)
-        page.fill("#again", PASSWORD)
-        with page.expect_response("**/api/v1/auth/password") as changed:
-            page.locator("[data-test=change-password]").click()
-        assert changed.value.ok
-        stack.password_changed = True
+    stack.sign_in(page)
     console.settled()
     console.open("/chat")
     page.locator("[data-test=chat-model]").click()
@@ -63,3 +34,25 @@ def test_the_local_model_answers_in_the_browser(stack: Stack, page: Page, name: 
     expect(page.locator("[data-test=chat-saving]")).to_have_attribute("data-state", "saved")
     page.reload()
     expect(answer.locator(".markdown")).to_have_text(stack.expect["alpha"])
+
+
+def test_the_guide_ends_with_a_streamed_answer_and_code_that_runs(stack: Stack, page: Page) -> None:
+    console = Console(page, stack.console_url)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    console.open("/welcome")
+    stack.sign_in(page)
+    console.settled()
+    page.locator("[data-test=model]").click()
+    page.get_by_role("option", name="beta", exact=True).click()
+    page.fill("[data-test=key-name]", "guided")
+    page.click("[data-test=make-key]")
+    page.click("[data-test=try]")
+    expect(page.locator("[data-test=outcome]")).to_contain_text(stack.expect["beta"])
+    page.locator("[data-test=step-4]").get_by_role("button", name="Copy").click()
+    assert run_copied(page.evaluate("navigator.clipboard.readText()")) == stack.expect["beta"]
+
+    def used() -> list[tuple[str, bool, str]]:
+        rows = stack.admin.get("/api/v1/usage/requests", params={"key": "guided@admin"}).json()["items"]
+        return [(row["route"], row["stream"], row["end"]) for row in rows]
+
+    eventually(lambda: used() == [("beta", False, "success"), ("beta", True, "success")])

@@ -27,19 +27,22 @@ export function forgetToken(): void {
   held = undefined
 }
 
+/** Send a request to the gateway at `url` as the holder of `key`. Rejects with a GatewayError if no answer came. */
+export async function send(url: string, key: string, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, { ...init, headers: { ...init.headers, authorization: `Bearer ${key}` }, credentials: 'omit' })
+  } catch (cause) {
+    if ((cause as Error).name === 'AbortError') throw cause
+    throw new GatewayError(0, 'network', (cause as Error).message) // a browser tells no page why
+  }
+}
+
 /** Call `path` of the gateway. Rejects with a GatewayError if no answer came, with an ApiError if there is no token. */
 export async function gateway(path: string, init: RequestInit = {}): Promise<Response> {
   const until = Date.now() + PATIENCE
   for (;;) {
     const { token, gateway_url } = await gatewayToken()
-    const headers = { ...init.headers, authorization: `Bearer ${token}` }
-    let response: Response
-    try {
-      response = await fetch(gateway_url.replace(/\/$/, '') + path, { ...init, headers, credentials: 'omit' })
-    } catch (cause) {
-      if ((cause as Error).name === 'AbortError') throw cause
-      throw new GatewayError(0, 'network', (cause as Error).message)
-    }
+    const response = await send(gateway_url.replace(/\/$/, '') + path, token, init)
     if (response.status !== 401 || Date.now() > until) return response
     forgetToken() // its key may be on its way, or was given another secret meanwhile
     await new Promise((resolve) => setTimeout(resolve, 300))

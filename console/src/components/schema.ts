@@ -36,3 +36,8 @@ export function kindOf(schema: Schema): Kind {
   if (schema.type === 'object') return schema.properties && Object.keys(schema.properties).length ? 'group' : 'map'
   return 'text'
 }
+
+/** What is wrong with a field, or else with a part of it, such as one line of a list. */
+export function errorIn(errors: Record<string, string>, field: string): string | undefined {
+  return errors[field] ?? Object.entries(errors).find(([at]) => at.startsWith(`${field}.`))?.[1]
+}

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 
 import { ask, LANGUAGES, snippet } from './snippets'
 
@@ -20,13 +20,28 @@ describe('code for the first answer', () => {
 })
 
 describe('asking', () => {
-  const replying = (status: number, body: string) => async () => new Response(body, { status })
+  const event = (content: string) => `data: ${JSON.stringify({ choices: [{ delta: { content } }] })}\n\n`
+  const replying = (body: string, status = 200) =>
+    vi.stubGlobal('fetch', async () => new Response(body, { status, headers: { 'content-type': 'text/event-stream' } }))
+  const asked = async (got: string[] = []) => {
+    for await (const text of ask(call, new AbortController().signal)) got.push(text)
+    return got
+  }
+  afterEach(() => void vi.unstubAllGlobals())
 
-  it('tells the answer, the refusal, and that nothing came', async () => {
-    const good = JSON.stringify({ choices: [{ message: { content: 'hello' } }] })
-    expect(await ask(call, replying(200, good))).toEqual({ kind: 'answer', text: 'hello' })
-    expect(await ask(call, replying(404, '{"error":{"message":"no such model"}}'))).toEqual({ kind: 'refused', status: 404, reason: 'no such model' })
-    expect(await ask(call, replying(502, 'bad gateway'))).toEqual({ kind: 'refused', status: 502, reason: 'bad gateway' })
-    expect(await ask(call, async () => { throw new TypeError('Failed to fetch') })).toEqual({ kind: 'unreachable' }) // prettier-ignore
+  it('gives the pieces of the answer', async () => {
+    replying(`${event('hel')}${event('lo')}data: [DONE]\n\n`)
+    expect(await asked()).toEqual(['hel', 'lo'])
+  })
+
+  it('tells a refusal, an end too early, and that nothing came', async () => {
+    replying('{"error":{"message":"no such model","code":"model_not_found"}}', 404)
+    await expect(asked()).rejects.toMatchObject({ status: 404, message: 'no such model' })
+    const got: string[] = []
+    replying(event('hel'))
+    await expect(asked(got)).rejects.toMatchObject({ status: 0, code: 'broken_off' })
+    expect(got).toEqual(['hel'])
+    vi.stubGlobal('fetch', async () => { throw new TypeError('Failed to fetch') }) // prettier-ignore
+    await expect(asked()).rejects.toMatchObject({ status: 0, code: 'network' })
   })
 })

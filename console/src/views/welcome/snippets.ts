@@ -1,4 +1,7 @@
 /** Code that asks a model for its first answer: to be copied, with the real address, key and model in it. */
+import { pieces } from '@/api/chatStream'
+import { send } from '@/api/gateway'
+
 export const LANGUAGES = ['python', 'curl', 'js'] as const
 export type Language = (typeof LANGUAGES)[number]
 
@@ -48,29 +51,13 @@ export function snippet(language: Language, { gateway, key, model, question }: C
   ].join('\n')
 }
 
-export type Outcome = { kind: 'answer'; text: string } | { kind: 'refused'; status: number; reason: string } | { kind: 'unreachable' }
-
-/** Ask the gateway from this browser. */
-export async function ask({ gateway, key, model, question }: Call, send: typeof fetch = fetch): Promise<Outcome> {
-  let answer: Response
-  let text: string
-  try {
-    answer = await send(`${base(gateway)}/chat/completions`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
-      body: JSON.stringify({ model, messages: [{ role: 'user', content: question }] }),
-      signal: AbortSignal.timeout(120_000),
-    })
-    text = await answer.text()
-  } catch {
-    return { kind: 'unreachable' } // a browser tells no page why
-  }
-  try {
-    const body = JSON.parse(text)
-    const content = body?.choices?.[0]?.message?.content
-    if (answer.ok && typeof content === 'string') return { kind: 'answer', text: content }
-    return { kind: 'refused', status: answer.status, reason: String(body?.error?.message ?? text.slice(0, 500)) }
-  } catch {
-    return { kind: 'refused', status: answer.status, reason: text.slice(0, 500) || String(answer.status) }
-  }
+/** Ask the gateway from this browser: the text of the answer, as it arrives. Throws what `send` and `pieces` throw. */
+export async function* ask({ gateway, key, model, question }: Call, signal: AbortSignal): AsyncGenerator<string> {
+  const response = await send(`${base(gateway)}/chat/completions`, key, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ model, messages: [{ role: 'user', content: question }], stream: true }),
+    signal,
+  })
+  for await (const { content } of pieces(response)) if (content) yield content
 }
