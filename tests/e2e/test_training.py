@@ -57,7 +57,8 @@ def train(stack: Stack, name: str, data: str, **training: Any) -> dict[str, Any]
     """A job of this name over a dataset, run to its end."""
     defaults = stack.admin.get("/api/v1/jobs/defaults").json()
     spec = {
-        "name": name, "base": {"id": defaults["base_models"][0]}, "data": {"train": f"{data}@1", "validation_share": 0.1},
+        "name": name, "base": {"id": defaults["base_models"][0]},
+        "data": {"train": f"{data}@1", "validation_share": 0.1},
         "lora": {"r": 8, "alpha": 16}, "prompts": ["Hi"], "training": TRAINING | training,
     }  # fmt: skip
     answer = stack.admin.post("/api/v1/jobs", json={"spec": spec})
