@@ -84,7 +84,8 @@ def test_the_commented_engine_of_the_example_is_one_that_the_trainer_accepts(tmp
     lines = read("config.example.toml").splitlines()
     start = lines.index("# [[engine]]")
     example = tmp_path / "config.toml"
-    example.write_text("\n".join(line.removeprefix("# ") for line in lines[start:]), encoding="utf-8")
+    end = next(number for number, line in enumerate(lines) if line.startswith("# ---- Training jobs"))
+    example.write_text("\n".join(line.removeprefix("# ") for line in lines[start:end]), encoding="utf-8")
     (engine,) = trainer_settings.load(example).engines
     assert engine.name == "tiny"
 

@@ -19,6 +19,7 @@ from control.internal.tokens import new_service_token
 from control.kit.audit import Actor
 from control.migrations.run import migrate
 from control.settings import ConsoleTable, Settings
+from tests.console import training
 from tests.console.test_endpoint_health import report
 from tests.control.api.conftest import PASSWORD, Running
 from tests.control.api.test_request_log import keep
@@ -59,6 +60,7 @@ def installation(folder: Path, *, filled: bool) -> Iterator[Running]:
         if filled:
             _set_up(running)
             _use(running)
+            training.fill(running)
         yield running
     finally:
         running.stop()

@@ -41,6 +41,12 @@ DETAILS = {
     "settings-prices": "/settings?tab=prices",
     "settings-tokens": "/settings?tab=tokens",
     "settings-installation": "/settings?tab=installation",
+    "dataset": "/datasets/support-dialogues",
+    "job": "/jobs/of/support-bot-lr",
+    "job-failed": "/jobs/of/support-bot-big",
+    "job-clone": "/jobs/new?from=support-bot",
+    "job-comparison": "/jobs/compare?jobs=support-bot,support-bot-lr",
+    "adapter": "/adapters/support-bot",
 }
 """Pages about one thing of the filled installation, and tabs: an empty one says there that the thing does not exist."""
 

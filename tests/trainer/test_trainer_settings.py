@@ -55,7 +55,7 @@ def test_a_missing_file_is_named() -> None:
 
 def test_the_example_configuration_names_every_setting_with_its_default() -> None:
     text = Path("config.example.toml").read_text(encoding="utf-8")
-    commented = text[text.index("# ---- Engines") :].splitlines()
+    commented = text[text.index("# ---- Engines") : text.index("# ---- Training jobs")].splitlines()
     (example,) = tomllib.loads("\n".join(line.removeprefix("# ") for line in commented if "=" in line or "[[" in line))[
         "engine"
     ]
@@ -70,4 +70,4 @@ def test_the_command_refuses_a_file_without_engines(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "trainer", "--config", str(tmp_path / "config.toml")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "has no [[engine]] table" in done.stderr
+    assert "neither [[engine]] tables nor [control] url" in done.stderr
