@@ -50,7 +50,7 @@ max_model_len = 1024
 max_num_seqs = 16
 kv_cache_bytes = 67108864
 max_lora_rank = 16
-published_adapters = 3
+published_adapters = 8
 python = {python}
 log_dir = {logs}
 env = {{ OMP_NUM_THREADS = "1", VLLM_CPU_OMP_THREADS_BIND = "nobind" }}  # more threads gain nothing here

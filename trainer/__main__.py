@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainer import log
@@ -62,8 +63,11 @@ async def _work(settings: Settings, client: Client | None) -> None:
         loop.add_signal_handler(number, stop.set)
     log.event("trainer.started", engines=[engine.name for engine in settings.engines], pid=os.getpid())
     async with asyncio.TaskGroup() as group:
-        running = [group.create_task(_supervisor(engine).run()) for engine in settings.engines]
-        working = group.create_task(asyncio.to_thread(_worker(settings, client).run, ended)) if client else None
+        supervisors = [_supervisor(engine) for engine in settings.engines]
+        running = [group.create_task(supervisor.run()) for supervisor in supervisors]
+        working = None
+        if client is not None:
+            working = group.create_task(asyncio.to_thread(_worker(settings, client, supervisors).run, ended))
         await stop.wait()
         log.event("trainer.stopping")
         ended.set()
@@ -74,9 +78,12 @@ async def _work(settings: Settings, client: Client | None) -> None:
     log.event("trainer.stopped")
 
 
-def _worker(settings: Settings, client: Client) -> Worker:
+def _worker(settings: Settings, client: Client, supervisors: Sequence[EngineSupervisor]) -> Worker:
     table = settings.worker
-    engines = [EngineAdapters(engine, table.data_dir, client) for engine in settings.engines]
+    engines = [
+        EngineAdapters(engine, table.data_dir, client, lambda supervisor=supervisor: supervisor.starts)  # type: ignore[misc]
+        for engine, supervisor in zip(settings.engines, supervisors, strict=True)
+    ]
     return Worker(table, client, LocalRunner(table.python.absolute()), tuple(engines))
 
 

@@ -127,9 +127,26 @@ def test_what_the_engine_refuses_is_told_with_its_words(
     assert "no rank for it" in message(engine, "bot@v1")
 
 
-def test_more_than_there_are_slots_wait_until_one_is_free(
+def test_on_a_cpu_a_slot_that_was_used_is_not_used_again_until_the_engine_is_started_again(
     control: FakeControl, server: FakeLoraEngine, engine: EngineAdapters
 ) -> None:
+    three = [order(control, f"bot@v{number}", f"I am number {number}.") for number in (1, 2, 3)]
+    engine.want(three[:2])
+    eventually(state(engine, "bot@v2", "loaded"))
+    engine.want(three[1:])
+    eventually(state(engine, "bot@v3", "waiting"))
+    assert "restart it" in message(engine, "bot@v3")
+    engine.want(three[:2])
+    eventually(state(engine, "bot@v1", "loaded"))
+    engine._starts = lambda: 1
+    engine.want(three[1:])
+    eventually(state(engine, "bot@v3", "loaded"))
+
+
+def test_more_than_there_are_slots_of_a_gpu_wait_until_one_is_free(
+    control: FakeControl, server: FakeLoraEngine, engine: EngineAdapters
+) -> None:
+    engine.devices = ("GPU-1",)
     three = [order(control, f"bot@v{number}", f"I am number {number}.") for number in (1, 2, 3)]
     engine.want(three)
     eventually(state(engine, "bot@v3", "waiting"))

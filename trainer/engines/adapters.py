@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ class Refused(Exception):
 class EngineAdapters:
     """Brings the adapters of an engine in line with what is wanted, in a thread of its own."""
 
-    def __init__(self, engine: Engine, root: Path, client: Client) -> None:
+    def __init__(self, engine: Engine, root: Path, client: Client, starts: Callable[[], int] = lambda: 0) -> None:
+        """`starts`: how often the engine has been started."""
         self.name = engine.name
         self.devices: tuple[str, ...] = tuple(
             device for device in engine.env.get("CUDA_VISIBLE_DEVICES", "").split(",") if device.startswith("GPU-")
@@ -40,6 +41,9 @@ class EngineAdapters:
         self._engine, self._root, self._client = engine, root.absolute() / "adapters", client
         self._wanted: tuple[AdapterOrder, ...] = ()
         self._states: dict[str, EngineAdapter] = {}
+        self._starts, self._start = starts, -1
+        self._taken: set[str] = set()
+        """Names that have taken a slot since the engine was started."""
         self._ready = False
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"adapters-{engine.name}", daemon=True)
@@ -78,6 +82,8 @@ class EngineAdapters:
         there = self._loaded()
         self._ready = True
         wanted = {one.name: one for one in self._wanted}
+        if (starts := self._starts()) != self._start:
+            self._taken, self._start = set(), starts
         for name, root in there.items():
             if name not in wanted and Path(root).is_relative_to(self._root):
                 self._post("/v1/unload_lora_adapter", {"lora_name": name})
@@ -95,11 +101,9 @@ class EngineAdapters:
     def _load(self, one: AdapterOrder, there: bool) -> EngineAdapter:
         try:
             if not there:
-                count = sum(state.state == "loaded" for state in self._states.values())
-                if count >= self._engine.published_adapters:
-                    return self._as(
-                        one, "waiting", f"all {self._engine.published_adapters} slots for adapters are taken"
-                    )
+                if full := self._full(one.name):
+                    return self._as(one, "waiting", full)
+                self._taken.add(one.name)
                 self._put(one)
             self._try(one)
         except Unreachable as exc:
@@ -109,6 +113,20 @@ class EngineAdapters:
             return self._as(one, "failed", str(exc))
         log.event("adapter.loaded", engine=self.name, adapter=one.name)
         return self._as(one, "loaded", "")
+
+    def _full(self, name: str) -> str:
+        """Why there is no slot for one more. Unloading frees none in vLLM (issue 54839): on a GPU the least recently
+        used one is given to another adapter, but on a CPU, with the last slot in use, the base answers as an adapter.
+        """
+        slots = self._engine.published_adapters
+        if self.devices:
+            taken = sum(state.state == "loaded" for state in self._states.values())
+            return f"all {slots} slots for adapters are taken" if taken >= slots else ""
+        if name in self._taken or len(self._taken) < slots:
+            return ""
+        return (
+            f"all {slots} slots for adapters were used since this engine was started, and a CPU frees none: restart it"
+        )
 
     def _put(self, one: AdapterOrder) -> None:
         own = weights_sha256(self._engine.model)

@@ -46,6 +46,8 @@ class EngineSupervisor:
         self._log_file = log_file
         self._policy = policy or Policy()
         self._ready_at: float | None = None
+        self.starts = 0
+        """How often the engine has been started."""
 
     async def run(self) -> NoReturn:
         """Start the engine, and again whenever it ends; cancelling stops it and leaves nothing behind."""
@@ -70,6 +72,7 @@ class EngineSupervisor:
             log.event("engine.start_failed", level="error", engine=self._name, cause=cause)
             raise EngineError(cause)
         began = time.monotonic()
+        self.starts += 1
         try:
             process = await EngineProcess.start(self._command, self._log_file)
         except OSError as exc:
