@@ -61,6 +61,7 @@ class Pipeline:
                 route = resolve(runtime, key, call.model)
             else:
                 call, route = await self._placed(exchange, runtime, key)
+                started = time.monotonic()  # how long a form takes to arrive is its client's affair
             identity = new_id()
             ctx = Context(exchange.operation, runtime, key, call, route, identity, request_id or identity, started, ts)
             admission = self._admit(ctx)

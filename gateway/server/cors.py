@@ -19,7 +19,7 @@ _LIMITS = (
 _TOLD = (f"x-tunegate-{what}" for what in ("route", "target", "attempts", "overhead-us", "error"))
 _READABLE = ", ".join(("x-request-id", *_TOLD, *_LIMITS, "retry-after")).encode()
 _PREFLIGHT = [
-    (b"access-control-allow-methods", b"GET, POST"),
+    (b"access-control-allow-methods", b"GET, POST, DELETE"),
     (b"access-control-allow-headers", b"authorization, *"),
     (b"access-control-max-age", b"600"),
 ]
