@@ -13,6 +13,7 @@ from control.kit.permissions import ROLES, Role
 from tests.console.browsing import Console
 from tests.control.api.conftest import Running
 from tests.control.api.test_request_log import filled
+from tests.control.api.training import dataset, spec
 
 VIEWS = Path(__file__).parents[2] / "console/src/views"
 ROUTE = {
@@ -27,6 +28,12 @@ ACTIONS = [
     ("endpoint", "role=button[name='Edit']", {"endpoints:write"}),
     ("routes", "[data-test=create-route]", {"routes:write"}),
     ("route", "[data-test=edit-route]", {"routes:write"}),
+    ("datasets", "[data-test=create-dataset]", {"training:own"}),
+    ("dataset", "[data-test=file]", {"training:write"}),
+    ("jobs", "[data-test=create-job]", {"training:own"}),
+    ("job", "role=button[name='Cancel the job']", {"training:write"}),
+    ("adapters", "role=button[name='Upload a version']", {"training:own"}),
+    ("adapter", "role=button[name='Upload a version']", {"training:write"}),
     ("teams", "role=button[name='Add a team']", {"teams:write"}),
     ("team", "role=button[name='Edit']", {"teams:write"}),
     ("users", "role=button[name='Add a person']", {"users:write"}),
@@ -70,7 +77,13 @@ def paths(control: Running) -> dict[str, str]:
     assert post("/api/v1/routes", json=ROUTE).is_success
     assert post("/api/v1/teams", json={"name": "lab"}).is_success
     one, _, _ = filled(control)
-    things = {"endpoint": "e1", "route": "chat", "route-edit": "chat", "team": "lab", "request": one}
+    dataset(control.admin)
+    assert post("/api/v1/jobs", json={"spec": spec("job"), "draft": True}).is_success
+    assert post("/api/v1/adapters", json={"name": "adapter"}).is_success
+    things = {
+        "endpoint": "e1", "route": "chat", "route-edit": "chat", "team": "lab", "request": one, "dataset": "dialogues",
+        "job": "job", "adapter": "adapter",
+    }  # fmt: skip
     tabs = ":tab(overview|versions|grants|explain)"
     return {
         name: re.sub(r":\w+", things.get(name, ""), shown.path.replace(tabs, "overview"))
