@@ -77,7 +77,7 @@ async def _work(settings: Settings, client: Client | None) -> None:
 def _worker(settings: Settings, client: Client) -> Worker:
     table = settings.worker
     engines = [EngineAdapters(engine, table.data_dir, client) for engine in settings.engines]
-    return Worker(table, client, LocalRunner(table.python.absolute()), tuple(engines))
+    return Worker(table, client, LocalRunner(table.interpreter), tuple(engines))
 
 
 def _supervisor(engine: Engine) -> EngineSupervisor:

@@ -85,9 +85,7 @@ class EngineAdapters:
         states = {name: state for name, state in self._states.items() if name in wanted}
         for name, one in wanted.items():
             known = states[name].state if name in states else ""
-            if known == "failed" or (
-                known == "loaded" and name in there
-            ):  # failed: for this engine
+            if known == "failed" or (known == "loaded" and name in there):  # failed: for this engine
                 continue
             states[name] = self._as(one, "loading", "")
             self._states = states
