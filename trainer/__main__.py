@@ -84,7 +84,7 @@ def _worker(settings: Settings, client: Client, supervisors: Sequence[EngineSupe
         EngineAdapters(engine, table.data_dir, client, lambda supervisor=supervisor: supervisor.starts)  # type: ignore[misc]
         for engine, supervisor in zip(settings.engines, supervisors, strict=True)
     ]
-    return Worker(table, client, LocalRunner(table.python.absolute()), tuple(engines))
+    return Worker(table, client, LocalRunner(table.interpreter), tuple(engines))
 
 
 def _supervisor(engine: Engine) -> EngineSupervisor:

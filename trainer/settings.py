@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from trainer.contract.spec import RecipeName
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -117,6 +119,8 @@ class WorkerTable(BaseModel):
     """Runs with their checkpoints, rows, adapters of engines."""
     python: Path = Path(".venv-train/bin/python")
     """Interpreter of the environment that has the packages of the recipes."""
+    llamafactory_python: Path = Path(".venv-llamafactory/bin/python")
+    """The same of the recipe `llamafactory`, which `make llamafactory` fills."""
     slots: Annotated[int, Field(ge=1, le=256)] = 1
     """Without a GPU: how many jobs share the CPU."""
     interval: Annotated[float, Field(gt=0, le=60)] = 2.0
@@ -125,6 +129,10 @@ class WorkerTable(BaseModel):
     """Seconds that runs have for a checkpoint when the worker is told to stop; their jobs go on later."""
     tracking: Tracking = Tracking()
     """SwanLab and TensorBoard."""
+
+    def interpreter(self, recipe: RecipeName) -> Path:
+        """What runs a recipe."""
+        return (self.llamafactory_python if recipe == "llamafactory" else self.python).absolute()
 
     @property
     def worker_name(self) -> str:

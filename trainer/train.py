@@ -25,6 +25,7 @@ from trainer.devices import devices
 from trainer.progress import Progress
 from trainer.runners.base import Command
 from trainer.runners.local import LocalRunner
+from trainer.settings import WorkerTable
 
 SERVED_RANK = 64
 """Highest rank that engines are commonly started with; above it, a word is said."""
@@ -45,10 +46,11 @@ def main() -> int:
     try:
         spec = read_spec(options.spec)
         folder: Path = (options.out or Path("runs") / spec.name).absolute()
-        runner = LocalRunner(options.python.absolute())
+        python: Path = (options.python or WorkerTable().interpreter(spec.recipe)).absolute()
+        runner = LocalRunner(lambda recipe: python)
         if runner.list_owned(folder):
             raise Wrong(f"a run is under way in {folder}")
-        _prepare(spec, folder, options)
+        _prepare(spec, folder, python, options)
     except Wrong as exc:
         sys.stderr.write(f"{exc}\n")
         return 2
@@ -68,8 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("spec", type=Path, metavar="SPEC.toml", help="the job; data.train is the path of a file")
     parser.add_argument("--out", type=Path, help="the run's folder (runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on from the last good checkpoint in the folder")
-    parser.add_argument("--python", type=Path, default=Path(".venv-train/bin/python"),
-                        help="interpreter that has the recipes' packages (%(default)s)")  # fmt: skip
+    parser.add_argument("--python", type=Path, help="interpreter that has the recipe's packages (.venv-train's)")
     parser.add_argument("--swanlab", choices=["disabled", "local", "offline", "cloud"], default="disabled")
     return parser.parse_args()
 
@@ -100,10 +101,11 @@ def read_spec(path: Path) -> JobSpec:
     return spec.model_copy(update={"base": base, "data": spec.data.model_copy(update=files)})
 
 
-def _prepare(spec: JobSpec, folder: Path, options: argparse.Namespace) -> None:
+def _prepare(spec: JobSpec, folder: Path, python: Path, options: argparse.Namespace) -> None:
     """Fill the run's folder: rows checked, the job told."""
-    if not options.python.exists():
-        raise Wrong(f"{options.python}: there is no such interpreter; `make install` makes it, --python names another")
+    if not python.exists():
+        makes = "make llamafactory" if spec.recipe == "llamafactory" else "make install"
+        raise Wrong(f"{python}: there is no such interpreter; `{makes}` makes it, --python names another")
     begun = (folder / "run.json").exists()
     if begun and not options.resume:
         raise Wrong(f"{folder} has a run: --resume goes on with it, --out names another folder")

@@ -10,7 +10,6 @@ import secrets
 import threading
 import time
 from importlib import metadata
-from pathlib import Path
 
 from trainer import log
 from trainer.attempt import Attempt
@@ -92,8 +91,7 @@ class Worker:
 
     def _recipes(self) -> tuple[RecipeName, ...]:
         """Those whose environment is here."""
-        there = self._settings.python.exists()
-        return tuple(recipe for recipe in RECIPES if there and _is_here(recipe))
+        return tuple(recipe for recipe in RECIPES if self._settings.interpreter(recipe).exists())
 
     def _end(self) -> None:
         running = [attempt for attempt in self._attempts.values() if attempt.status.state != "ended"]
@@ -105,7 +103,3 @@ class Worker:
             self._runner.kill(attempt.folder, 0.0)
         for engine in self._engines:
             engine.close()
-
-
-def _is_here(recipe: RecipeName) -> bool:
-    return (Path(__file__).parent / "recipes" / f"{recipe}.py").exists()

@@ -87,9 +87,11 @@ def spec(recipe: str = "lora_sft", **changes: Any) -> dict[str, Any]:
 class Folder:
     """A run's folder, made as a worker makes it."""
 
-    def __init__(self, path: Path, told: dict[str, Any], rows: list[dict[str, Any]], **file: Any) -> None:
+    def __init__(
+        self, path: Path, told: dict[str, Any], rows: list[dict[str, Any]], python: Path = PYTHON, **file: Any
+    ) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        self.path, self.told = path, told
+        self.path, self.told, self._python = path, told, str(python)
         self.file = {"spec": told, "train": str(write_rows(path / "rows.jsonl", rows)), **file}
         self.write()
 
@@ -100,9 +102,9 @@ class Folder:
     def command(self, processes: int = 1) -> list[str]:
         recipe = ["-m", f"trainer.recipes.{self.told['recipe']}", str(self.path)]
         if processes == 1:
-            return [str(PYTHON), *recipe]
+            return [self._python, *recipe]
         launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        return [str(PYTHON), *launch, *recipe]
+        return [self._python, *launch, *recipe]
 
     def run(self, processes: int = 1, **environment: str) -> int:
         """Run to the end; the exit status. The output is in log.txt."""

@@ -21,12 +21,16 @@ FAKE = Path(__file__).with_name("fake_python.py")
 ROOT = Path(__file__).parents[2]
 
 
+def runner_of(python: Path) -> LocalRunner:
+    return LocalRunner(lambda recipe: python)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "a run"
     path.mkdir()
     yield path
-    LocalRunner(FAKE).kill(path, 0.0)
+    runner_of(FAKE).kill(path, 0.0)
 
 
 def begun(runner: LocalRunner, folder: Path, mode: str) -> list[int]:
@@ -41,7 +45,7 @@ def test_a_run_has_its_own_copy_of_the_code_and_none_of_the_secrets(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEGATE_SECRET", "hush")
-    runner = LocalRunner(FAKE)
+    runner = runner_of(FAKE)
     begun(runner, folder, "stops")
     assert runner.poll(folder).running
     runner.request_stop(folder)
@@ -54,7 +58,7 @@ def test_a_run_has_its_own_copy_of_the_code_and_none_of_the_secrets(
 
 
 def test_a_stubborn_run_is_ended_with_its_helper_in_another_session(folder: Path) -> None:
-    runner = LocalRunner(FAKE)
+    runner = runner_of(FAKE)
     pids = begun(runner, folder, "stubborn")
     runner.request_stop(folder)
     runner.kill(folder, 0.1)
@@ -63,7 +67,7 @@ def test_a_stubborn_run_is_ended_with_its_helper_in_another_session(folder: Path
 
 
 def test_the_helper_of_a_run_that_died_is_ended_and_the_signal_is_told(folder: Path) -> None:
-    runner = LocalRunner(FAKE)
+    runner = runner_of(FAKE)
     _, helper = begun(runner, folder, "dies")
     eventually(lambda: not runner.poll(folder).running)
     assert runner.poll(folder).exit_status == -signal.SIGKILL
@@ -76,14 +80,14 @@ def test_a_run_outlives_its_worker_and_is_found_again(folder: Path) -> None:
 from pathlib import Path
 from trainer.runners.base import Command
 from trainer.runners.local import LocalRunner
-LocalRunner(Path({str(FAKE)!r})).submit(Command("lora_sft", Path({str(folder)!r}), 1, ("cpu-0",), True))
+LocalRunner(lambda recipe: Path({str(FAKE)!r})).submit(Command("lora_sft", Path({str(folder)!r}), 1, ("cpu-0",), True))
 import os, signal
 os.kill(os.getpid(), signal.SIGKILL)
 """
     killed = subprocess.run([sys.executable, "-c", worker], cwd=ROOT, check=False, timeout=30)
     assert killed.returncode == -signal.SIGKILL
     eventually((folder / "pids").exists)
-    runner = LocalRunner(FAKE)
+    runner = runner_of(FAKE)
     assert runner.list_owned(folder.parent) == [folder]
     assert runner.poll(folder).running
     runner.request_stop(folder)
@@ -93,7 +97,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_with_its_launcher_killed_nothing_is_left_and_nobody_knows_how_it_ended(folder: Path) -> None:
-    runner = LocalRunner(FAKE)
+    runner = runner_of(FAKE)
     pids = begun(runner, folder, "stops")
     os.kill(json.loads((folder / "launcher.json").read_text())["pid"], signal.SIGKILL)
     eventually(lambda: not runner.poll(folder).running)
@@ -103,14 +107,14 @@ def test_with_its_launcher_killed_nothing_is_left_and_nobody_knows_how_it_ended(
 
 def test_a_pid_that_another_process_has_now_is_not_taken_for_the_run(folder: Path) -> None:
     (folder / "launcher.json").write_text(json.dumps({"pid": os.getpid(), "started": "1"}))
-    runner = LocalRunner(FAKE)
+    runner = runner_of(FAKE)
     runner.kill(folder, 0.0)
     assert not runner.poll(folder).running
     assert runner.list_owned(folder.parent) == []
 
 
 def test_begun_twice_the_first_is_ended(folder: Path) -> None:
-    runner = LocalRunner(FAKE)
+    runner = runner_of(FAKE)
     first = begun(runner, folder, "stops")
     (folder / "launcher.json").unlink()  # its worker was killed before it could write this
     (folder / "pids").unlink()
@@ -120,7 +124,7 @@ def test_begun_twice_the_first_is_ended(folder: Path) -> None:
 
 
 def test_a_missing_interpreter_is_named_in_the_log(folder: Path) -> None:
-    runner = LocalRunner(Path("/nonexistent/python"))
+    runner = runner_of(Path("/nonexistent/python"))
     runner.submit(Command(recipe="lora_sft", folder=folder, processes=1, devices=(), offline=True))
     eventually(lambda: not runner.poll(folder).running)
     assert runner.poll(folder).exit_status == 127
@@ -131,7 +135,7 @@ def test_a_missing_interpreter_is_named_in_the_log(folder: Path) -> None:
 def test_of_torchrun_and_its_ranks_none_is_left(tmp_path: Path) -> None:
     told = spec(resources={"processes": 2}, training={"max_steps": 100_000})
     run = Folder(tmp_path / "run", told, dialogues("Yes."), tracking={"tensorboard": False})
-    runner = LocalRunner(PYTHON)
+    runner = runner_of(PYTHON)
     runner.submit(Command(recipe="lora_sft", folder=run.path, processes=2, devices=("cpu-0",), offline=True))
     try:
         eventually(lambda: run.losses() or not runner.poll(run.path).running, 60)

@@ -39,7 +39,8 @@ class WorkerProcess:
     def __init__(self, control: FakeControl, folder: Path, python: Path = FAKE) -> None:
         self.folder = folder
         text = f'[control]\nurl = "{control.url}"\ntoken = "env:TEST_TOKEN"\n[trainer]\nname = "w"\ninterval = 0.1\n'
-        text += f'data_dir = "{folder}/data"\npython = "{python}"\nstop_grace = 20\ntracking.tensorboard = false\n'
+        text += f'data_dir = "{folder}/data"\npython = "{python}"\nstop_grace = 20\n'
+        text += 'llamafactory_python = "/none"\ntracking.tensorboard = false\n'
         (folder / "config.toml").write_text(text)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -66,7 +67,7 @@ def worker(control: FakeControl, tmp_path: Path) -> Iterator[WorkerProcess]:
     try:
         one.end()
     finally:
-        runner = LocalRunner(FAKE)
+        runner = LocalRunner(lambda recipe: FAKE)
         for folder in runner.list_owned(tmp_path):
             runner.kill(folder, 0.0)
     assert not processes_with(str(tmp_path))
@@ -99,7 +100,7 @@ def test_a_job_is_run_and_all_of_it_is_with_control_before_it_is_said_to_have_en
     assert steps(control) == list(range(1, 1201))
     assert control.events["a1"][-1]["outcome"] == "completed"
     assert control.files["a1"] == {"adapter_model.safetensors": b"weights", "deep/a b.txt": b"more"}
-    assert control.beats[0]["recipes"][0] == "lora_sft"
+    assert control.beats[0]["recipes"] == ["lora_sft", "lora_dpo", "full_sft"]
     assert control.beats[0]["devices"][0]["uuid"] == "cpu-0"
 
 

@@ -14,9 +14,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trainer.contract.spec import RecipeName
 from trainer.runners.base import Command, Status
 
 LAUNCHER, EXIT, STOP, LOG = "launcher.json", "exit.json", "STOP", "log.txt"
@@ -26,10 +28,10 @@ _POLITE = 5.0
 
 
 class LocalRunner:
-    """Runs recipes with the interpreter of an environment that has their packages."""
+    """Runs each recipe with the interpreter of an environment that has its packages."""
 
-    def __init__(self, python: Path, threads: int = 1) -> None:
-        self._python, self._threads = python, threads
+    def __init__(self, interpreter: Callable[[RecipeName], Path], threads: int = 1) -> None:
+        self._interpreter, self._threads = interpreter, threads
 
     def submit(self, command: Command) -> None:
         """Start a recipe in its folder, from a copy of this package: an upgrade does not change a run under way."""
@@ -88,10 +90,11 @@ class LocalRunner:
 
     def _argv(self, command: Command) -> list[str]:
         recipe = ["-m", f"trainer.recipes.{command.recipe}", str(command.folder)]
+        python = str(self._interpreter(command.recipe))
         if command.processes == 1:
-            return [str(self._python), *recipe]
+            return [python, *recipe]
         launch = ["-m", "torch.distributed.run", "--standalone", "--nnodes=1", f"--nproc-per-node={command.processes}"]
-        return [str(self._python), *launch, *recipe]
+        return [python, *launch, *recipe]
 
     def _environment(self, command: Command) -> dict[str, str]:
         kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}

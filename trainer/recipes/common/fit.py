@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,17 +100,23 @@ def _keep(run: Run, model: Any, tokenizer: Any) -> None:
     partial.rename(run.output)
 
 
-def _checkpoint(run: Run) -> Any:
+def _checkpoint(run: Run) -> Path | None:
+    """Where it goes on from; of several processes the first one has removed the damaged ones by then."""
+    if run.processes > 1 and not run.is_first:
+        torch.distributed.barrier()
+    start = resumed_from(run)
+    if run.processes > 1 and run.is_first:
+        torch.distributed.barrier()
+    return start
+
+
+def resumed_from(run: Run) -> Path | None:
+    """The last good checkpoint, where it is to go on from one; damaged ones after it are told of."""
     if not run.file.resume:
         return None
-    if run.processes > 1 and not run.is_first:  # the first one has removed the damaged ones by then
-        torch.distributed.barrier()
-        return checkpoints.last_good(run.checkpoints)[0]
     start, damaged = checkpoints.last_good(run.checkpoints)
     for one in damaged:
         run.warn(f"the checkpoint {one.name} is damaged and was left out")
-    if run.processes > 1:
-        torch.distributed.barrier()
     return start
 
 

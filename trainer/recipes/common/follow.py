@@ -46,7 +46,7 @@ class Follow(TrainerCallback):  # type: ignore[misc]  # transformers has no type
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Tell figures."""
         values = {name: float(value) for name, value in (logs or {}).items() if name in _KNOWN}
-        if not values or not self._run.is_first:
+        if values.keys() <= {"epoch"} or not self._run.is_first:
             return
         if "loss" in values:
             values |= self._speed(state) | _memory()
