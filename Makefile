@@ -31,7 +31,7 @@ install: $(VENV)/.installed $(VENV_VLLM)/.installed $(VENV_TRAIN)/.installed con
 run: install ## start everything: gateway on 127.0.0.1:8000 and vLLM with a tiny model (options: ARGS="--listen …")
 	@exec $(VENV)/bin/tunegate up $(ARGS)
 
-test: install ## run all tests (one file: make test ARGS=tests/control)
+test: install llamafactory ## run all tests (one file: make test ARGS=tests/control)
 	@bash requirements/install-databases.sh
 	@bash requirements/install-browser.sh
 	@$(if $(ARGS),,cd console && npm run --silent test)
