@@ -136,9 +136,9 @@ def report(figures: dict[str, list[Load]], browser: str) -> str:
         f"`make bench-console` on {datetime.now(UTC):%Y-%m-%d}: {loads} loads of each page in Chromium {browser} "
         "without a window, from a control plane on the same machine with 30,000 requests in its ledger. Budgets of "
         f"each: at most {SCRIPT_BYTES // 1000} kB of gzipped JavaScript ({SCRIPT_REACH // 1000} kB to reach for), "
-        f"the first paint after at most {PAINT_MS / 1000} s. Times are medians, the slowest load in brackets; other programs may "
-        "have run on the same cores. Requests, scripts and bytes are those that the cache did not have. Control sends "
-        "files as they are; nginx and the ingress compress them.",
+        f"the first paint after at most {PAINT_MS / 1000} s. Times are medians, the slowest load in brackets; other "
+        "programs may have run on the same cores. Requests, scripts and bytes are those that the cache did not have. "
+        "Control sends files as they are; nginx and the ingress compress them.",
         "",
         "| page | requests | scripts | JS gzipped kB | sent kB | first paint ms | largest paint ms | budgets |",
         "|---|--:|--:|--:|--:|--:|--:|---|",
