@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,8 +24,9 @@ from control.kit.audit import Actor, note
 from control.kit.oidc import Client, Flow, Identity, LoggedOut, Provider, SsoError
 from control.kit.outbound import Outbound
 from control.kit.permissions import Role
-from control.models import Membership, RefreshSession, Team, User
+from control.models import Membership, RefreshSession, SpentToken, Team, User
 from control.models.base import now
+from control.security import sha256
 from control.settings import OidcTable, Settings, reference
 
 CALLBACK = "/api/v1/auth/oidc/callback"
@@ -118,8 +119,11 @@ async def _sign_in(session: AsyncSession, control: Control, identity: Identity, 
 
 async def log_out(session: AsyncSession, gone: LoggedOut, issuer: str, address: str) -> int:
     """End the logins that have ended at the provider; how many people's. Access tokens end, too: those of the person's
-    other logins are refreshed without their noticing.
+    other logins are refreshed without their noticing. A token that was told before does nothing: logins that have begun
+    since are no business of whoever has kept it.
     """
+    if not await _is_first(session, gone, issuer):
+        return 0
     query = select(User).where(User.sso_issuer == issuer)
     if gone.subject:
         query = query.where(User.sso_subject == gone.subject)
@@ -136,6 +140,19 @@ async def log_out(session: AsyncSession, gone: LoggedOut, issuer: str, address: 
             await end_sessions(session, user)
         note(session, Actor(_BY_PROVIDER, address), "logout", "user", user.username, after={"issuer": issuer})
     return len(users)
+
+
+async def _is_first(session: AsyncSession, gone: LoggedOut, issuer: str) -> bool:
+    await session.execute(delete(SpentToken).where(SpentToken.expires_at < now()))
+    digest = sha256(f"{issuer}\n{gone.token}")
+    if await session.get(SpentToken, digest) is not None:
+        return False
+    session.add(SpentToken(digest=digest, expires_at=gone.expires_at))
+    try:
+        await session.flush()
+    except IntegrityError as exc:  # it is being told twice at this moment: the other one does it
+        raise Problem(503, "busy", "this token is being taken right now: try again", retry_after=1) from exc
+    return True
 
 
 def _check_domain(table: OidcTable, identity: Identity) -> None:

@@ -20,6 +20,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
@@ -97,6 +98,10 @@ class LoggedOut:
 
     subject: str
     session: str
+    token: str
+    """What the provider calls the token (`jti`)."""
+    expires_at: datetime
+    """From then on the token is refused, clock skew included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,8 @@ class Provider:
         subject, session = claims.get("sub", ""), _session(claims)
         if not isinstance(subject, str) or not (subject or session):
             raise SsoError("sso_token_invalid", "the logout token names neither a subject nor a session")
-        return LoggedOut(subject, session)
+        expires_at = datetime.fromtimestamp(float(claims["exp"]) + CLOCK_SKEW, UTC)
+        return LoggedOut(subject, session, str(claims["jti"]), expires_at)
 
     async def _discover(self) -> Discovered:
         async with self._alone:

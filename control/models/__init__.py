@@ -4,7 +4,7 @@ from control.models.adapters import Adapter, AdapterData, AdapterVersion, Deploy
 from control.models.base import Base
 from control.models.chat import ChatSession
 from control.models.gateways import BreakerSpan, GatewayRow
-from control.models.identity import Membership, RefreshSession, ServiceToken, Team, User
+from control.models.identity import Membership, RefreshSession, ServiceToken, SpentToken, Team, User
 from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageRow
 from control.models.requests import RequestBody
 from control.models.rollups import ROLLUPS
@@ -56,6 +56,7 @@ __all__ = [
     "RouteVersion",
     "ServiceToken",
     "SpendRow",
+    "SpentToken",
     "Team",
     "TrainerRow",
     "TrainingAttempt",

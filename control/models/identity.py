@@ -81,6 +81,16 @@ class Membership(Published, Base):
     """May make and revoke the team's keys."""
 
 
+class SpentToken(Base):
+    """A logout token of the identity provider that has done its work: told again, it does nothing."""
+
+    __tablename__ = "spent_token"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 of issuer and `jti`."""
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class ServiceToken(Base):
     """What a gateway (or trainer) shows on the internal API."""
 

@@ -150,6 +150,14 @@ def upgrade() -> None:
         **BINARY,
     )
     op.create_table(
+        "spent_token",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_spent_token")),
+        **BINARY,
+    )
+    op.create_index(op.f("ix_spent_token_expires_at"), "spent_token", ["expires_at"], unique=False)
+    op.create_table(
         "service_token",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("name", sa.String(length=120), nullable=False),
@@ -519,6 +527,7 @@ def downgrade() -> None:
         "team",
         "spend",
         "shadow_hour",
+        "spent_token",
         "service_token",
         "request_body",
         "gateway_status",

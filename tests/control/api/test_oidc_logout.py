@@ -77,6 +77,20 @@ def test_twice_or_of_nobody_changes_nothing(control: Running, idp: IdentityProvi
     assert control.as_("member", PASSWORD).get("/api/v1/auth/me").status_code == 200
 
 
+def test_a_token_that_is_told_again_does_not_end_what_began_since(control: Running, idp: IdentityProvider) -> None:
+    token = idp.logout_token(sub="u-1")
+    signed_in(control, idp)
+    assert tell(control, token).status_code == 200
+    again, other = signed_in(control, idp), idp.logout_token(sub="u-1")
+    assert tell(control, token).status_code == 200
+    assert is_in(again)
+    assert tell(control, other).status_code == 200
+    assert not is_in(again)
+    control.sql("UPDATE spent_token SET expires_at = '2020-01-01 00:00:00'")
+    assert tell(control, idp.logout_token(sub="nobody")).status_code == 200
+    assert control.sql("SELECT count(*) FROM spent_token") == [(1,)], "what has expired is forgotten"
+
+
 FORGED: dict[str, Any] = {
     "no event": lambda c: c.pop("events"),
     "another event": lambda c: c.update(events={"http://schemas.openid.net/event/other": {}}),
