@@ -19,7 +19,7 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
-.PHONY: help install run test check console screens fix bench bench-control soak fuzz matrix lock clean
+.PHONY: help install run test check console screens fix bench bench-control bench-console soak fuzz matrix lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -62,6 +62,10 @@ bench: install ## measure the gateway against its budgets
 
 bench-control: $(VENV)/.installed ## time the lists and reports of the control API on a database of a million requests
 	@$(VENV)/bin/python -m tests.load.control $(ARGS)
+
+bench-console: install ## measure what the console loads, and how soon it is seen, in a browser
+	@bash requirements/install-browser.sh
+	@$(VENV)/bin/python -m tests.load.console $(ARGS)
 
 soak: install ## long runs under load
 	@$(VENV)/bin/pytest -m soak tests/load $(ARGS)

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import re
-from pathlib import Path
+from playwright.sync_api import BrowserContext
 
-_IMPORTED = re.compile(r'(?:from\s*|import\s*)"\./([^"]+\.js)"')
-DIST = Path(__file__).parents[2] / "console" / "dist"
+from tests.control.api.conftest import Running
+from tests.load.console import SCRIPT_REACH, first_visit
 
 
-def first_load() -> dict[str, int]:
-    """Script -> gzipped bytes, of all that the page asks for before it can show the login: the entry, what it imports
-    and what it preloads.
-    """
-    wanted = re.findall(r'(?:src|href)="/(assets/[^"]+\.js)"', (DIST / "index.html").read_text())
-    sizes: dict[str, int] = {}
-    while wanted:
-        name = wanted.pop()
-        if name not in sizes:
-            text = (DIST / name).read_text()
-            sizes[name] = len(gzip.compress(text.encode()))
-            wanted += [f"assets/{found}" for found in _IMPORTED.findall(text)]
-    return sizes
-
-
-def test_the_first_load_is_small() -> None:
-    sizes = first_load()
-    print(sum(sizes.values()), sizes)
-    assert sum(sizes.values()) < 300_000, sizes
+def test_the_first_load_is_small(context: BrowserContext, control: Running) -> None:
+    load = first_visit(context, control.url)
+    assert load.scripts
+    assert load.script_bytes < SCRIPT_REACH, load.scripts
+    assert load.requests < 80
