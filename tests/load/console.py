@@ -27,6 +27,8 @@ DIST = BUILT.parent
 OUT = Path("docs/bench/console.md")
 SCRIPT_BYTES, SCRIPT_REACH = 500_000, 300_000
 """Gzipped JavaScript of a first load: the most, and what to reach for."""
+HASH = re.compile(r"-[\w-]{8}\.js$")
+"""What the build puts at the end of a script's name."""
 LISTED = 2_000
 """Bytes of a script that has a line of its own in the report."""
 PAINT_MS = 1500
@@ -134,11 +136,11 @@ def report(figures: dict[str, list[Load]], browser: str) -> str:
         "# The console in a browser",
         "",
         f"`make bench-console` on {datetime.now(UTC):%Y-%m-%d}: {loads} loads of each page in Chromium {browser} "
-        "without a window, from a control plane on the same machine with 30,000 requests in its ledger. Budgets of "
-        f"each: at most {SCRIPT_BYTES // 1000} kB of gzipped JavaScript ({SCRIPT_REACH // 1000} kB to reach for), "
-        f"the first paint after at most {PAINT_MS / 1000} s. Times are medians, the slowest load in brackets; other "
-        "programs may have run on the same cores. Requests, scripts and bytes are those that the cache did not have. "
-        "Control sends files as they are; nginx and the ingress compress them.",
+        "without a window, from a control plane on the same machine with 30,000 requests in its ledger. Budgets: "
+        f"at most {SCRIPT_BYTES // 1000} kB of gzipped JavaScript ({SCRIPT_REACH // 1000} kB to reach for), the first "
+        f"paint after at most {PAINT_MS / 1000} s. Times are medians, the slowest load in brackets; other programs may "
+        "have run on the same cores. Requests, scripts and bytes are those that the cache did not have. Control sends "
+        "files as they are; nginx and the ingress compress them.",
         "",
         "| page | requests | scripts | JS gzipped kB | sent kB | first paint ms | largest paint ms | budgets |",
         "|---|--:|--:|--:|--:|--:|--:|---|",
@@ -157,7 +159,7 @@ def report(figures: dict[str, list[Load]], browser: str) -> str:
     large = sorted((name for name in scripts if scripts[name] >= LISTED), key=lambda name: -scripts[name])
     rest = sum(size for size in scripts.values() if size < LISTED)
     lines += ["", "Scripts of the first visit, gzipped:", "", "| script | kB |", "|---|--:|"]
-    lines += [f"| {re.sub(r'-[^-]{8}[.]js$', '.js', name)} | {scripts[name] / 1000:.1f} |" for name in large]
+    lines += [f"| {HASH.sub('.js', name)} | {scripts[name] / 1000:.1f} |" for name in large]
     lines.append(f"| {len(scripts) - len(large)} smaller ones | {rest / 1000:.1f} |")
     return "\n".join(lines) + "\n"
 
