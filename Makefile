@@ -21,7 +21,7 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
-.PHONY: help install run test check llamafactory console screens fix bench bench-control bench-console soak fuzz matrix lock clean
+.PHONY: help install run test check llamafactory console screens fix bench bench-control bench-console bench-training bench-serving soak fuzz matrix lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -70,6 +70,12 @@ bench-control: $(VENV)/.installed ## time the lists and reports of the control A
 bench-console: install ## measure what the console loads, and how soon it is seen, in a browser
 	@bash requirements/install-browser.sh
 	@$(VENV)/bin/python -m tests.load.console $(ARGS)
+
+bench-training: install ## time a training job beside a plain script of transformers and peft
+	@$(VENV)/bin/python -m tests.load.training $(ARGS)
+
+bench-serving: install ## time a model that is served here, with and without the gateway
+	@$(VENV)/bin/python -m tests.load.serving $(ARGS)
 
 soak: install ## long runs under load
 	@$(VENV)/bin/pytest -m soak tests/load $(ARGS)
