@@ -88,8 +88,8 @@ def main() -> int:
     lines = [
         "# A served model through the gateway", "",
         f"`make bench-serving` on {datetime.now(UTC):%Y-%m-%d}: vLLM for the CPU with the tiny model's adapter "
-        f"`alpha`, {STREAMS} streams at a time of {TOKENS} tokens each, {options.rounds} rounds in turn, everything on one "
-        f"machine. Budget: at least {BUDGET} of the tokens per second without the gateway.", "",
+        f"`alpha`, {STREAMS} streams at a time of {TOKENS} tokens each, {options.rounds} rounds in turn, everything "
+        f"on one machine. Budget: at least {BUDGET} of the tokens per second without the gateway.", "",
         "| round | engine alone, tokens/s | through the gateway | ratio |", "|--:|--:|--:|--:|",
         *(
             f"| {number} | {direct:.0f} | {through:.0f} | {through / direct:.3f} |"
