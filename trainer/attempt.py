@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import log
-from trainer.client import Client, Over, Unreachable
+from trainer.client import Client, Over, TooLarge, Unreachable, WrongOffset
 from trainer.contract.worker import AttemptOrder, AttemptState, AttemptStatus
 from trainer.runners.base import Command, Runner
 
@@ -44,6 +44,7 @@ class Attempt:
         self._completed = False
         self._stop_after: float | None = None
         self._line, self._offset, self._sent = 0, 0, 0
+        self._log_is_full = False
         self._thread = threading.Thread(target=self._run, name=f"attempt-{order.attempt}", daemon=True)
 
     @classmethod
@@ -160,10 +161,19 @@ class Attempt:
             if taken != self._line + len(lines):  # after a restart of either side: go on from where control is
                 position, again = _position(self.folder / "events.jsonl", taken), True
             self._line, self._sent = taken, position
-        piece = _read(self.folder / "log.txt", self._offset, LOG_PIECE)
+        piece = b"" if self._log_is_full else _read(self.folder / "log.txt", self._offset, LOG_PIECE)
         if piece:
-            self._offset = self._client.log(self.order.attempt, self._offset, piece)
+            self._send_log(piece)
         return again or len(lines) == LINES or len(piece) == LOG_PIECE
+
+    def _send_log(self, piece: bytes) -> None:
+        try:
+            self._offset = self._client.log(self.order.attempt, self._offset, piece)
+        except WrongOffset:
+            self._offset = 0
+        except TooLarge as exc:  # the run is worth more than the rest of its log
+            self._log_is_full = True
+            log.event("attempt.log_cut", level="warning", attempt=self.order.attempt, cause=str(exc))
 
     def _send_output(self) -> None:
         """The files of what came out, if it has come out whole."""

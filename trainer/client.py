@@ -33,6 +33,14 @@ class Over(Exception):
     """Control says that this attempt is over: end it."""
 
 
+class WrongOffset(Exception):
+    """Control has less of a log than was thought: begin again."""
+
+
+class TooLarge(Exception):
+    """Control will not take so much."""
+
+
 class Client:
     """One control plane. Every call opens a connection of its own: there are few, and proxies come and go."""
 
@@ -127,14 +135,21 @@ class Client:
             answer = connection.getresponse()
             if answer.status >= 300:
                 problem = answer.read(4000).decode(errors="replace")
-                if answer.status in (404, 409) and path.startswith("/attempts/"):
-                    raise Over(problem)
-                raise Unreachable(f"{method} {path}: {answer.status} {problem}")
+                raise _refusal(f"{method} {path}: {answer.status} {problem}", answer.status, path)
             return take(answer)
         except (OSError, http.client.HTTPException, ValueError) as exc:
             raise Unreachable(f"{method} {path}: {type(exc).__name__}: {exc}") from exc
         finally:
             connection.close()
+
+
+def _refusal(said: str, status: int, path: str) -> Exception:
+    """What an answer that is no success means."""
+    if path.startswith("/attempts/") and (status == 404 or '"attempt_over"' in said):
+        return Over(said)
+    if '"wrong_offset"' in said:
+        return WrongOffset(said)
+    return TooLarge(said) if status == 413 else Unreachable(said)
 
 
 def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:

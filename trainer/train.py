@@ -24,7 +24,7 @@ from trainer.contract.spec import ROWS_OF, JobSpec
 from trainer.devices import devices
 from trainer.progress import Progress
 from trainer.runners.base import Command
-from trainer.runners.local import LocalRunner
+from trainer.runners.local import STOP, LocalRunner
 from trainer.settings import WorkerTable
 
 SERVED_RANK = 64
@@ -56,6 +56,7 @@ def main() -> int:
         return 2
     wanted = spec.resources.processes
     gpus = [one.uuid for one in devices(wanted, {})][:wanted]
+    (folder / STOP).unlink(missing_ok=True)  # of the run that this one goes on from
     runner.submit(
         Command(
             recipe=spec.recipe, folder=folder, processes=wanted, devices=tuple(gpus),

@@ -18,10 +18,7 @@ from tests.console.screens import pages
 
 AXE = Path(__file__).parents[2] / "console/node_modules/axe-core/axe.min.js"
 LOOKS = {
-    "full": [
-        ("zh-CN", "light", 1280), ("zh-CN", "dark", 1920), ("zh-CN", "light", 390),
-        ("en", "light", 1920), ("en", "dark", 1280), ("en", "dark", 390),
-    ],
+    "full": [("zh-CN", "light", 1280), ("zh-CN", "dark", 390), ("en", "light", 390), ("en", "dark", 1920)],
     "empty": [("zh-CN", "dark", 1280), ("en", "light", 390)],
 }  # fmt: skip
 PAGES = sorted(pages().items())

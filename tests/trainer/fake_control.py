@@ -28,6 +28,7 @@ class FakeControl:
         self.data: dict[str, bytes] = {}
         self.downloads: list[str] = []
         self.down = self.garbage = self.loses = False
+        self.log_limit = 1 << 30
         handler = type("Handler", (_Handler,), {"control": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -77,8 +78,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case ["attempts", id, "events"]:
                 self._events(id, json.loads(body))
             case ["attempts", id, "log"]:
-                kept = control.logs.get(id, b"")[: int(urllib.parse.parse_qs(url.query)["offset"][0])]
-                control.logs[id] = kept + body
+                offset, held = int(urllib.parse.parse_qs(url.query)["offset"][0]), control.logs.get(id, b"")
+                if offset > len(held):
+                    return self._send(409, b'{"code": "wrong_offset"}')
+                if offset + len(body) > control.log_limit:
+                    return self._send(413, b'{"code": "too_large"}')
+                control.logs[id] = held[:offset] + body
                 self._send(200, json.dumps({"next": len(control.logs[id])}).encode())
             case ["attempts", id, "files", *path]:
                 assert hashlib.sha256(body).hexdigest() == self.headers["x-sha256"]

@@ -191,6 +191,18 @@ def test_a_control_that_forgot_the_last_lines_gets_them_again(control: FakeContr
     assert steps(control) == list(range(1, 51))
 
 
+def test_a_log_that_is_too_long_for_control_costs_nothing_but_its_rest(
+    control: FakeControl, worker: WorkerProcess
+) -> None:
+    control.log_limit = 0
+    order(control, "learns 5")
+    worker.begin()
+    eventually(state(control, "ended"), 20)
+    assert (worker.run("j1", "a1") / "log.txt").stat().st_size > 0
+    assert (control.status("a1")["exit_status"], steps(control)) == (0, [1, 2, 3, 4, 5])
+    assert "attempt.log_cut" in (worker.folder / "worker.log").read_text()
+
+
 def test_nonsense_from_control_is_endured(control: FakeControl, worker: WorkerProcess) -> None:
     control.garbage = True
     process = worker.begin()

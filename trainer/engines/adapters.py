@@ -72,7 +72,7 @@ class EngineAdapters:
         while not self._closed.wait(EVERY):
             try:
                 self._turn()
-            except (OSError, http.client.HTTPException, ValueError) as exc:
+            except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as exc:
                 self._ready = False
                 self._states = {
                     one.name: self._as(one, "waiting", f"the engine does not answer: {exc}") for one in self._wanted
@@ -135,6 +135,8 @@ class EngineAdapters:
         folder = self._root / one.adapter
         for name, digest in one.files.items():
             target = folder / name
+            if not target.resolve().is_relative_to(folder.resolve()):
+                raise Refused(f"its file {name!r} would lie outside of its folder")
             if not target.exists() or sha256(target) != digest:
                 self._client.get_adapter_file(one.adapter, name, target, digest)
         status, text = self._post("/v1/load_lora_adapter", {"lora_name": one.name, "lora_path": str(folder)})
@@ -149,7 +151,10 @@ class EngineAdapters:
             status, text = self._post("/v1/chat/completions", body)
             if status != 200:
                 raise Refused(f"it does not answer ({status}): {text[:500]}")
-            said = str(json.loads(text)["choices"][0]["message"]["content"] or "")
+            try:
+                said = str(json.loads(text)["choices"][0]["message"]["content"] or "")
+            except (ValueError, LookupError, TypeError) as exc:
+                raise Refused(f"it does not answer with sense: {text[:500]}") from exc
             if said[:ALIKE] != probe.text[:ALIKE]:
                 wrong.append(f"{said[:60]!r} instead of {probe.text[:60]!r}")
         if len(wrong) * 2 > len(one.probes):

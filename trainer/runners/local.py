@@ -40,8 +40,9 @@ class LocalRunner:
             ignored = shutil.ignore_patterns("__pycache__", "engines", "runners")
             shutil.copytree(Path(__file__).parents[1], code / "trainer", ignore=ignored)
         self.kill(command.folder, 0.0)  # what a worker began that was killed before it could write that down
-        for name in (EXIT, STOP):
-            (command.folder / name).unlink(missing_ok=True)
+        (command.folder / EXIT).unlink(
+            missing_ok=True
+        )  # and not STOP: it may have been asked for while this was prepared
         package = str(Path(__file__).parents[2])
         argv = [sys.executable, "-m", "trainer.runners.launch", str(command.folder), *self._argv(command)]
         process = subprocess.Popen(
