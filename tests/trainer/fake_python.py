@@ -48,6 +48,7 @@ def main() -> int:
     given = folder / "mode"
     mode = given.read_text() if given.exists() else json.loads((folder / "run.json").read_text())["spec"]["base"]["id"]
     if mode.startswith(("learns", "waits")):
+        print("learning", flush=True)
         return learn(folder, mode)
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # inherited by the helper
