@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.console.browsing import Console
 from tests.e2e.conftest import Stack
-from tests.e2e.test_training import TRAIN_PYTHON, ask, dialogues
+from tests.e2e.test_jobs import TRAIN_PYTHON, ask, dialogues
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
