@@ -11,7 +11,7 @@ import sys
 import tomllib
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -150,12 +150,25 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The one of most tests here; the last of them stops it."""
+    with _running(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Another one, for tests that load adapters into its engine: on a CPU, their slots are not given back."""
+    with _running(tmp_path_factory.mktemp("workshop")) as running:
+        yield running
+
+
+@contextmanager
+def _running(data: Path) -> Iterator[Stack]:
     if not has_vllm(VLLM_PYTHON):
         missing = "vLLM for the CPU is not installed; `make install` says why"
         if os.environ.get("REQUIRE_VLLM") == "1":
             pytest.fail(missing)
         pytest.skip(missing)
-    data = tmp_path_factory.mktemp("stack")
     address = f"127.0.0.1:{free_port()}"
     console = f"127.0.0.1:{free_port()}"
     options = ["--data", str(data), "--listen", address, "--console", console, "--vllm-python", str(VLLM_PYTHON)]

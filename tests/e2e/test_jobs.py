@@ -96,17 +96,17 @@ def ask(stack: Stack, model: str, question: str = "Hi") -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(stack: Stack) -> Stack:
+def trained(workshop: Stack) -> Stack:
     """Two adapters of the tiny base that were trained and published here."""
     if not TRAIN_PYTHON.exists():
         pytest.skip("the training recipes' packages are not installed; `make install` says why")
-    eventually(lambda: bool(stack.admin.get("/api/v1/trainers").json()["items"]), 30)
+    eventually(lambda: bool(workshop.admin.get("/api/v1/trainers").json()["items"]), 30)
     for name, answer in (("support-bot", "Support here, how can I help?"), ("poet", "Roses are red, and so on.")):
-        dataset(stack, f"{name}-data", answer)
-        done = train(stack, name, f"{name}-data")
+        dataset(workshop, f"{name}-data", answer)
+        done = train(workshop, name, f"{name}-data")
         assert done["state"] == "succeeded", done
-        publish(stack, name)
-    return stack
+        publish(workshop, name)
+    return workshop
 
 
 def test_a_job_tells_all_that_happens(trained: Stack) -> None:

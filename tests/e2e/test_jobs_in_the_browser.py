@@ -14,12 +14,12 @@ from tests.e2e.test_jobs import TRAIN_PYTHON, ask, dialogues
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
 
-def test_from_a_file_to_an_adapter_that_answers(stack: Stack, page: Page, tmp_path: Path) -> None:
+def test_from_a_file_to_an_adapter_that_answers(workshop: Stack, page: Page, tmp_path: Path) -> None:
     if not TRAIN_PYTHON.exists():
         pytest.skip("the training recipes' packages are not installed; `make install` says why")
-    console = Console(page, stack.console_url)
+    console = Console(page, workshop.console_url)
     console.open("/datasets")
-    stack.sign_in(page)
+    workshop.sign_in(page)
     console.open("/datasets")
     page.locator("[data-test=create-dataset]").first.click()
     page.get_by_role("dialog").get_by_label("Name").fill("counter-dialogues")
@@ -51,4 +51,4 @@ def test_from_a_file_to_an_adapter_that_answers(stack: Stack, page: Page, tmp_pa
     page.get_by_role("button", name="Publish").click()
     page.locator("[data-test=publish]").click()
     expect(page.get_by_text("100% of the requests")).to_be_visible(timeout=60_000)
-    assert ask(stack, "counter", "Who are you?") == "Ticket counter, good day."
+    assert ask(workshop, "counter", "Who are you?") == "Ticket counter, good day."
