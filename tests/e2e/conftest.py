@@ -155,7 +155,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Another one, for tests that load adapters into its engine: on a CPU, their slots are not given back."""
     with _running(tmp_path_factory.mktemp("workshop")) as running:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page, expect
 
+from tests.console.browsing import Console
 from tests.control.api.training import begun, checked, sent
 from tests.e2e.conftest import Stack
 from tests.processes import eventually
@@ -198,3 +200,43 @@ def test_a_second_version_takes_a_share_and_is_rolled_back(trained: Stack) -> No
     eventually(lambda: {ask(trained, "support-bot") for _ in range(10)} == {"Support here, how can I help?"}, 10)
     assert time.monotonic() - began < 10
     assert ask(trained, "support-bot@v2") == "Desk two at your service.", "under its own name it is still there"
+
+
+def test_from_a_file_to_an_adapter_that_answers(workshop: Stack, page: Page, tmp_path: Path) -> None:
+    if not TRAIN_PYTHON.exists():
+        pytest.skip("the training recipes' packages are not installed; `make install` says why")
+    console = Console(page, workshop.console_url)
+    console.open("/datasets")
+    workshop.sign_in(page)
+    console.open("/datasets")
+    page.locator("[data-test=create-dataset]").first.click()
+    page.get_by_role("dialog").get_by_label("Name").fill("counter-dialogues")
+    page.locator("[data-test=save-dataset]").click()
+    file = tmp_path / "counter.jsonl"
+    file.write_bytes(dialogues("Ticket counter, good day.") + b'{"messages": []}\n')
+    page.locator("[data-test=file]").set_input_files(file)
+    expect(page.get_by_text("33 rows")).to_be_visible(timeout=30_000)
+    expect(page.locator("dl")).to_contain_text("Accepted32")
+    page.locator(".el-radio-button", has_text="Rejected").click()
+    expect(page.locator("ol li").first).to_contain_text("Line 33")
+
+    console.open("/jobs/new")
+    page.get_by_label("Name", exact=True).fill("counter")
+    page.locator("[data-test=train]").click()
+    page.get_by_role("option", name="counter-dialogues@1").click()
+    page.get_by_text("Try it", exact=True).click()
+    page.get_by_text("Training", exact=True).click()
+    for label, value in (("Learning rate", "0.005"), ("At most … steps", "60"), ("Micro-batch", "4")):
+        page.get_by_label(label, exact=True).fill(value)
+        page.get_by_label(label, exact=True).press("Tab")
+    expect(page.locator(".tiles")).to_contain_text("60")
+    page.locator("[data-test=start-job]").click()
+    state = page.locator("[data-test=job-state]")
+    expect(state).to_have_text("Succeeded", timeout=120_000)
+    expect(page.locator("canvas").first).to_be_visible()
+    expect(page.locator("[data-test=log]")).to_contain_text("loss")
+    page.get_by_role("link", name="counter@v1").click()
+    page.get_by_role("button", name="Publish").click()
+    page.locator("[data-test=publish]").click()
+    expect(page.get_by_text("100% of the requests")).to_be_visible(timeout=60_000)
+    assert ask(workshop, "counter", "Who are you?") == "Ticket counter, good day."
