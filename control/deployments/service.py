@@ -8,8 +8,9 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control.adapters.service import version_of
 from control.deployments import engines, publish, reconcile
-from control.errors import Problem, not_found
+from control.errors import Problem
 from control.kit.audit import note
 from control.kit.ownership import find_to_change
 from control.kit.permissions import Person
@@ -18,15 +19,6 @@ from control.models.base import now
 
 DRAIN = timedelta(seconds=15)
 """From the end of a version's route to its unloading: gateways have heard of it by then."""
-
-
-async def find_version(session: AsyncSession, adapter: Adapter, number: int) -> AdapterVersion:
-    """A version of an adapter."""
-    query = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter.id, AdapterVersion.number == number)
-    found: AdapterVersion | None = await session.scalar(query)
-    if found is None:
-        raise not_found("version", f"{adapter.name}@v{number}")
-    return found
 
 
 async def deploy(
@@ -43,7 +35,7 @@ async def deploy(
         Problem: 409 `not_servable` when no engine can have it, with the reason of each.
     """
     adapter = await find_to_change(session, person, Adapter, name)
-    version = await find_version(session, adapter, number)
+    version = await version_of(session, adapter, number)
     if version.state != "ready":
         raise Problem(409, "not_ready", f"{name}@v{number} is {version.state}")
     publish.versions_in(name, await publish.route_of(session, name))
@@ -91,7 +83,7 @@ async def _placed(
 async def promote(session: AsyncSession, person: Person, name: str, number: int, share: float) -> Route:
     """Let a live version answer a share of the requests to the adapter's name."""
     adapter = await find_to_change(session, person, Adapter, name)
-    version = await find_version(session, adapter, number)
+    version = await version_of(session, adapter, number)
     live = await _of(session, version, ("live",))
     if not live:
         raise Problem(409, "not_live", f"{name}@v{number} is not live on any engine: deploy it first")
@@ -116,7 +108,7 @@ async def retire(session: AsyncSession, person: Person, name: str, number: int) 
         Problem: 409 `published` while the adapter's name leads to it.
     """
     adapter = await find_to_change(session, person, Adapter, name)
-    version = await find_version(session, adapter, number)
+    version = await version_of(session, adapter, number)
     served = publish.served_name(adapter, version)
     route = await publish.route_of(session, name)
     if route is not None and any(one.get("model") == served for one in route.spec.get("target", ())):

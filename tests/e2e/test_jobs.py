@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -32,6 +33,15 @@ TRAINING = {
     "max_steps": 60, "micro_batch": 4, "accumulation": 2, "learning_rate": 0.005, "precision": "fp32",
     "max_length": 256, "eval_every": 20, "save_every": 20,
 }  # fmt: skip
+
+
+def needs_recipes() -> None:
+    """Skip, or fail where nothing may be skipped, without the recipes' environment."""
+    missing = "the training recipes' packages are not installed; `make install` says why"
+    if not TRAIN_PYTHON.exists() and os.environ.get("REQUIRE_TRAIN") == "1":
+        pytest.fail(missing)
+    if not TRAIN_PYTHON.exists():
+        pytest.skip(missing)
 
 
 def dialogues(answer: str) -> bytes:
@@ -100,8 +110,7 @@ def ask(stack: Stack, model: str, question: str = "Hi") -> str:
 @pytest.fixture(scope="module")
 def trained(workshop: Stack) -> Stack:
     """Two adapters of the tiny base that were trained and published here."""
-    if not TRAIN_PYTHON.exists():
-        pytest.skip("the training recipes' packages are not installed; `make install` says why")
+    needs_recipes()
     eventually(lambda: bool(workshop.admin.get("/api/v1/trainers").json()["items"]), 30)
     for name, answer in (("support-bot", "Support here, how can I help?"), ("poet", "Roses are red, and so on.")):
         dataset(workshop, f"{name}-data", answer)
@@ -203,8 +212,7 @@ def test_a_second_version_takes_a_share_and_is_rolled_back(trained: Stack) -> No
 
 
 def test_from_a_file_to_an_adapter_that_answers(workshop: Stack, page: Page, tmp_path: Path) -> None:
-    if not TRAIN_PYTHON.exists():
-        pytest.skip("the training recipes' packages are not installed; `make install` says why")
+    needs_recipes()
     console = Console(page, workshop.console_url)
     console.open("/datasets")
     workshop.sign_in(page)

@@ -46,7 +46,7 @@ class LocalRunner:
         package = str(Path(__file__).parents[2])
         argv = [sys.executable, "-m", "trainer.runners.launch", str(command.folder), *self._argv(command)]
         process = subprocess.Popen(
-            argv, env={**self._environment(command), "TUNEGATE_LAUNCHER_PATH": package, "PYTHONPATH": package},
+            argv, env={**self._environment(command), "PYTHONPATH": package},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         mark = {"pid": process.pid, "started": start_time(process.pid)}
