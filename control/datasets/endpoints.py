@@ -143,7 +143,9 @@ async def list_rejected_rows(
 
 
 @router.get(
-    "/{name}/versions/{number}/download", response_class=StreamingResponse, responses=a_file("application/jsonl")
+    "/{name}/versions/{number}/download",
+    response_class=StreamingResponse,
+    responses=a_file("application/jsonl") | answers(409),
 )
 async def download_dataset_version(
     name: str, number: Number, session: Db, parts: Parts, person: Reader

@@ -10,11 +10,14 @@ GET  /internal/v1/trainer/adapters/{id}/files/{path}  a file of an adapter
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from trainer.contract.spec import JobSpec, Line, RecipeName, Sha256
+
+Whole = Annotated[int, Field(strict=True)]
+"""A number, and not true or "1"."""
 
 
 class _Message(BaseModel):
@@ -24,13 +27,13 @@ class _Message(BaseModel):
 class Device(_Message):
     """A GPU, or where there is none a slot of the CPU: what one process of a job or one engine has for itself."""
 
-    index: int
+    index: Whole
     uuid: str
     """Of the GPU; `cpu-0`, `cpu-1`, … of a slot."""
     name: str
-    memory_mib: int
-    used_mib: int = 0
-    percent: int = 0
+    memory_mib: Whole
+    used_mib: Whole = 0
+    percent: Whole = 0
     """How busy it was in the last second."""
     held_by: str = ""
     """`engine NAME` where one of the worker's engines has it."""
@@ -46,7 +49,7 @@ class AttemptStatus(_Message):
 
     attempt: str
     state: AttemptState
-    exit_status: int | None = None
+    exit_status: Whole | None = None
     """Of the recipe; negative: the signal. None while it runs, and where it was lost with the worker."""
     failure: str = ""
     """Why it could not run at all, where no event of its own says so."""
@@ -73,8 +76,8 @@ class EngineStatus(_Message):
     """Of the base model's weights: an adapter of other weights is not loaded."""
     url: str
     state: Literal["starting", "ready", "failed"]
-    max_loras: int
-    max_lora_rank: int
+    max_loras: Whole
+    max_lora_rank: Whole
     adapters: tuple[EngineAdapter, ...] = ()
 
 
@@ -186,7 +189,7 @@ class EventBatch(_Message):
         }
     )
 
-    first: int = Field(ge=0)
+    first: Whole = Field(ge=0)
     """Number of the first one, from 0."""
     lines: list[dict[str, Any]] = Field(max_length=1000)
 

@@ -8127,6 +8127,10 @@ export type DownloadDatasetVersionErrors = {
      */
     404: ProblemBody;
     /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
      * Unprocessable Content
      */
     422: ProblemBody;
