@@ -89,6 +89,10 @@ class Vault:
         data_key = AESGCM.generate_key(256)
         return Sealed(_encrypt(AESGCM(data_key), secret.encode(), owner), self._wrap(data_key, owner), self.kek_id)
 
+    def seal_beside(self, sealed: Sealed, secret: str, owner: str) -> str:
+        """The ciphertext of another secret of the same row, under the data key of its first one."""
+        return _encrypt(AESGCM(self._unwrap(sealed, owner)), secret.encode(), owner)
+
     def open(self, sealed: Sealed, owner: str) -> str:
         """Open a sealed secret. ValueError when no key-encryption key here, or not this owner, sealed it."""
         return _decrypt(AESGCM(self._unwrap(sealed, owner)), sealed.sealed, owner).decode()

@@ -32,14 +32,12 @@ async def list_chat_sessions(
 ) -> Page[ChatSessionSummary]:
     """Your sessions, the last changed first. A search reads all titles, and about 48 MB of what was written last."""
     query = await service.listed(session, person, parts.vault, search)
-    return await paginate(
-        session, query, paging, lambda row: ChatSessionSummary.model_validate(row, from_attributes=True)
-    )
+    return await paginate(session, query, paging, lambda row: service.summary(parts.vault, row))
 
 
 @router.post("/sessions", status_code=201)
 async def create_chat_session(body: ChatSessionCreate, session: Db, parts: Parts, person: User) -> ChatSession:
-    """Keep a new session. All but its title is sealed."""
+    """Keep a new session, sealed."""
     return service.opened(parts.vault, await service.create(session, person, parts.vault, body))
 
 
@@ -53,7 +51,7 @@ async def get_chat_session(id: Id, session: Db, parts: Parts, person: User) -> C
 async def put_chat_session(id: Id, body: ChatSessionPut, session: Db, parts: Parts, person: User) -> ChatSessionSummary:
     """Write a session as a whole; 409 if it was written meanwhile."""
     row = await service.replace(session, person, parts.vault, id, body)
-    return ChatSessionSummary.model_validate(row, from_attributes=True)
+    return service.summary(parts.vault, row)
 
 
 @router.delete("/sessions/{id}", status_code=204)

@@ -1,6 +1,6 @@
 """The chat: people's own saved sessions, and the token with which their browser calls the gateway.
 
-What a session holds is sealed, all but its title: a search opens the person's sessions one after another.
+Titles and what is written are sealed: a search opens the person's sessions one after another.
 
 The token stands for an ordinary key of the person's own, named `console`: it is in the list of keys, and whoever may
 change that key limits, disables or revokes the chat with it. Its secret is thrown away when it is made.
@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import load_only
 from sqlalchemy.sql import Select
@@ -24,7 +24,6 @@ from control.db import lock
 from control.errors import Problem, not_found, stale
 from control.keys import service as keys
 from control.keys.schemas import ApiKeyCreate
-from control.kit.pages import contains
 from control.kit.permissions import Person
 from control.models import ApiKey, ChatSession
 from control.models.base import new_id, now
@@ -40,6 +39,8 @@ SEARCHED = 64_000_000
 """Most sealed text that one search opens, the last changed sessions first; it takes about a second."""
 OPENED_AT_ONCE = 20
 """Sessions that are in memory while one searches."""
+UNREADABLE = "(sealed under a key that is not here)"
+"""In lists, for the title of a session that does not open."""
 
 
 async def token_for(session: AsyncSession, person: Person, vault: Vault) -> tuple[str, str]:
@@ -72,14 +73,21 @@ async def _console_key(session: AsyncSession, person: Person) -> ApiKey:
 async def listed(session: AsyncSession, person: Person, vault: Vault, search: str | None) -> Select[Any]:
     """Query of the person's own sessions, the last changed first, without what is in them."""
     light = load_only(
-        ChatSession.id, ChatSession.title, ChatSession.turns, ChatSession.created_at, ChatSession.updated_at,
-        ChatSession.row_version, raiseload=True,
+        ChatSession.id, ChatSession.sealed_title, ChatSession.wrapped_key, ChatSession.kek_id, ChatSession.turns,
+        ChatSession.created_at, ChatSession.updated_at, ChatSession.row_version, raiseload=True,
     )  # fmt: skip
     query = select(ChatSession).options(light).where(ChatSession.user_id == person.id)
     if search:
-        saying = await _saying(session, person, vault, search)
-        query = query.where(or_(contains(search, [ChatSession.title]), ChatSession.id.in_(saying)))
+        found = {*await _titled(session, person, vault, search), *await _saying(session, person, vault, search)}
+        query = query.where(ChatSession.id.in_(found))
     return query.order_by(ChatSession.updated_at.desc(), ChatSession.id.desc())
+
+
+async def _titled(session: AsyncSession, person: Person, vault: Vault, search: str) -> list[str]:
+    """Ids of the person's sessions with the text in the title; all titles are read."""
+    columns = select(ChatSession.id, ChatSession.sealed_title, ChatSession.wrapped_key, ChatSession.kek_id)
+    rows = (await session.execute(columns.where(ChatSession.user_id == person.id))).all()
+    return await asyncio.to_thread(_among, vault, rows, search.lower(), _title_says)
 
 
 async def _saying(session: AsyncSession, person: Person, vault: Vault, search: str) -> list[str]:
@@ -97,21 +105,42 @@ async def _saying(session: AsyncSession, person: Person, vault: Vault, search: s
         columns = select(ChatSession.id, ChatSession.sealed, ChatSession.wrapped_key, ChatSession.kek_id)
         some = ids[start : start + OPENED_AT_ONCE]
         rows = (await session.execute(columns.where(ChatSession.id.in_(some)))).all()
-        found += await asyncio.to_thread(_among, vault, rows, text)
+        found += await asyncio.to_thread(_among, vault, rows, text, _messages_say)
     return found
 
 
-def _among(vault: Vault, rows: Iterable[Any], text: str) -> list[str]:
-    return [identity for identity, *sealed in rows if _says(vault, identity, Sealed(*sealed), text)]
+def _among(vault: Vault, rows: Iterable[Any], text: str, says: Callable[[str, str], bool]) -> list[str]:
+    found = []
+    for identity, *sealed in rows:
+        try:
+            plain = vault.open(Sealed(*sealed), identity)
+        except ValueError:
+            continue  # sealed by a key that is not here: whoever opens it is told
+        if says(plain, text):
+            found.append(identity)
+    return found
 
 
-def _says(vault: Vault, identity: str, sealed: Sealed, text: str) -> bool:
-    try:
-        _, messages = json.loads(vault.open(sealed, identity))
-    except ValueError:
-        return False  # sealed by a key that is not here: whoever opens it is told
+def _title_says(title: str, text: str) -> bool:
+    return text in title.lower()
+
+
+def _messages_say(document: str, text: str) -> bool:
+    _, messages = json.loads(document)
     said = (message.get(name, "") for message in messages for name in ("content", "reasoning"))
     return any(text in one.lower() for one in said)
+
+
+def summary(vault: Vault, row: ChatSession) -> ChatSessionSummary:
+    """A session in a list."""
+    try:
+        title = vault.open(Sealed(row.sealed_title, row.wrapped_key, row.kek_id), row.id)
+    except ValueError:
+        title = UNREADABLE
+    return ChatSessionSummary(
+        id=row.id, title=title, turns=row.turns, created_at=row.created_at, updated_at=row.updated_at,
+        row_version=row.row_version,
+    )  # fmt: skip
 
 
 def opened(vault: Vault, row: ChatSession) -> Opened:
@@ -119,10 +148,9 @@ def opened(vault: Vault, row: ChatSession) -> Opened:
     try:
         settings, messages = json.loads(vault.open(Sealed(row.sealed, row.wrapped_key, row.kek_id), row.id))
     except ValueError as exc:
-        detail = f"the chat session {row.title!r} does not open with this key-encryption key"
+        detail = f"the chat session {row.id} does not open with this key-encryption key"
         raise Problem(409, "chat_unreadable", detail) from exc
-    light = ChatSessionSummary.model_validate(row, from_attributes=True)
-    return Opened.model_validate({**light.model_dump(), "settings": settings, "messages": messages})
+    return Opened.model_validate({**summary(vault, row).model_dump(), "settings": settings, "messages": messages})
 
 
 async def find(session: AsyncSession, person: Person, id: str, *, to_change: bool = False) -> ChatSession:
@@ -172,5 +200,5 @@ def _fill(row: ChatSession, vault: Vault, body: ChatSessionCreate) -> None:
         raise Problem(413, "too_large", text)
     settings = body.settings.model_dump(mode="json", exclude_defaults=True)
     sealed = vault.seal(json.dumps([settings, messages], ensure_ascii=False), row.id)
-    row.title, row.turns = body.title, len(messages)
+    row.sealed_title, row.turns = vault.seal_beside(sealed, body.title, row.id), len(messages)
     row.sealed, row.wrapped_key, row.kek_id = sealed.sealed, sealed.wrapped_key, sealed.kek_id

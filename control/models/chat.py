@@ -16,8 +16,8 @@ class ChatSession(Versioned, Base):
     __tablename__ = "chat_session"
 
     user_id: Mapped[str] = mapped_column(ForeignKey("user_account.id", ondelete="CASCADE"), index=True)
-    title: Mapped[str] = mapped_column(String(200))
-    """In clear: lists show it, and searches read it."""
+    sealed_title: Mapped[str] = mapped_column(String(1200))
+    """Under the same data key as `sealed`; apart from it, so that lists need not open what was written."""
     turns: Mapped[int] = mapped_column(Integer)
     """How many messages there are."""
     sealed: Mapped[str] = mapped_column(LongText)

@@ -59,6 +59,7 @@ def test_keys_and_sessions_on_this_database(database_url: str) -> None:
                 assert kept.messages == list(large.messages)
                 rows = (await session.execute(text("SELECT * FROM chat_session"))).all()
                 assert "Grüße" not in str(rows), "what was written is nowhere in clear"
+                assert "large" not in str(rows), "nor is a title"
                 for search, ids in (("GRÜSS", []), ("grüße", [first.id]), ("100% A_", [first.id]), ("a%b", [])):
                     rows = (await session.scalars(await service.listed(session, alice, VAULT, search))).all()
                     assert [row.id for row in rows] == ids, search
@@ -67,7 +68,7 @@ def test_keys_and_sessions_on_this_database(database_url: str) -> None:
                 put = ChatSessionPut(title=title, row_version=1)
                 try:
                     async with db.write() as session:
-                        return (await service.replace(session, alice, VAULT, first.id, put)).title
+                        return service.summary(VAULT, await service.replace(session, alice, VAULT, first.id, put)).title
                 except Problem as problem:
                     return problem.code
 
@@ -110,6 +111,9 @@ def test_a_new_key_opens_what_the_old_one_sealed(database_url: str, monkeypatch:
             with pytest.raises(Problem) as told:
                 service.opened(OTHER, await service.find(session, alice, lost.id))
             assert (told.value.status, told.value.code) == (409, "chat_unreadable")
+            rows = list(await session.scalars(await service.listed(session, alice, OTHER, None)))
+            titles = {service.summary(OTHER, row).title for row in rows}
+            assert titles == {"t0", "t1", "t2", "t3", "t4", service.UNREADABLE}
             found_rows = await session.scalars(await service.listed(session, alice, OTHER, "WORDS"))
             assert {row.id for row in found_rows} == set(changed), "what does not open hinders no search"
 
@@ -176,9 +180,9 @@ def test_a_search_opens_what_was_written_last_and_no_more_than_it_may(
         monkeypatch.setattr(service, "SEARCHED", len(row.sealed) * 5 + 1)
         async with db.read() as session:
             found = (await session.scalars(await service.listed(session, alice, VAULT, "needle"))).all()
-            assert [row.title for row in found] == [f"title {n}" for n in (7, 6, 5, 4, 3)]
+            assert [service.summary(VAULT, row).title for row in found] == [f"title {n}" for n in (7, 6, 5, 4, 3)]
             found = (await session.scalars(await service.listed(session, alice, VAULT, "title 0"))).all()
-            assert [row.title for row in found] == ["title 0"], "titles are all read"
+            assert [service.summary(VAULT, row).title for row in found] == ["title 0"], "titles are all read"
 
     run(database_url, work)
 

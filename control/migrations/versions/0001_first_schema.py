@@ -375,7 +375,7 @@ def _chat() -> None:
         "chat_session",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("user_id", sa.String(length=36), nullable=False),
-        sa.Column("title", sa.String(length=200), nullable=False),
+        sa.Column("sealed_title", sa.String(length=1200), nullable=False),
         sa.Column("turns", sa.Integer(), nullable=False),
         sa.Column("sealed", LongText, nullable=False),
         sa.Column("wrapped_key", sa.String(length=255), nullable=False),

@@ -353,7 +353,7 @@ export const listChatSessions = <ThrowOnError extends boolean = false>(options?:
 /**
  * Create Chat Session
  *
- * Keep a new session. All but its title is sealed.
+ * Keep a new session, sealed.
  */
 export const createChatSession = <ThrowOnError extends boolean = false>(options: Options<CreateChatSessionData, ThrowOnError>) => (options.client ?? client).post<CreateChatSessionResponses, CreateChatSessionErrors, ThrowOnError>({
     responseType: 'json',
