@@ -6,6 +6,8 @@ import io
 import itertools
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import openai
 import pytest
@@ -100,17 +102,26 @@ def gateway(start, shelves) -> Gateway:
     )  # fmt: skip
 
 
-def sdk(gateway: Gateway, secret: str = KEY, model: str = "a/x") -> openai.OpenAI:
-    headers = {"x-tunegate-model": model} if model else {}
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=secret, max_retries=0, default_headers=headers)
+@pytest.fixture
+def sdk(gateway: Gateway) -> Iterator[Callable[..., openai.OpenAI]]:
+    """Makes a client of a key, for a model."""
+    with ExitStack() as clients:
+
+        def make(secret: str = KEY, model: str = "a/x") -> openai.OpenAI:
+            headers = {"x-tunegate-model": model} if model else {}
+            return clients.enter_context(
+                openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=secret, max_retries=0, default_headers=headers)
+            )
+
+        yield make
 
 
 def upload(client: openai.OpenAI, content: bytes = LINES, purpose: str = "batch"):
     return client.files.create(file=("a.jsonl", io.BytesIO(content)), purpose=purpose)  # type: ignore[arg-type]
 
 
-def test_the_official_client_uploads_reads_lists_and_deletes(gateway, shelves):
-    client = sdk(gateway)
+def test_the_official_client_uploads_reads_lists_and_deletes(gateway, sdk, shelves):
+    client = sdk()
     content = os.urandom(2_000_000).replace(b"\r\n", b"xx")
     made = upload(client, content, "user_data")
     assert client.files.retrieve(made.id) == made
@@ -136,8 +147,8 @@ def test_each_request_is_one_row_without_tokens(gateway):
     assert not any(row["tokens"].values())
 
 
-def test_nobody_else_gets_at_a_file_or_a_batch(gateway, shelves):
-    mine, theirs = sdk(gateway), sdk(gateway, OTHER)
+def test_nobody_else_gets_at_a_file_or_a_batch(gateway, sdk, shelves):
+    mine, theirs = sdk(), sdk(OTHER)
     file = upload(mine)
     batch = mine.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
     before = len(shelves["a"][1].requests)
@@ -158,16 +169,16 @@ def test_nobody_else_gets_at_a_file_or_a_batch(gateway, shelves):
     assert not list(theirs.batches.list())
 
 
-def test_a_batch_goes_where_its_file_is_and_its_output_is_its_owners(gateway, shelves):
-    client = sdk(gateway, model="b/x")
+def test_a_batch_goes_where_its_file_is_and_its_output_is_its_owners(gateway, sdk, shelves):
+    client = sdk(model="b/x")
     file = upload(client)
-    anywhere = sdk(gateway, model="")
+    anywhere = sdk(model="")
     made = anywhere.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
     assert made.id in shelves["b"][0].objects
     assert anywhere.batches.cancel(made.id).status == "cancelling"
     output = shelves["b"][0].finish(made.id)
     with pytest.raises(openai.NotFoundError):
-        sdk(gateway, OTHER).files.content(output)
+        sdk(OTHER).files.content(output)
     rid = new_id()
     done = anywhere.with_options(default_headers={"x-request-id": rid}).batches.retrieve(made.id)
     assert (done.status, done.output_file_id) == ("completed", output)
@@ -175,35 +186,35 @@ def test_a_batch_goes_where_its_file_is_and_its_output_is_its_owners(gateway, sh
     assert anywhere.files.content(output).read() == b'{"custom_id":"1"}\n'
     assert {made.id: "completed"}.items() <= {one.id: one.status for one in anywhere.batches.list()}.items()
     with pytest.raises(openai.NotFoundError):
-        sdk(gateway, OTHER).files.content(output)
+        sdk(OTHER).files.content(output)
 
 
-def test_without_a_header_the_only_endpoint_is_meant_and_of_several_one_must_be_named(gateway, shelves):
-    assert upload(sdk(gateway, NARROW, model="")).id in shelves["a"][0].objects
+def test_without_a_header_the_only_endpoint_is_meant_and_of_several_one_must_be_named(gateway, sdk, shelves):
+    assert upload(sdk(NARROW, model="")).id in shelves["a"][0].objects
     with pytest.raises(openai.BadRequestError, match="x-tunegate-model, such as a/"):
-        upload(sdk(gateway, model=""))
+        upload(sdk(model=""))
 
 
-def test_the_first_target_of_a_route_that_has_files_is_meant(gateway, shelves):
-    assert upload(sdk(gateway, model="mixed")).id in shelves["b"][0].objects
+def test_the_first_target_of_a_route_that_has_files_is_meant(gateway, sdk, shelves):
+    assert upload(sdk(model="mixed")).id in shelves["b"][0].objects
     with pytest.raises(openai.BadRequestError, match="has an API for file_create"):
-        upload(sdk(gateway, model="claude/x"))
+        upload(sdk(model="claude/x"))
     with pytest.raises(openai.PermissionDeniedError):
-        upload(sdk(gateway, NARROW, model="b/x"))
+        upload(sdk(NARROW, model="b/x"))
     with pytest.raises(openai.NotFoundError):
-        upload(sdk(gateway, model="nothing"))
+        upload(sdk(model="nothing"))
 
 
 @pytest.mark.parametrize(("secret", "why"), [(NARROW, "only some"), (PAYING, "none of its limits")])
-def test_who_may_use_only_some_models_or_some_money_makes_no_batches(gateway, secret, why):
-    client = sdk(gateway, secret)
+def test_who_may_use_only_some_models_or_some_money_makes_no_batches(gateway, sdk, secret, why):
+    client = sdk(secret)
     file = upload(client)
     with pytest.raises(openai.PermissionDeniedError, match=why):
         client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
 
 
-def test_lists_come_in_pages(gateway):
-    client = sdk(gateway, OTHER)
+def test_lists_come_in_pages(gateway, sdk):
+    client = sdk(OTHER)
     made = [upload(client, purpose="user_data").id for _ in range(5)]
     pages = client.files.list(limit=2)
     assert [len(page.data) for page in pages.iter_pages()] == [2, 2, 1]
@@ -214,8 +225,8 @@ def test_lists_come_in_pages(gateway):
     assert gateway.call("GET", "/v1/files", secret=None).status == 401
 
 
-def test_the_providers_own_404_reaches_the_owner(gateway, shelves):
-    client = sdk(gateway)
+def test_the_providers_own_404_reaches_the_owner(gateway, sdk, shelves):
+    client = sdk()
     file = upload(client)
     del shelves["a"][0].objects[file.id]
     with pytest.raises(openai.NotFoundError, match="No such File object"):
@@ -239,9 +250,9 @@ def test_what_there_is_not_is_said(gateway, method, path, body, status):
     assert gateway.call(method, path, body).status == status
 
 
-def test_owners_outlive_a_restart_and_lie_where_only_the_gateway_reads(gateway):
-    file = upload(sdk(gateway))
+def test_owners_outlive_a_restart_and_lie_where_only_the_gateway_reads(gateway, sdk):
+    file = upload(sdk())
     assert {path.stat().st_mode & 0o77 for path in (gateway.data / "objects").rglob("*.json")} == {0}
     gateway.stop()
     gateway.start()
-    assert sdk(gateway).files.retrieve(file.id).id == file.id
+    assert sdk().files.retrieve(file.id).id == file.id

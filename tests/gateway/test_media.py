@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import openai
 import pytest
@@ -34,8 +35,9 @@ def gateway(start, upstream) -> Gateway:
 
 
 @pytest.fixture(scope="module")
-def sdk(gateway) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0)
+def sdk(gateway) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0) as client:
+        yield client
 
 
 def post(gateway: Gateway, path: str, model: str, rid: str = "", secret: str = KEY, **fields: object):

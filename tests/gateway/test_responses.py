@@ -172,7 +172,14 @@ def native(start, keeper) -> Gateway:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_an_upstream_keeps_is_read_and_deleted_there_by_its_owner(native, keeper, stream):
-    client = openai.OpenAI(base_url=f"{native.url}/v1", api_key=KEY, max_retries=0)
+    with (
+        openai.OpenAI(base_url=f"{native.url}/v1", api_key=KEY, max_retries=0) as client,
+        openai.OpenAI(base_url=f"{native.url}/v1", api_key=OTHER, max_retries=0) as theirs,
+    ):
+        read_and_delete(native, keeper, stream, client, theirs)
+
+
+def read_and_delete(native, keeper, stream: bool, client: openai.OpenAI, theirs: openai.OpenAI) -> None:
     if stream:
         events = list(client.responses.create(model="native/m", input="Hi", stream=True))
         assert [event.type for event in events] == ["response.created", "response.completed"]
@@ -187,7 +194,6 @@ def test_what_an_upstream_keeps_is_read_and_deleted_there_by_its_owner(native, k
     row = native.row(rid)
     assert (row["operation"], row["route"], sum(row["tokens"].values())) == ("response_get", "native/*", 0)
     assert not list(client.responses.input_items.list(identity))
-    theirs = openai.OpenAI(base_url=f"{native.url}/v1", api_key=OTHER, max_retries=0)
     before = len(keeper[0].asked)
     for attempt in (theirs.responses.retrieve, theirs.responses.delete, theirs.responses.cancel):
         with pytest.raises(openai.NotFoundError):

@@ -73,10 +73,10 @@ def test_token_ids_pass_to_openai_and_are_refused_elsewhere(gateway, upstream, s
 
 def test_googles_client_hears_errors_in_its_own_words(gateway, scripted):
     options = types.HttpOptions(base_url=gateway.url, api_version="v1beta")
-    client = genai.Client(api_key=KEY, vertexai=False, http_options=options)
-    with pytest.raises(genai.errors.ClientError) as caught:
-        client.models.embed_content(model="anthropic/m", contents="x")
-    assert caught.value.status == "INVALID_ARGUMENT"
+    with genai.Client(api_key=KEY, vertexai=False, http_options=options) as client:
+        with pytest.raises(genai.errors.ClientError) as caught:
+            client.models.embed_content(model="anthropic/m", contents="x")
+        assert caught.value.status == "INVALID_ARGUMENT"
     model = scripted(scripts.reply(json.dumps(VECTOR).encode()))
     path = f"/v1beta/models/gemini/{model}:embedContent"
     single = gateway.call("POST", path, b'{"content":{"parts":[{"text":"Hello"}]}}')
@@ -85,17 +85,17 @@ def test_googles_client_hears_errors_in_its_own_words(gateway, scripted):
 
 def test_tokens_are_counted_by_whoever_can_and_estimated_for_others(gateway, upstream, scripted):
     options = types.HttpOptions(base_url=gateway.url, api_version="v1beta")
-    client = genai.Client(api_key=KEY, vertexai=False, http_options=options)
-    model = scripted(scripts.reply(b'{"totalTokens":31}'))
-    assert client.models.count_tokens(model=f"gemini/{model}", contents="Hello").total_tokens == 31
-    assert upstream.of(model)[0].target.endswith(f"/models/{model}:countTokens")
-    estimated = client.models.count_tokens(model="openai/m", contents="Hello, world! " * 10)
-    assert estimated.total_tokens is not None
-    assert 30 < estimated.total_tokens < 50
-    claude = anthropic.Anthropic(base_url=gateway.url, api_key=KEY, max_retries=0)
-    told = claude.messages.with_raw_response.count_tokens(
-        model="openai/m", messages=[{"role": "user", "content": "你好，世界" * 20}], system="x" * 40
-    )
+    with genai.Client(api_key=KEY, vertexai=False, http_options=options) as client:
+        model = scripted(scripts.reply(b'{"totalTokens":31}'))
+        assert client.models.count_tokens(model=f"gemini/{model}", contents="Hello").total_tokens == 31
+        assert upstream.of(model)[0].target.endswith(f"/models/{model}:countTokens")
+        estimated = client.models.count_tokens(model="openai/m", contents="Hello, world! " * 10)
+        assert estimated.total_tokens is not None
+        assert 30 < estimated.total_tokens < 50
+    with anthropic.Anthropic(base_url=gateway.url, api_key=KEY, max_retries=0) as claude:
+        told = claude.messages.with_raw_response.count_tokens(
+            model="openai/m", messages=[{"role": "user", "content": "你好，世界" * 20}], system="x" * 40
+        )
     assert 80 < told.parse().input_tokens < 110
     assert told.headers["x-tunegate-estimated"] == "true"
     assert not upstream.of("m"), "nobody was asked"

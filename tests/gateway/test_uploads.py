@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import openai
@@ -47,8 +48,9 @@ def gateway(start, upstream) -> Gateway:
 
 
 @pytest.fixture(scope="module")
-def sdk(gateway) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0)
+def sdk(gateway) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0) as client:
+        yield client
 
 
 def send(gateway: Gateway, body: bytes, rid: str = "", path: str = PATH, secret: str = KEY, **more: str):

@@ -19,6 +19,9 @@ class ChatClient:
     def __init__(self, url: str, key: str) -> None:
         self._sdk = OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=10)
 
+    def close(self) -> None:
+        self._sdk.close()
+
     def ask(self, ask: Ask) -> Heard:
         try:
             return (

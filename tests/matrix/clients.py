@@ -21,6 +21,10 @@ class Client(Protocol):
         """Send it, and what the SDK made of the answer."""
         ...
 
+    def close(self) -> None:
+        """End its connections."""
+        ...
+
 
 CLIENTS: dict[str, Callable[[str, str], Client]] = {
     "chat": ChatClient,

@@ -22,6 +22,9 @@ class GeminiClient:
         options = types.HttpOptions(base_url=url, timeout=10_000)
         self._sdk = genai.Client(api_key=key, http_options=options)
 
+    def close(self) -> None:
+        self._sdk.close()
+
     def ask(self, ask: Ask) -> Heard:
         contents, config = self._body(ask)
         heard = Heard(raw=[])

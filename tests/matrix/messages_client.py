@@ -21,6 +21,9 @@ class MessagesClient:
     def __init__(self, url: str, key: str) -> None:
         self._sdk = Anthropic(base_url=url, api_key=key, max_retries=0, timeout=10)
 
+    def close(self) -> None:
+        self._sdk.close()
+
     def ask(self, ask: Ask) -> Heard:
         try:
             return self._stream(ask) if ask.stream else self._heard(self._sdk.messages.create(**self._body(ask)))

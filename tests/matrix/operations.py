@@ -35,6 +35,8 @@ class Trial:
     kind: str
     model: str
     on: Callable[[Callable[[Seen], list[scripts.Step]]], None]
+    openai: openai.OpenAI
+    """The official client; the model is in a header for operations that name none."""
     seen: list[Seen] = field(default_factory=list)
 
     def says(self, body: bytes | dict[str, Any], kind: str = "application/json") -> None:
@@ -46,13 +48,6 @@ class Trial:
             return scripts.reply(data, kind=kind)
 
         self.on(answer)
-
-    @property
-    def openai(self) -> openai.OpenAI:
-        """The official client."""
-        headers = {"x-tunegate-model": self.model}
-        url = f"{self.gateway.url}/v1"
-        return openai.OpenAI(base_url=url, api_key=KEY, max_retries=0, default_headers=headers)
 
     def post(self, path: str, **fields: Any) -> dict[str, Any]:
         """A request of a client without an official SDK."""
@@ -118,8 +113,8 @@ def google_embeddings(trial: Trial) -> None:
     """The same asked by Google's own client."""
     trial.says(ANSWERS.get(trial.kind) or _openai_vectors(None))  # type: ignore[arg-type]
     options = types.HttpOptions(base_url=trial.gateway.url, api_version="v1beta")
-    client = genai.Client(api_key=KEY, vertexai=False, http_options=options)
-    made = client.models.embed_content(model=trial.model, contents=list(TEXTS))
+    with genai.Client(api_key=KEY, vertexai=False, http_options=options) as client:
+        made = client.models.embed_content(model=trial.model, contents=list(TEXTS))
     assert [one.values for one in made.embeddings or ()] == VECTORS, made
     assert _arrived(trial) == TEXTS
 

@@ -22,6 +22,9 @@ class ResponsesClient:
     def __init__(self, url: str, key: str) -> None:
         self._sdk = OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=10)
 
+    def close(self) -> None:
+        self._sdk.close()
+
     def ask(self, ask: Ask) -> Heard:
         try:
             return self._stream(ask) if ask.stream else self._heard(self._sdk.responses.create(**self._body(ask)))

@@ -7,8 +7,10 @@ import itertools
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+from openai import OpenAI
 
 from tests.fakes.gateway import KEY, Gateway, route
 from tests.fakes.upstream import Seen, Step, Upstream
@@ -55,8 +57,8 @@ class Matrix:
         def say(said: Said) -> None:
             self.upstream.on(name, script(vendor, said, asked.append))
 
-        client = CLIENTS[inbound](self.gateway.url, KEY)
-        CASES[case](Cell(self.gateway, client, vendor, model, say, asked))
+        with closing(CLIENTS[inbound](self.gateway.url, KEY)) as client:
+            CASES[case](Cell(self.gateway, client, vendor, model, say, asked))
 
     def try_operation(self, kind: str, operation: str) -> None:
         """Raises what is wrong with it."""
@@ -66,11 +68,13 @@ class Matrix:
             self.upstream.on(name, answer)
             self.upstream.on("", answer)  # files and batches name no model
 
-        trial = Trial(self.gateway, kind, f"{kind}/{name}", on)
-        if operation in SPOKEN[kind]:
-            OPERATIONS[operation](trial)
-        else:
-            refused(trial, operation)
+        model, url = f"{kind}/{name}", f"{self.gateway.url}/v1"
+        with OpenAI(base_url=url, api_key=KEY, max_retries=0, default_headers={"x-tunegate-model": model}) as client:
+            trial = Trial(self.gateway, kind, model, on, client)
+            if operation in SPOKEN[kind]:
+                OPERATIONS[operation](trial)
+            else:
+                refused(trial, operation)
 
 
 @contextmanager
