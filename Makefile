@@ -35,7 +35,7 @@ test: install llamafactory ## run all tests (one file: make test ARGS=tests/cont
 	@bash requirements/install-databases.sh
 	@bash requirements/install-browser.sh
 	@$(if $(ARGS),,cd console && npm run --silent test)
-	@$(VENV)/bin/pytest -m 'not soak' $(ARGS)
+	@$(VENV)/bin/pytest -m 'not soak' $(if $(ARGS),$(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
 
 check: $(VENV)/.installed console/node_modules/.installed ## lint, format, types, architecture
 	@$(VENV)/bin/ruff check .
