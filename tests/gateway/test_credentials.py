@@ -149,7 +149,7 @@ def test_a_reload_keeps_the_token(start, upstream, issuer):
     gateway, _ = begin(start, upstream, issuer, "azure")
     config = {**gateway.config, "route": [route("x/*"), route("more", "up/m")]}
     gateway.write(config)
-    eventually(lambda: gateway.chat("more").status == 200, 5)
+    eventually(lambda: gateway.chat("more").status == 200, 15)
     time.sleep(0.2)  # a second fetch would have been begun by now
     assert len(issuer.requests) == 1
 

@@ -213,7 +213,7 @@ def test_a_disk_that_refuses_costs_bodies_and_no_request(start, config, tmp_path
     assert gateway.metric("^tunegate_request_log_bytes") <= 1_048_576
     eventually(lambda: gateway.events("request_log.delivery_failed"), 3)
     Path(gateway.data / "request-log").unlink() if os.geteuid() == 0 else (gateway.data / "request-log").chmod(0o700)
-    eventually(lambda: gateway.metric("^tunegate_request_log_bytes") == 0, 5)
+    eventually(lambda: gateway.metric("^tunegate_request_log_bytes") == 0, 15)
     assert gateway.metric(r"^tunegate_request_log_total\{.*kept") == 12 - full
     assert len(gateway.events("request_log.delivery_failed")) == 1, "said once"
 
@@ -269,7 +269,7 @@ def test_bodies_do_not_outlive_a_kill_and_the_ledger_does(control, remote):
     control.bodies.clear()
     control.manners.clear()
     remote.start()
-    eventually(lambda: any(e["request_id"] == rid for e in control.ledger.values()), 5)
+    eventually(lambda: any(e["request_id"] == rid for e in control.ledger.values()), 15)
     time.sleep(0.6)
     assert control.bodies == {}
 

@@ -324,7 +324,7 @@ def test_disk_for_waiting_forms_is_bounded_for_all_together_and_given_back(start
     late, early = form(file=File(BIG), model=f"x/{model}"), form(model=f"x/{model}", file=File(BIG))
     waiting = began(gateway, len(late))
     waiting.send(late[:-200])
-    eventually(lambda: send(gateway, late).fault == "tunegate_overloaded", 5)
+    eventually(lambda: send(gateway, late).fault == "tunegate_overloaded", 15)
     assert send(gateway, early).body == TEXT, "what need not wait passes"
     waiting.send(late[-200:])
     assert waiting.response().body == TEXT
