@@ -30,7 +30,7 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def eventually(what: Callable[[], T], within: float = 2.0, message: str = "") -> T:
+def eventually(what: Callable[[], T], within: float = 10.0, message: str = "") -> T:
     """The first truthy value, or a failure when the time is over."""
     end = time.monotonic() + within
     while True:

@@ -75,7 +75,7 @@ def test_a_revoked_key_is_refused_within_a_second(gateway, control, base):
     assert gateway.chat("gpt", secret=SECOND).status == 200
     control.publish(changed(base, revoke))
     begin = time.monotonic()
-    eventually(lambda: gateway.chat("gpt", secret=SECOND).status == 401, 3)
+    eventually(lambda: gateway.chat("gpt", secret=SECOND).status == 401, 10)
     assert time.monotonic() - begin < 1.0
     assert gateway.chat("gpt").status == 200
 
@@ -88,7 +88,7 @@ def test_two_gateways_follow_one_control(gateway, control, base, tmp_path):
         went_live(other, "fresh")
         for one in (gateway, other):
             one.chat("gpt")
-        eventually(lambda: len(control.ledger) >= 4, 3)
+        eventually(lambda: len(control.ledger) >= 4, 10)
 
 
 def test_several_workers_follow_and_ship(control, base, tmp_path):
@@ -97,10 +97,10 @@ def test_several_workers_follow_and_ship(control, base, tmp_path):
         eventually(lambda: control.count("snapshot") >= 4, 5, "both workers hold a long poll")
         control.publish(changed(base, revoke))
         begin = time.monotonic()
-        eventually(lambda: all(gateway.chat("gpt", secret=SECOND).status == 401 for _ in range(8)), 3)
+        eventually(lambda: all(gateway.chat("gpt", secret=SECOND).status == 401 for _ in range(8)), 10)
         assert time.monotonic() - begin < 1.5
         assert all(gateway.chat("gpt").status == 200 for _ in range(16))
-        eventually(lambda: len(control.ledger) >= 16, 3)
+        eventually(lambda: len(control.ledger) >= 16, 10)
         assert {name.rpartition("/")[2] for name in control.gateways} == {"w0", "w1"}
 
 
@@ -298,7 +298,7 @@ def test_control_that_drips_or_hangs_does_not_hold_up_the_start_nor_requests(con
         assert time.monotonic() - begin < 8.0, "the last try is bounded"
         control.manners.clear()
         gateway.start()
-        eventually(lambda: len(control.ledger) == 6, 3, "the rest was kept for the next start")
+        eventually(lambda: len(control.ledger) == 6, 10, "the rest was kept for the next start")
 
 
 def test_control_behind_tls_is_verified(base, tmp_path):
@@ -374,6 +374,6 @@ def test_ten_thousand_keys_in_pages_and_one_of_them_changes(gateway, control, ba
     assert sent >= 11
     control.publish(changed(full, lambda c: c["key"][500].update(sha256=digest("another"))))
     begin = time.monotonic()
-    eventually(lambda: gateway.chat("gpt", secret="another").status == 200, 3)
+    eventually(lambda: gateway.chat("gpt", secret="another").status == 200, 10)
     assert time.monotonic() - begin < 1.0
     assert len(control.pages_sent) == sent + 1

@@ -44,12 +44,12 @@ def test_events_stay_until_they_are_acknowledged_and_survive_kill_9(gateway, con
     control.manners["usage"] = manner
     rids = [new_id() for _ in range(20)]
     assert all(gateway.chat("gpt", rid=rid).status == 200 for rid in rids)
-    eventually(lambda: control.count("usage") >= 1, 3)
+    eventually(lambda: control.count("usage") >= 1, 10)
     gateway.kill9()
     control.manners.clear()
     gateway.start()
     eventually(lambda: {e["request_id"] for e in control.ledger.values()} >= set(rids), 15)
-    eventually(lambda: gateway.metric("tunegate_spool_backlog_bytes") == 0, 3)
+    eventually(lambda: gateway.metric("tunegate_spool_backlog_bytes") == 0, 10)
     assert control.duplicates > 0, "they were stored before, and nobody heard of it"
     assert len(control.ledger) == len(rids), "each once, however often it was sent"
     assert all(event["end"] == "success" for event in control.ledger.values())
@@ -119,12 +119,12 @@ def test_every_worker_refuses_what_the_ledger_says_is_spent(control, base, tmp_p
     with Gateway(settings(control, gateway={"workers": 3}), tmp_path, env=ENV) as gateway:
         eventually(lambda: control.count("spend") >= 6, 15)
         control.spend("key", "second", 10_000_000_000)
-        eventually(lambda: all(gateway.chat("gpt", secret=SECOND).status == 429 for _ in range(12)), 3)
+        eventually(lambda: all(gateway.chat("gpt", secret=SECOND).status == 429 for _ in range(12)), 10)
 
 
 @pytest.mark.parametrize("manner", [fake.answering(200, b'{"cursor":"x"}'), fake.answering(500), fake.drop])
 def test_a_ledger_that_cannot_be_read_stops_nobody(gateway, control, base, manner):
     control.manners["spend"] = manner
     control.publish(changed(base, budget(500)))
-    eventually(lambda: gateway.metric('tunegate_control_failures_total.*call="spend"') > 0, 3)
+    eventually(lambda: gateway.metric('tunegate_control_failures_total.*call="spend"') > 0, 10)
     assert gateway.chat("gpt", secret=SECOND).status == 200

@@ -103,8 +103,8 @@ def test_damaged_replies(gateway, upstream, scripted, stream):
         return rid
 
     ids = run(ROUNDS, one)
-    eventually(lambda: upstream.answering == 0, 3)
-    eventually(lambda: {r["request_id"] for r in gateway.ledger()} >= set(ids), 3)
+    eventually(lambda: upstream.answering == 0, 10)
+    eventually(lambda: {r["request_id"] for r in gateway.ledger()} >= set(ids), 10)
     rows = [r for r in gateway.ledger() if r["request_id"] in set(ids)]
     assert len(rows) == len(ids)
     assert gateway.chat(f"x/{scripted(scripts.chat())}").status == 200
@@ -155,6 +155,6 @@ def test_damaged_requests(gateway, upstream, scripted):
             )
 
     run(ROUNDS, one)
-    eventually(lambda: upstream.answering == 0, 3)
+    eventually(lambda: upstream.answering == 0, 10)
     assert gateway.chat(f"x/{scripted(scripts.chat())}").status == 200
     assert not [e for e in gateway.events() if "Traceback" in json.dumps(e)], "an unexpected exception was logged"

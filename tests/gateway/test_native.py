@@ -53,7 +53,7 @@ def gateway(start, upstream) -> Gateway:
 
 
 def row(gateway: Gateway, rid: str):
-    [found] = eventually(lambda: gateway.rows(rid), 3)
+    [found] = eventually(lambda: gateway.rows(rid), 10)
     return found
 
 

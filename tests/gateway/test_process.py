@@ -132,7 +132,7 @@ def test_two_workers_share_the_port_and_the_ledger(start, config, tmp_path):
     gateway = start({**config, "gateway": {"workers": 2}}, folder=tmp_path)
     ids = [new_id() for _ in range(30)]
     assert {gateway.chat("gpt", rid=rid).status for rid in ids} == {200}
-    eventually(lambda: sum(r["request_id"] in ids for r in gateway.ledger()) == 30, 3)
+    eventually(lambda: sum(r["request_id"] in ids for r in gateway.ledger()) == 30, 10)
     assert gateway.stop() == 0
     rows = [r for r in gateway.ledger() if r["request_id"] in ids]
     assert len({r["id"] for r in rows}) == 30

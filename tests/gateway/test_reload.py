@@ -35,7 +35,7 @@ def gateway(running, base):
     """The gateway with the base configuration, before and after the test."""
     yield running
     running.write(base)
-    eventually(lambda: running.chat("gpt", secret=SECOND).status == 200, 3)
+    eventually(lambda: running.chat("gpt", secret=SECOND).status == 200, 10)
 
 
 def changed(base, change) -> dict:
@@ -48,7 +48,7 @@ def test_a_revoked_key_is_refused_within_a_second(gateway, base):
     assert gateway.chat("gpt", secret=SECOND).status == 200
     gateway.write(changed(base, lambda c: c["key"].pop()))
     begin = time.monotonic()
-    eventually(lambda: gateway.chat("gpt", secret=SECOND).status == 401, 3)
+    eventually(lambda: gateway.chat("gpt", secret=SECOND).status == 401, 10)
     assert time.monotonic() - begin < 1.0
     assert gateway.chat("gpt").status == 200
 
@@ -56,7 +56,7 @@ def test_a_revoked_key_is_refused_within_a_second(gateway, base):
 def test_a_disabled_key_is_refused_within_a_second(gateway, base):
     gateway.write(changed(base, lambda c: c["key"][1].update(enabled=False)))
     begin = time.monotonic()
-    eventually(lambda: gateway.chat("gpt", secret=SECOND).status == 401, 3)
+    eventually(lambda: gateway.chat("gpt", secret=SECOND).status == 401, 10)
     assert time.monotonic() - begin < 1.0
 
 
@@ -111,7 +111,7 @@ def test_a_file_with_a_mistake_changes_nothing_and_is_reported(gateway, base, mi
             if "access" not in line
         )
 
-    eventually(reported, 3, "nothing in the log says that the file is bad")
+    eventually(reported, 10, "nothing in the log says that the file is bad")
     assert gateway.chat("gpt", secret=SECOND).status == 200
     assert gateway.chat("bad").status == 404
 

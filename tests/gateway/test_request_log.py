@@ -56,7 +56,7 @@ def entries(gateway: Gateway) -> dict[str, dict]:
 
 def entry(gateway: Gateway, rid: str) -> dict:
     row = gateway.row(rid)
-    return eventually(lambda: entries(gateway).get(row["id"]), 3)
+    return eventually(lambda: entries(gateway).get(row["id"]), 10)
 
 
 def test_what_was_asked_and_answered_is_kept_without_what_must_not_be(gateway, scripted):
@@ -186,7 +186,7 @@ def test_files_are_private_and_go_on_their_day(start, config, tmp_path):
     today = folder / f"{datetime.now(UTC):%Y-%m-%d}.w0.jsonl"
     today.write_text("{}\n")
     gateway.start()
-    eventually(lambda: not old.exists(), 3)
+    eventually(lambda: not old.exists(), 10)
     assert today.exists()
 
 
@@ -208,10 +208,10 @@ def test_a_disk_that_refuses_costs_bodies_and_no_request(start, config, tmp_path
         (gateway.data / "request-log").mkdir(mode=0o500)
     for _ in range(12):
         assert gateway.chat("x/m", user="u" * 200_000).status == 200
-    full = eventually(lambda: gateway.metric(r"^tunegate_request_log_total\{.*full"), 3)
+    full = eventually(lambda: gateway.metric(r"^tunegate_request_log_total\{.*full"), 10)
     assert full >= 3
     assert gateway.metric("^tunegate_request_log_bytes") <= 1_048_576
-    eventually(lambda: gateway.events("request_log.delivery_failed"), 3)
+    eventually(lambda: gateway.events("request_log.delivery_failed"), 10)
     Path(gateway.data / "request-log").unlink() if os.geteuid() == 0 else (gateway.data / "request-log").chmod(0o700)
     eventually(lambda: gateway.metric("^tunegate_request_log_bytes") == 0, 15)
     assert gateway.metric(r"^tunegate_request_log_total\{.*kept") == 12 - full
@@ -239,7 +239,7 @@ def test_control_gets_the_entries_and_an_outage_delays_them(control, remote):
     rids = [new_id() for _ in range(5)]
     for rid in rids:
         assert remote.chat("x/m", rid=rid).status == 200
-    eventually(lambda: control.count("request-log") >= 1, 3)
+    eventually(lambda: control.count("request-log") >= 1, 10)
     control.bodies.clear()
     control.manners.clear()
     eventually(lambda: len(control.bodies) == 5, 6)
@@ -253,10 +253,10 @@ def test_control_gets_the_entries_and_an_outage_delays_them(control, remote):
 def test_entries_that_control_refuses_are_dropped_and_counted(control, remote, status):
     control.manners["request-log"] = fake.answering(status)
     assert remote.chat("x/m").status == 200
-    eventually(lambda: remote.metric(r"^tunegate_request_log_total\{.*refused") == 1, 3)
+    eventually(lambda: remote.metric(r"^tunegate_request_log_total\{.*refused") == 1, 10)
     control.manners.clear()
     assert remote.chat("x/m").status == 200
-    eventually(lambda: remote.metric(r"^tunegate_request_log_total\{.*kept") == 1, 3)
+    eventually(lambda: remote.metric(r"^tunegate_request_log_total\{.*kept") == 1, 10)
     assert remote.metric("^tunegate_request_log_bytes") == 0
 
 
@@ -264,7 +264,7 @@ def test_bodies_do_not_outlive_a_kill_and_the_ledger_does(control, remote):
     control.manners["request-log"] = fake.hang
     rid = new_id()
     assert remote.chat("x/m", rid=rid).status == 200
-    eventually(lambda: control.count("request-log") == 1, 3)
+    eventually(lambda: control.count("request-log") == 1, 10)
     remote.kill9()
     control.bodies.clear()
     control.manners.clear()

@@ -89,7 +89,7 @@ def replies(gateway, scripted_module):
         conn.response(stop=10)
     gateway.row(rid)
     gateway.write_text(f"[[endpoint]]\nname = 'x'\napi_key = '{CANARIES['provider']}'\nbad = '{CANARIES['proxy']}'\n")
-    eventually(lambda: any('"warning"' in x or '"error"' in x for x in gateway.log_lines), 3)
+    eventually(lambda: any('"warning"' in x or '"error"' in x for x in gateway.log_lines), 10)
     return got
 
 

@@ -116,7 +116,7 @@ def test_a_slow_shadow_delays_nobody(gateway, upstream):
     assert time.monotonic() - began < 1.0
     assert not [row for row in gateway.rows(rid) if "shadow_of" in row]
     go.set()
-    rows = eventually(lambda: [row for row in gateway.rows(rid) if "shadow_of" in row], 3)
+    rows = eventually(lambda: [row for row in gateway.rows(rid) if "shadow_of" in row], 10)
     assert (rows[0]["end"], rows[0]["error"], rows[0]["cost_nano"]) == ("upstream_error", "provider_5xx", 0)
 
 
@@ -170,9 +170,9 @@ def test_no_more_copies_than_allowed_are_under_way(gateway, upstream):
     rid = new_id()
     for _ in range(6):
         assert gateway.chat("few", rid=rid).status == 200
-    eventually(lambda: gateway.metric(r"^tunegate_shadows_total\{(?=.*few)(?=.*full)") == 4, 3)
+    eventually(lambda: gateway.metric(r"^tunegate_shadows_total\{(?=.*few)(?=.*full)") == 4, 10)
     go.set()
-    rows = eventually(lambda: len(found := gateway.rows(rid)) == 8 and found, 3)
+    rows = eventually(lambda: len(found := gateway.rows(rid)) == 8 and found, 10)
     assert sum("shadow_of" in row for row in rows) == 2
     assert gateway.metric(r"^tunegate_shadows_total\{(?=.*few)(?=.*sent)") == 2
 
@@ -185,7 +185,7 @@ def test_its_breaker_is_its_own(gateway, upstream):
         pair(gateway, rid)
     rid = new_id()
     assert gateway.chat("dead", rid=rid).status == 200
-    eventually(lambda: gateway.metric(r"^tunegate_shadows_total\{.*resting") == 1, 3)
+    eventually(lambda: gateway.metric(r"^tunegate_shadows_total\{.*resting") == 1, 10)
     gateway.row(rid)  # one, and no copy's
     assert gateway.metric(r"^tunegate_target_breaker\{.*other/copy-dead \(shadow\)") == 2
     assert gateway.metric(r"^tunegate_target_breaker\{.*up/dead") == 0
@@ -219,7 +219,7 @@ def test_copies_count_for_no_budget_and_no_sum(gateway, start, config, tmp_path)
     own.start()
     assert own.chat("poor", secret=POOR).status == 200, "0.03 of 0.05 are spent; with the copy it would be 0.06"
     assert own.chat("poor", secret=POOR).status == 429
-    eventually(lambda: sum("shadow_of" in row for row in own.ledger()) == 2, 3)
+    eventually(lambda: sum("shadow_of" in row for row in own.ledger()) == 2, 10)
     own.stop()
     for flag, cost, requests in (("", "0.06", "2"), ("--shadow", "0.06", "2")):
         assert usage(own, flag) == [["poor", requests, cost]]
@@ -255,7 +255,7 @@ def test_both_answers_are_kept_for_comparison(gateway, upstream):
             ]
             return {entry["id"]: entry for entry in map(json.loads, lines)}
 
-        eventually(lambda: {original["id"], copy["id"]} <= kept().keys(), 3)  # noqa: B023
+        eventually(lambda: {original["id"], copy["id"]} <= kept().keys(), 10)  # noqa: B023
         assert "ours" in kept()[original["id"]]["response"]
         assert "theirs" in kept()[copy["id"]]["response"]
         assert kept()[copy["id"]]["request"] is None, "it is the original's"

@@ -28,7 +28,7 @@ def only(control):
 
 
 def test_targets_are_told_and_nothing_waits_for_control(gateway, control, upstream):
-    eventually(lambda: control.statuses, 3, "no report")
+    eventually(lambda: control.statuses, 10, "no report")
     first = only(control)
     assert (first.snapshot, first.targets, first.gateway.rpartition("/")[2]) == (control.version, (), "w0")
     for _ in range(3):

@@ -62,7 +62,7 @@ def test_nothing_is_lost_or_counted_twice(
     with Plane(tmp_path, url) as control, gateway_of(control, tmp_path / "g1") as gateway:
         serve(control, upstream, price="3")
         secret = control.post("/keys", name="app")["secret"]
-        eventually(lambda: works(gateway, secret), 3)
+        eventually(lambda: works(gateway, secret), 10)
         loads = [Load(gateway, secret, f"load{n}") for n in range(3)]
         for load in loads:
             load.start()

@@ -46,7 +46,7 @@ class Cell:
 
     def row(self) -> dict[str, object]:
         """The ledger's newest row of this cell's model."""
-        rows = eventually(lambda: [r for r in self.gateway.ledger() if r["model"] == self.model], 3)
+        rows = eventually(lambda: [r for r in self.gateway.ledger() if r["model"] == self.model], 10)
         return rows[-1]
 
 

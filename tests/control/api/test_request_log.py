@@ -235,7 +235,7 @@ def test_both_answers_of_a_shadowed_request_can_be_compared(
     upstream.on("one", scripts.chat(["mail ", "al", "ice@example", ".com"]))
     upstream.on("two", scripts.chat(["call ", "138", "12345678"]))
     key = mint(control, "app", budgets=[{"amount": "0.05", "window": "total"}])
-    eventually(lambda: gateway.call("GET", "/v1/models", secret=key["secret"]).status == 200, 3)
+    eventually(lambda: gateway.call("GET", "/v1/models", secret=key["secret"]).status == 200, 10)
     rid = new_id()
     reply = gateway.chat("gpt", secret=key["secret"], rid=rid, stream=True, user="13912345678")
     assert reply.words == "mail alice@example.com"
