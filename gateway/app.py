@@ -30,6 +30,7 @@ from gateway.kept import Kept
 from gateway.limits.memory import MemoryLimiter
 from gateway.objects import Objects
 from gateway.pipeline import Pipeline
+from gateway.retrieval.base import Nowhere, Retriever
 from gateway.routing.health import HealthBook
 from gateway.routing.places import Places
 from gateway.runtime import Runtime
@@ -86,6 +87,7 @@ class Worker:
         self.limiter = MemoryLimiter(share=1.0 / gateway.workers)
         self.health = HealthBook()
         self.remote: Remote | None = None
+        self.retriever: Retriever = Nowhere()
         if settings.control.url is None:
             self.holder.swap(compile_snapshot(snapshot))
             self.shipper = Shipper(self.spool, JsonlSink(self._ledger, slot), usage.flush_interval)
@@ -95,6 +97,7 @@ class Worker:
             from gateway.remote import Remote  # noqa: PLC0415  (an HTTP client that a stand-alone gateway never loads)
 
             self.remote = Remote(settings, slot, self.holder, self.limiter, self.health)
+            self.retriever = self.remote.retriever
             self.shipper = Shipper(self.spool, self.remote.sink, usage.flush_interval, REMOTE_PATIENCE)
             self.keeper = Keeper(self.remote.bodies, usage.bodies_max_bytes)
         self.metrics = Metrics(str(index))
@@ -106,7 +109,9 @@ class Worker:
         self.kept = Kept(gateway.responses_dir or gateway.data_dir / "responses", gateway.responses_days)
         self.objects = Objects(gateway.objects_dir or gateway.data_dir / "objects")
         metrics_token = secret(token) if token else None
-        self.api = Api(self.holder, self.telemetry, self.kept, self.objects, metrics_token, self._render_metrics)
+        self.api = Api(
+            self.holder, self.telemetry, self.kept, self.objects, self.retriever, metrics_token, self._render_metrics
+        )
         self._registry = CollectorRegistry()
         self._registry.register(self.metrics)
         ProcessCollector(registry=self._registry)
@@ -125,8 +130,8 @@ class Worker:
         shadows = Shadows(dispatcher, self.spool, self.telemetry, self.health, self.keeper)
         watcher = Watcher(self.keeper, shadows, loop)
         pipeline = Pipeline(
-            self.holder, self.limiter, self.spool, dispatcher, self.telemetry, watcher, self.kept, Steps(self.kept),
-            Places(self.objects),
+            self.holder, self.limiter, self.spool, dispatcher, self.telemetry, watcher, self.kept,
+            Steps(self.kept, self.retriever), Places(self.objects),
         )  # fmt: skip
         front = self._front(pipeline)
         server = self._server(front)

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from gateway.contract.usage import End
 from gateway.errors import GatewayError
@@ -109,6 +109,17 @@ class AttemptRecord:
     ms: float = 0.0
 
 
+class Retrieved(NamedTuple):
+    """What knowledge bases had for a request."""
+
+    outcome: Literal["found", "nothing", "failed"]
+    passages: list[dict[str, Any]]
+    """Members of `gateway.contract.retrieval.Passage`, in the order of their numbers, from 1."""
+    started: float
+    """Monotonic time, seconds."""
+    ms: float
+
+
 @dataclass(slots=True)
 class Context:
     """One admitted request. Times are `time.monotonic()` seconds."""
@@ -127,6 +138,8 @@ class Context:
     """The part of the usage event that is known at admission, encoded."""
     document: dict[str, Any] | None = None
     """The request after the route's steps; None: they changed nothing."""
+    retrieved: Retrieved | None = None
+    """What the route's knowledge bases had for it; None: they were not asked."""
     target: Target | None = None
     """The last one tried."""
     attempts: list[AttemptRecord] = field(default_factory=list)

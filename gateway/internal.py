@@ -79,17 +79,18 @@ class Line:
 class Control:
     """A client of one control plane. Open it on the event loop that uses it."""
 
-    def __init__(self, url: str, token: str, ca_file: Path | None = None) -> None:
+    def __init__(self, url: str, token: str, ca_file: Path | None = None, connections: int = 8) -> None:
         self._base = url.rstrip("/") + "/internal/v1"
         self._authorization = f"Bearer {token}"
         self._ca_file = ca_file
+        self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
         """Make the session. OSError or ssl.SSLError if `ca_file` is no usable bundle."""
         tls = ssl.create_default_context(cafile=self._ca_file) if self._base.startswith("https:") else True
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=8, ssl=tls, keepalive_timeout=20.0),
+            connector=aiohttp.TCPConnector(limit=self._connections, ssl=tls, keepalive_timeout=20.0),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"authorization": self._authorization, "accept-encoding": "identity"},
             auto_decompress=False,

@@ -24,6 +24,7 @@ from gateway.settle import Admission, settle, verdict
 from gateway.snapshot.holder import Holder
 from gateway.steps.base import Steps
 from gateway.steps.history import keep
+from gateway.streaming import citations
 from gateway.streaming.reply import OPENING, ClientGone, Reply
 from gateway.telemetry.hooks import Telemetry
 from gateway.usage import meter
@@ -152,13 +153,15 @@ class Pipeline:
                     ctx.operation.error(failure),
                 )
             elif reply is not None and reply.whole:
-                exchange.respond(reply.status, _lines(ctx, admission) + reply.passed_lines, reply.body)
+                body = citations.in_body(ctx, reply.body) if citations.wanted(ctx) else reply.body
+                exchange.respond(reply.status, _lines(ctx, admission) + reply.passed_lines, body)
         elif reply.is_event_stream:
             told = reply.failure_told or ctx.end != "upstream_error_partial"
             error = b"" if told or reply.failure is None else ctx.operation.error_event(reply.failure)
             if ctx.end == "stopped":
                 error = ctx.operation.error_event(_stopping())
-            exchange.finish(reply.last + error)
+            last = citations.in_stream(ctx, reply.last) if citations.wanted(ctx) else reply.last
+            exchange.finish(last + error)
         elif ctx.end == "success":
             exchange.finish()
         else:
@@ -239,6 +242,10 @@ def _lines(ctx: Context, admission: Admission) -> bytes:
     limits = admission.reservation.header_lines()
     if ctx.operation.renamed is not None:
         limits = ctx.operation.renamed(limits, time.time())
+    if (found := ctx.retrieved) is not None:
+        limits += b"x-tunegate-retrieval: %b; passages=%d; ms=%.1f\r\n" % (
+            found.outcome.encode(), len(found.passages), found.ms,
+        )  # fmt: skip
     return b"x-request-id: %b\r\n%b%bx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n%b" % (
         ctx.request_id.encode(),
         ctx.route.head,

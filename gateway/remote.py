@@ -12,6 +12,7 @@ from gateway.copies.deliver import HttpBodies
 from gateway.internal import Control
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.spend import SpendPoll
+from gateway.retrieval.http import ControlRetriever
 from gateway.routing.health import HealthBook
 from gateway.settings import Settings
 from gateway.snapshot.cache import Cache
@@ -22,6 +23,8 @@ from gateway.status import StatusReport
 from gateway.telemetry.metrics import Gauge
 from gateway.usage.http import HttpSink
 
+SEARCHES = 64
+"""Searches of knowledge bases under way at a time, over connections of their own: nothing else waits for them."""
 AT_START = 2.0
 """Seconds that control gets to answer before a gateway begins without it."""
 
@@ -37,6 +40,8 @@ class Remote:
         assert table.token is not None
         token = secret(table.token)
         self._control = Control(table.url, token, table.ca_file)
+        self._knowledge = Control(table.url, token, table.ca_file, SEARCHES)
+        self.retriever = ControlRetriever(self._knowledge)
         cache = Cache(settings.gateway.data_dir / "snapshot" / slot, token)
         self._holder = holder
         name = f"{socket.gethostname()}/{slot}"
@@ -50,6 +55,7 @@ class Remote:
     def open(self) -> None:
         """Call it on the event loop, before anything else."""
         self._control.open()
+        self._knowledge.open()
 
     async def start(self) -> None:
         """Get a configuration, from control or else from disk."""
@@ -72,10 +78,18 @@ class Remote:
     async def close(self) -> None:
         """Close the connections to control."""
         await self._control.close()
+        await self._knowledge.close()
 
     def gauges(self) -> dict[str, Gauge]:
         """Metric name -> where it is read."""
-        lines = (self.follower.line, self.spend.line, self.sink.line, self.bodies.line, self.status.line)
+        lines = (
+            self.follower.line,
+            self.spend.line,
+            self.sink.line,
+            self.bodies.line,
+            self.status.line,
+            self.retriever.line,
+        )
         return {
             "tunegate_control_failures": lambda: [((line.name,), float(line.failures)) for line in lines],
             "tunegate_control_answers": lambda: [

@@ -203,6 +203,8 @@ class Route:
     """Its member of a usage event, encoded: `"route":…`."""
     has_steps: bool
     """Whether any step changes its requests."""
+    knowledge: wire.Knowledge | None = None
+    """Whose passages are put before its conversations."""
     watched: Watched | None = None
     """What is done with copies of its requests; None if nothing is, which is all that the request path asks."""
 

@@ -26,6 +26,7 @@ SNAPSHOT: tuple[tuple[str, type[BaseModel]], ...] = (
     ("price (of a route or target)", wire.Price),
     ("retry (of a route)", wire.Retry),
     ("breaker (of a route)", wire.Breaker),
+    ("knowledge (of a route)", wire.Knowledge),
     ("log (of a route)", wire.Log),
     ("shadow (of a route)", wire.Shadow),
     ("limits (of a route, team or key)", wire.Limits),

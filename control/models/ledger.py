@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control.models.base import NAME, Base, BigId, LongText
@@ -65,6 +65,8 @@ class UsageRow(Base):
     ttft_ms: Mapped[float | None]
     duration_ms: Mapped[float]
     attempts: Mapped[list[Any]]
+    retrieval: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """`gateway.contract.usage.Retrieval`; null where the route has no knowledge bases."""
     shadow_of: Mapped[str | None] = mapped_column(String(36))
     """Of a copy for a shadow target: the `id` of the request. Such a row is in no sum but `shadow_hour`."""
 

@@ -42,7 +42,7 @@ class LedgerRow(BaseModel):
         endpoint="openai-eu", upstream_model="gpt-4o", snapshot="c7", stream=True, end="success", status=200, error="",
         usage_source="provider", input_tokens=100, cache_read_tokens=0, cache_write_tokens=0, output_tokens=100,
         reasoning_tokens=0, cost_nano=1_250_000, ttft_ms=210.5, duration_ms=1800.0, attempts=[],
-        shadow_of=None,
+        retrieval=None, shadow_of=None,
     )  # fmt: skip
 
     seq: int
@@ -73,6 +73,8 @@ class LedgerRow(BaseModel):
     ttft_ms: float | None
     duration_ms: float
     attempts: list[Any]
+    retrieval: dict[str, Any] | None
+    """What was looked up in knowledge bases: outcome (found, nothing, failed), passages, ms."""
     shadow_of: str | None
     """Of a copy for a shadow target: the `id` of the request that was copied."""
 

@@ -26,6 +26,7 @@ from gateway.api.completions import COMPLETIONS
 from gateway.api.embeddings import EMBEDDINGS
 from gateway.api.files import BATCH_CREATE, FILE_CREATE, MOST_BATCHES, MOST_FILES
 from gateway.api.health import check_metrics_token, check_ready
+from gateway.api.knowledge import search
 from gateway.api.media import FORMS, IMAGES, MODERATIONS, SPEECH
 from gateway.api.messages import COUNT_TOKENS, MESSAGES
 from gateway.api.models import get_model, list_models
@@ -36,6 +37,7 @@ from gateway.context import Operation, new_id
 from gateway.errors import GatewayError
 from gateway.kept import Kept
 from gateway.objects import Objects, listed
+from gateway.retrieval.base import Retriever
 from gateway.runtime import KeyRecord
 from gateway.snapshot.holder import Holder
 from gateway.telemetry.hooks import Telemetry
@@ -66,6 +68,7 @@ class Api:
     telemetry: Telemetry
     kept: Kept
     objects: Objects
+    retriever: Retriever
     metrics_token: str | None
     render_metrics: Callable[[], Awaitable[bytes]]
     stopping: bool = False
@@ -101,6 +104,10 @@ class Api:
         found = await asyncio.to_thread(self.objects.all, _key(request).name, "batch")
         return _json(listed(found, {"limit": "20", **request.query_params}, MOST_BATCHES))
 
+    async def knowledge(self, request: Request) -> Response:
+        """POST /v1/knowledge/{base}/search"""
+        return _json(await search(self.retriever, _key(request), request.path_params["base"], request))
+
     async def healthz(self, request: Request) -> Response:
         """The process runs."""
         return _json({"status": "ok"})
@@ -125,6 +132,7 @@ class Api:
             ("GET", "/v1/responses/{id}/input_items", "key", self.response_input),
             ("GET", "/v1/files", "key", self.files),
             ("GET", "/v1/batches", "key", self.batches),
+            ("POST", "/v1/knowledge/{base}/search", "key", self.knowledge),
             ("GET", "/healthz", "public", self.healthz),
             ("GET", "/readyz", "public", self.readyz),
             ("GET", "/metrics", "metrics", self.metrics),

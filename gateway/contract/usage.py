@@ -50,6 +50,17 @@ class Attempt(BaseModel):
     """From dispatch to the attempt's first content or failure."""
 
 
+class Retrieval(BaseModel):
+    """What was looked up in knowledge bases for a request. Embedding the question is a request of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    outcome: Literal["found", "nothing", "failed"]
+    passages: int
+    """That were put before the conversation."""
+    ms: float
+
+
 class UsageEvent(BaseModel):
     """One admitted request. `id` makes delivery idempotent: counting twice is impossible."""
 
@@ -85,6 +96,8 @@ class UsageEvent(BaseModel):
     """From admission to the first content sent to the client."""
     duration_ms: float
     attempts: tuple[Attempt, ...]
+    retrieval: Retrieval | None = None
+    """Absent where the route has no knowledge bases."""
     shadow_of: str | None = None
     """Of a copy for a route's shadow: the `id` of the request that was copied. Its cost is nobody's: it counts for no
     limit, no budget and no report of what keys used."""

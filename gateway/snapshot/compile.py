@@ -219,7 +219,8 @@ def _route(spec: wire.Route, prefix: str | None, tiers: tuple[tuple[Target, ...]
         scopes=(scope,) if scope.limited else (),
         head=b"x-tunegate-route: " + _visible(spec.name) + b"\r\n",
         facts=b'"route":' + orjson.dumps(spec.name),
-        has_steps=spec.system_prompt is not None,
+        has_steps=spec.system_prompt is not None or spec.knowledge is not None,
+        knowledge=spec.knowledge,
     )
 
 

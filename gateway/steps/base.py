@@ -6,8 +6,10 @@ from typing import Any, Protocol
 
 from gateway.context import Context
 from gateway.kept import Kept
+from gateway.retrieval.base import Retriever
 from gateway.steps.history import History
 from gateway.steps.prompt import SystemPrompt
+from gateway.steps.rag import Rag
 
 
 class Step(Protocol):
@@ -27,8 +29,9 @@ class Steps:
 
     __slots__ = ("_steps",)
 
-    def __init__(self, kept: Kept) -> None:
-        self._steps: tuple[Step, ...] = (History(kept), SystemPrompt())
+    def __init__(self, kept: Kept, retriever: Retriever) -> None:
+        # each puts its text before what is there: the system prompt comes first in the end, then the passages
+        self._steps: tuple[Step, ...] = (History(kept), Rag(retriever), SystemPrompt())
 
     async def run(self, ctx: Context) -> dict[str, Any] | None:
         """The document after all wanted steps; None if none changed it: the client's bytes can pass as they are."""

@@ -76,6 +76,9 @@ class Telemetry:
             if ctx.call.stream:
                 name = "gen_ai_server_time_to_first_token_seconds"
                 self.metrics.histogram(name, (ctx.route.name,)).observe(waited)
+        if (found := ctx.retrieved) is not None:
+            histogram = self.metrics.histogram("tunegate_retrieval_seconds", (ctx.route.name, found.outcome))
+            histogram.observe(found.ms / 1000.0)
         if len(ctx.attempts) > 1:
             cell.retried += 1
             for attempt in ctx.attempts[:-1]:

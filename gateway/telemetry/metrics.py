@@ -56,6 +56,12 @@ TABLE: dict[str, Spec] = {
     "tunegate_overhead_seconds": Spec(
         "histogram", "Time to the first content less the time spent waiting for upstreams.", (), OVERHEAD
     ),
+    "tunegate_retrieval_seconds": Spec(
+        "histogram",
+        "Looking up passages in a route's knowledge bases, by outcome: found, nothing or failed.",
+        ("route", "outcome"),
+        SECONDS,
+    ),
     "tunegate_in_flight_requests": Spec("gauge", "Admitted requests under way, and copies for shadows."),
     "tunegate_client_connections": Spec("gauge", "Open client connections."),
     "tunegate_target_in_flight": Spec("gauge", "Requests under way at a target.", ("target",)),
@@ -93,7 +99,8 @@ TABLE: dict[str, Spec] = {
     ),
     "tunegate_control_answers": Spec(
         "gauge",
-        "1 if control answered the last call of the kind (snapshot, spend, usage, request_log, status) well.",
+        "1 if control answered the last call of the kind (snapshot, spend, usage, request_log, status, retrieval) "
+        "well.",
         ("call",),
     ),
     "tunegate_control_failures": Spec("counter", "Calls to control that failed, by kind.", ("call",)),

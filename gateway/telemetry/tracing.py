@@ -53,12 +53,18 @@ class Tracer:
         def nano(monotonic: float) -> int:
             return int((monotonic + shift) * 1e9)
 
-        operation = _OPERATIONS[ctx.operation.name]
+        operation = _OPERATIONS.get(ctx.operation.name, ctx.operation.name)
         server = self._tracer.start_span(
             f"{operation} {ctx.call.model}", kind=SpanKind.SERVER, start_time=nano(ctx.started)
         )
         server.set_attributes({"tunegate.request_id": ctx.request_id, "tunegate.route": ctx.route.name})
         inside = set_span_in_context(server)
+        if (found := ctx.retrieved) is not None:
+            looked = self._tracer.start_span(f"retrieval {ctx.route.name}", inside, start_time=nano(found.started))
+            looked.set_attributes(
+                {"tunegate.retrieval.outcome": found.outcome, "tunegate.passages": len(found.passages)}
+            )
+            looked.end(nano(found.started + found.ms / 1000.0))
         for number, attempt in enumerate(ctx.attempts, 1):
             target = attempt.target
             span = self._tracer.start_span(

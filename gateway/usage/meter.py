@@ -12,7 +12,7 @@ The table (docs/architecture.md shows it, tests/gateway/test_settlement.py check
 
 from __future__ import annotations
 
-from gateway.context import Context
+from gateway.context import Context, Retrieved
 from gateway.protocols.canonical import Usage
 
 NOTHING = Usage()
@@ -36,7 +36,7 @@ _FACTS = b'{"id":"%b","ts":%.6f,"v":1,"request_id":"%b",%b,"operation":"%b","mod
 _SETTLED = (
     b'%b"endpoint":%b,"upstream_model":%b,"end":"%b","status":%d,"error":"%b","tokens":{"input":%d,"cache_read":%d,'
     b'"cache_write":%d,"output":%d,"reasoning":%d},"usage_source":"%b","cost_nano":%d,"ttft_ms":%b,'
-    b'"duration_ms":%.3f,"attempts":[%b]}'
+    b'"duration_ms":%.3f,%b"attempts":[%b]}'
 )
 _ATTEMPT = b'{"endpoint":%b,"model":%b,"status":%d,"error":"%b","ms":%.3f}'
 
@@ -75,5 +75,11 @@ def closing(ctx: Context, usage: Usage, source: str, cost: int, ended: float) ->
         cost,
         b"null" if ctx.first_content is None else b"%.3f" % ((ctx.first_content - ctx.started) * 1000.0),
         (ended - ctx.started) * 1000.0,
+        b"" if ctx.retrieved is None else _retrieval(ctx.retrieved),
         attempts,
     )
+
+
+def _retrieval(found: Retrieved) -> bytes:
+    text = b'"retrieval":{"outcome":"%b","passages":%d,"ms":%.3f},'
+    return text % (found.outcome.encode(), len(found.passages), found.ms)

@@ -1,7 +1,8 @@
 """A control plane that speaks `/internal/v1` over real sockets, with good manners or with the bad ones a test asks for.
 
 It runs in a thread with its own loop. `publish` makes a configuration; `manners[kind]` (snapshot, page, usage, spend,
-request-log, status) is a function that may answer in its place: with raw bytes, a pause, or by cutting the connection.
+request-log, status, retrieval) is a function that may answer in its place: with raw bytes, a pause, or by cutting the
+connection.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from gateway.contract.internal import KEYS_PER_PAGE, BodyBatch, GatewayStatus, KeyPage, SnapshotHead, Spend, UsageBatch
+from gateway.contract.retrieval import RetrievalReply, RetrievalRequest
 from gateway.contract.seal import seal
 from gateway.contract.usage import UsageEvent
 
@@ -51,6 +53,9 @@ class Control:
         """Usage events by id."""
         self.bodies: dict[str, dict[str, Any]] = {}
         """Entries of the request log by id."""
+        self.passages: list[dict[str, Any]] = []
+        """What every search finds."""
+        self.searches: list[dict[str, Any]] = []
         self.statuses: dict[str, GatewayStatus] = {}
         """Last report by instance."""
         self.duplicates = 0
@@ -186,6 +191,11 @@ class Control:
             status = GatewayStatus.model_validate_json(body)
             self.statuses[status.gateway] = status
             good = reply(204)
+        elif kind == "retrieval" and method == "POST":
+            self.searches.append(json.loads(body))
+            RetrievalRequest.model_validate_json(body)
+            found = RetrievalReply.model_validate({"passages": self.passages, "took_ms": 1.0})
+            good = reply(200, found.model_dump_json().encode())
         elif kind == "spend":
             good = self._spend(int(query.get("after", 0)))
         else:

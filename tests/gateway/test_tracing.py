@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -72,6 +73,23 @@ def test_a_sampled_request_becomes_a_server_span_and_a_client_span_per_attempt(c
     assert told["gen_ai.request.stream"] is True
     assert told["gen_ai.response.time_to_first_chunk"] >= 0
     assert not any("message" in key or "prompt" in key for key in told), "content is never captured"
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses", "/v1/embeddings"])
+def test_every_operation_has_its_spans(collector, start, tmp_path, path):
+    url, spans = collector
+    config = {
+        "telemetry": {"otlp_endpoint": url, "trace_sample": 1.0},
+        "endpoint": [{"name": "d", "provider": "dummy"}],
+        "route": [route("m", "d/one")],
+    }
+    gateway = start(config, folder=tmp_path)
+    body = {"model": "m", "max_tokens": 5, "input": "Hi", "messages": [{"role": "user", "content": "Hi"}]}
+    reply = gateway.call("POST", path, json.dumps(body).encode())
+    assert reply.status in (200, 400), "a dummy answers it, or says that it does not"
+    gateway.stop()
+    eventually(lambda: spans, 5)
+    assert any(span.name == f"{path.rpartition('/')[2]} m" for span in spans)
 
 
 def test_without_an_endpoint_nothing_of_opentelemetry_is_loaded():

@@ -1314,6 +1314,69 @@ export type Log = {
 };
 
 /**
+ * Knowledge
+ *
+ * Knowledge bases whose passages are put before a conversation. Needs a control plane: it finds them.
+ */
+export type Knowledge = {
+    /**
+     * Bases
+     *
+     * Names of knowledge bases. A caller gets passages only from those that it may read.
+     */
+    bases: Array<string>;
+    /**
+     * Citations
+     *
+     * Whether answers carry `citations`: which document, page and piece each number means. Strict clients may not
+     * know the member.
+     */
+    citations?: boolean;
+    /**
+     * On Failure
+     *
+     * `open`: an answer without passages, marked in the header `x-tunegate-retrieval`. `closed`: 503.
+     */
+    on_failure?: 'open' | 'closed';
+    /**
+     * Score Floor
+     *
+     * Passages whose similarity to the question is lower are left out; -1 keeps all.
+     */
+    score_floor?: number;
+    /**
+     * Template
+     *
+     * What the model is told; `{passages}` is where the numbered passages go.
+     */
+    template?: string;
+    /**
+     * Timeout
+     *
+     * Seconds that retrieval may take.
+     */
+    timeout?: number;
+    /**
+     * Token Budget
+     *
+     * Tokens of all passages together.
+     */
+    token_budget?: number;
+    /**
+     * Top K
+     *
+     * Most passages.
+     */
+    top_k?: number;
+    /**
+     * When
+     *
+     * `found`: only where a passage reaches the floor. `always`: the model is told also that there is none.
+     */
+    when?: 'always' | 'found';
+};
+
+/**
  * Breaker
  *
  * When a target is taken out of the rotation, and for how long.
@@ -1740,6 +1803,10 @@ export type RouteSpec = {
      * Route to try when every target of this one has failed.
      */
     fallback?: string | null;
+    /**
+     * Whose passages are put before conversations.
+     */
+    knowledge?: Knowledge | null;
     /**
      * Of all callers together.
      */
@@ -2187,6 +2254,12 @@ export type LedgerRow = {
      * Request Id
      */
     request_id: string;
+    /**
+     * Retrieval
+     */
+    retrieval: {
+        [key: string]: unknown;
+    } | null;
     /**
      * Route
      */

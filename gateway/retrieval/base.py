@@ -1,0 +1,38 @@
+"""What the gateway needs of whoever searches knowledge bases."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class RetrievalError(Exception):
+    """A search brought nothing, and not because there is nothing. The message holds no secret and no question.
+
+    `status`: 404 where a base is not there for this caller, 409 where it is not ready, 422 where the question or its
+    limits are wrong, 503 for all else.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Retriever(Protocol):
+    """Searches knowledge bases."""
+
+    async def search(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
+        """Passages, best first, each with the members of `gateway.contract.retrieval.Passage`.
+
+        `request` has the members of `RetrievalRequest`; `patience` is in seconds. Raises RetrievalError.
+        """
+        ...
+
+
+class Nowhere:
+    """A gateway of its own configuration: there is no control plane to ask."""
+
+    async def search(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
+        """Always a RetrievalError."""
+        raise RetrievalError(
+            503, "this gateway has no control plane, which searches knowledge bases: set [control] url"
+        )
