@@ -76,7 +76,8 @@ def run(url: str, work: Callable[[Database], Awaitable[None]]) -> None:
 
 def test_an_event_that_arrives_again_is_counted_once(database_url: str) -> None:
     async def work(db: Database) -> None:
-        one, two = event(), event(cost_nano=5)
+        looked_up = {"outcome": "found", "passages": 3, "ms": 7.5}
+        one, two = event(retrieval=looked_up), event(cost_nano=5)
         assert await send(db, one, two) == (2, 0, 0)
         assert await send(db, two, one, one) == (0, 3, 0)
         assert await send(db, event(id=one["id"], cost_nano=99)) == (0, 1, 0)
@@ -88,6 +89,8 @@ def test_an_event_that_arrives_again_is_counted_once(database_url: str) -> None:
             assert abs(row.ts.timestamp() - one["ts"]) < 2e-6, "to the microsecond"
             assert (row.input_tokens, row.reasoning_tokens, row.duration_ms) == (10, 3, 80.0)
             assert row.attempts[0]["endpoint"] == "openai"
+            assert row.retrieval == looked_up
+            assert await session.scalar(select(func.count()).where(UsageRow.retrieval.is_(None))) == 1
 
     run(database_url, work)
 
