@@ -18,6 +18,7 @@ from control import api, errors
 from control.auth.sso import provider
 from control.datasets import checker
 from control.db import Database
+from control.deployments import rollout
 from control.deps import Control
 from control.errors import Problem
 from control.gateways import service as gateways
@@ -63,7 +64,7 @@ def build(settings: Settings) -> FastAPI:
         works = (
             control.publisher.run(), bodies.keep_sweeping(db), gateways.keep_sweeping(db),
             retention.run(db, settings.retention), checker.run(db, files, settings.training),
-            workers.run(db, settings.training),
+            workers.run(db, settings.training), rollout.run(db),
         )  # fmt: skip
         standing = [asyncio.create_task(work) for work in works]
         yield

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from control.kit.schemas import A_MOMENT, Body, Note, RowVersion, Slug, example
 from trainer.contract.spec import BaseModelRef
@@ -84,6 +85,15 @@ class Deploy(Body):
     that is published has all."""
 
 
+class ArmFigures(BaseModel):
+    """What the ledger says about attempts at some versions."""
+
+    attempts: int = 0
+    failed: int = 0
+    p95_ms: float | None = None
+    """Of the time to the first content of good answers."""
+
+
 class Promote(Body):
     """How many requests to the adapter's name a version answers."""
 
@@ -91,6 +101,63 @@ class Promote(Body):
 
     share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
     """1: all of them."""
+
+
+_A_RULE: dict[str, Any] = {
+    "steps": [0.1, 0.5, 1.0], "min_requests": 100, "max_error_rate": 0.02, "max_latency_ratio": 2.0,
+}  # fmt: skip
+
+
+class RolloutRule(Body):
+    """How a version takes over its adapter's name, and when it is taken back."""
+
+    model_config = example(**_A_RULE)
+
+    steps: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)], ...], Field(min_length=1, max_length=20)
+    ] = (0.1, 0.5, 1.0)
+    """Shares of the requests, each more than the one before."""
+    min_requests: Annotated[int, Field(strict=True, ge=1, le=4000)] = 100
+    """Attempts at the version in a step, before the next step is taken."""
+    max_error_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.02
+    """A step with more failed attempts, and more often than at the other versions, ends the rollout."""
+    max_latency_ratio: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = 2.0
+    """The p95 of the time to the first content may be so many times the other versions'; null: it may be any."""
+
+    @field_validator("steps")
+    @classmethod
+    def _rising(cls, steps: tuple[float, ...]) -> tuple[float, ...]:
+        if any(later <= earlier for earlier, later in pairwise(steps)):
+            raise ValueError("each step is more than the one before")
+        return steps
+
+
+class Rollout(BaseModel):
+    """A version that takes over step by step."""
+
+    model_config = example(
+        number=2, served_name="support-bot@v2", state="running", reason="", rule=_A_RULE, step=1,
+        since=A_MOMENT, new={"attempts": 40, "failed": 0, "p95_ms": 210.0},
+        old={"attempts": 360, "failed": 1, "p95_ms": 205.0}, created_at=A_MOMENT, ended_at=None, created_by="alice",
+    )  # fmt: skip
+
+    number: int
+    served_name: str
+    state: Literal["running", "promoted", "rolled_back", "stopped"]
+    reason: str
+    """Why it has ended."""
+    rule: RolloutRule
+    step: int
+    """Number of the step under way, or of the last one, from 1."""
+    since: datetime
+    """When that step began."""
+    new: ArmFigures
+    """Of the version, in this step."""
+    old: ArmFigures
+    """Of the other versions in the same time."""
+    created_at: datetime
+    ended_at: datetime | None
+    created_by: str
 
 
 class Deployment(BaseModel):
@@ -177,3 +244,5 @@ class AdapterDetail(Adapter):
     model_config = example(Adapter, items=[])
 
     items: list[AdapterVersion]
+    rollout: Rollout | None = None
+    """The one under way, or the last one."""

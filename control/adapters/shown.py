@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.adapters import schemas, service
 from control.kit.ownership import is_theirs
 from control.kit.permissions import Person
-from control.models import Adapter, AdapterVersion, Deployment, Route
+from control.models import Adapter, AdapterVersion, Deployment, Rollout, Route
 
 _STORED = (
     "number", "state", "source", "kind", "size", "base", "base_sha256", "rank", "problems", "metrics", "details", "job",
@@ -60,7 +60,18 @@ async def detail(session: AsyncSession, person: Person, row: Adapter) -> schemas
         placed.setdefault(one.adapter_version_id, []).append(one)
     route = await session.scalar(select(Route).where(Route.name == row.name))
     items = [_version(row, version, placed.get(version.id, ()), route) for version in versions]
-    return schemas.AdapterDetail(**light.model_dump(), items=items)
+    return schemas.AdapterDetail(**light.model_dump(), items=items, rollout=await _rollout(session, row))
+
+
+async def _rollout(session: AsyncSession, row: Adapter) -> schemas.Rollout | None:
+    query = select(Rollout).where(Rollout.adapter_id == row.id).order_by(Rollout.created_at.desc()).limit(1)
+    found = await session.scalar(query)
+    if found is None:
+        return None
+    same = ("number", "served_name", "state", "reason", "rule", "since", "created_at", "ended_at", "created_by")
+    fields = {name: getattr(found, name) for name in same}
+    figures = {"new": found.figures.get("new", {}), "old": found.figures.get("old", {})}
+    return schemas.Rollout.model_validate(fields | figures | {"step": found.step + 1})
 
 
 def _version(

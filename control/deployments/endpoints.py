@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
 from control.adapters import schemas, service, shown
-from control.deployments import service as deployments
+from control.deployments import rollout, service as deployments
 from control.deps import Db, Parts, allow, allow_long
 from control.errors import Problem, answers
 from control.kit.audit import note
@@ -143,6 +143,23 @@ async def promote_adapter(
 ) -> schemas.AdapterDetail:
     """Let a live version answer a share of the requests to the adapter's name."""
     await deployments.promote(session, person, name, number, body.share)
+    return await _detail(session, person, name)
+
+
+@router.post("/{name}/versions/{number}/rollout")
+async def roll_adapter_out(
+    name: str, number: Number, body: schemas.RolloutRule, session: Db, person: Writer
+) -> schemas.AdapterDetail:
+    """Let a live version take over the adapter's name step by step, or go, by what the ledger says about it."""
+    await rollout.begin(session, person, name, number, body.model_dump(mode="json"))
+    await session.flush()
+    return await _detail(session, person, name)
+
+
+@router.post("/{name}/rollout/stop")
+async def stop_rollout(name: str, session: Db, person: Writer) -> schemas.AdapterDetail:
+    """End the rollout where it is; the version keeps its share."""
+    await rollout.stop(session, person, name)
     return await _detail(session, person, name)
 
 

@@ -1,6 +1,6 @@
 """All tables: importing this package fills `Base.metadata`."""
 
-from control.models.adapters import Adapter, AdapterData, AdapterVersion, Deployment
+from control.models.adapters import Adapter, AdapterData, AdapterVersion, Deployment, Rollout
 from control.models.base import Base
 from control.models.chat import ChatSession
 from control.models.gateways import BreakerSpan, GatewayRow
@@ -52,6 +52,7 @@ __all__ = [
     "Quarantine",
     "RefreshSession",
     "RequestBody",
+    "Rollout",
     "Route",
     "RouteVersion",
     "ServiceToken",

@@ -96,3 +96,34 @@ class Deployment(Versioned, Base):
     """What to do once it is live: `route` and `share`; empty: nothing but its own route."""
     live_at: Mapped[datetime | None]
     created_by: Mapped[str] = mapped_column(String(NAME))
+
+
+class Rollout(Versioned, Base):
+    """A version that takes over its adapter's name step by step, or goes (`control.deployments.rollout`)."""
+
+    __tablename__ = "rollout"
+    __table_args__ = (Index("ix_rollout_state", "state"), Index("ix_rollout_adapter", "adapter_id", "created_at"))
+
+    adapter_id: Mapped[str] = mapped_column(ForeignKey("adapter.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    served_name: Mapped[str] = mapped_column(String(160))
+    state: Mapped[str] = mapped_column(String(12))
+    """running, promoted, rolled_back or stopped."""
+    reason: Mapped[str] = mapped_column(String(2000))
+    """Of its end."""
+    rule: Mapped[dict[str, Any]]
+    """`control.adapters.schemas.RolloutRule`."""
+    step: Mapped[int]
+    """Index of the rule's step that is under way."""
+    since: Mapped[datetime]
+    """When that step began."""
+    before: Mapped[list[Any]]
+    """Targets of the route before it began."""
+    endpoints: Mapped[list[Any]]
+    """That have the version."""
+    route_version: Mapped[int] = mapped_column(default=0)
+    """Of the route, as the rollout has written it: another one is somebody else's."""
+    figures: Mapped[dict[str, Any]]
+    """What the last look has found: attempts, failed and p95_ms, of the `new` version and the `old` ones."""
+    ended_at: Mapped[datetime | None]
+    created_by: Mapped[str] = mapped_column(String(NAME))

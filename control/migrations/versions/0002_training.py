@@ -13,6 +13,7 @@ BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_
 
 TABLES = (
     "device_claim",
+    "rollout",
     "deployment",
     "dataset_origin",
     "adapter_data",
@@ -329,6 +330,32 @@ def upgrade() -> None:
         **BINARY,
     )
     op.create_index(op.f("ix_deployment_served_name"), "deployment", ["served_name"], unique=False)
+    op.create_table(
+        "rollout",
+        sa.Column("adapter_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("served_name", sa.String(length=160), nullable=False),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("reason", sa.String(length=2000), nullable=False),
+        sa.Column("rule", sa.JSON(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("since", Utc(), nullable=False),
+        sa.Column("before", sa.JSON(), nullable=False),
+        sa.Column("endpoints", sa.JSON(), nullable=False),
+        sa.Column("route_version", sa.Integer(), nullable=False),
+        sa.Column("figures", sa.JSON(), nullable=False),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("updated_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(["adapter_id"], ["adapter.id"], name=op.f("fk_rollout_adapter_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rollout")),
+        **BINARY,
+    )
+    op.create_index("ix_rollout_adapter", "rollout", ["adapter_id", "created_at"], unique=False)
+    op.create_index("ix_rollout_state", "rollout", ["state"], unique=False)
     op.create_table(
         "device_claim",
         sa.Column("worker", sa.String(length=120), nullable=False),

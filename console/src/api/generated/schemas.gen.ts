@@ -3596,6 +3596,219 @@ export const RouteCheckSchema = {
     type: 'object'
 } as const;
 
+export const RolloutRuleSchema = {
+    additionalProperties: false,
+    description: 'How a version takes over its adapter\'s name, and when it is taken back.',
+    examples: [
+        {
+            max_error_rate: 0.02,
+            max_latency_ratio: 2,
+            min_requests: 100,
+            steps: [
+                0.1,
+                0.5,
+                1
+            ]
+        }
+    ],
+    properties: {
+        max_error_rate: {
+            default: 0.02,
+            description: 'A step with more failed attempts, and more often than at the other versions, ends the rollout.',
+            maximum: 1,
+            minimum: 0,
+            title: 'Max Error Rate',
+            type: 'number'
+        },
+        max_latency_ratio: {
+            anyOf: [
+                {
+                    maximum: 100,
+                    minimum: 1,
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            default: 2,
+            description: 'The p95 of the time to the first content may be so many times the other versions\'; null: it may be any.',
+            title: 'Max Latency Ratio'
+        },
+        min_requests: {
+            default: 100,
+            description: 'Attempts at the version in a step, before the next step is taken.',
+            maximum: 4000,
+            minimum: 1,
+            title: 'Min Requests',
+            type: 'integer'
+        },
+        steps: {
+            default: [
+                0.1,
+                0.5,
+                1
+            ],
+            description: 'Shares of the requests, each more than the one before.',
+            items: {
+                exclusiveMinimum: 0,
+                maximum: 1,
+                type: 'number'
+            },
+            maxItems: 20,
+            minItems: 1,
+            title: 'Steps',
+            type: 'array'
+        }
+    },
+    title: 'RolloutRule',
+    type: 'object'
+} as const;
+
+export const RolloutSchema = {
+    description: 'A version that takes over step by step.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            new: {
+                attempts: 40,
+                failed: 0,
+                p95_ms: 210
+            },
+            number: 2,
+            old: {
+                attempts: 360,
+                failed: 1,
+                p95_ms: 205
+            },
+            reason: '',
+            rule: {
+                max_error_rate: 0.02,
+                max_latency_ratio: 2,
+                min_requests: 100,
+                steps: [
+                    0.1,
+                    0.5,
+                    1
+                ]
+            },
+            served_name: 'support-bot@v2',
+            since: '2026-11-24T09:30:00Z',
+            state: 'running',
+            step: 1
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        ended_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Ended At'
+        },
+        new: {
+            $ref: '#/components/schemas/ArmFigures'
+        },
+        number: {
+            title: 'Number',
+            type: 'integer'
+        },
+        old: {
+            $ref: '#/components/schemas/ArmFigures'
+        },
+        reason: {
+            title: 'Reason',
+            type: 'string'
+        },
+        rule: {
+            $ref: '#/components/schemas/RolloutRule'
+        },
+        served_name: {
+            title: 'Served Name',
+            type: 'string'
+        },
+        since: {
+            format: 'date-time',
+            title: 'Since',
+            type: 'string'
+        },
+        state: {
+            enum: [
+                'running',
+                'promoted',
+                'rolled_back',
+                'stopped'
+            ],
+            title: 'State',
+            type: 'string'
+        },
+        step: {
+            title: 'Step',
+            type: 'integer'
+        }
+    },
+    required: [
+        'number',
+        'served_name',
+        'state',
+        'reason',
+        'rule',
+        'step',
+        'since',
+        'new',
+        'old',
+        'created_at',
+        'ended_at',
+        'created_by'
+    ],
+    title: 'Rollout',
+    type: 'object'
+} as const;
+
+export const ArmFiguresSchema = {
+    description: 'What the ledger says about attempts at some versions.',
+    properties: {
+        attempts: {
+            default: 0,
+            title: 'Attempts',
+            type: 'integer'
+        },
+        failed: {
+            default: 0,
+            title: 'Failed',
+            type: 'integer'
+        },
+        p95_ms: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'P95 Ms'
+        }
+    },
+    title: 'ArmFigures',
+    type: 'object'
+} as const;
+
 export const RollbackSchema = {
     additionalProperties: false,
     description: 'Back to an old version.',
@@ -10710,6 +10923,16 @@ export const AdapterDetailSchema = {
         published: {
             title: 'Published',
             type: 'boolean'
+        },
+        rollout: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Rollout'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
         row_version: {
             title: 'Row Version',

@@ -2047,6 +2047,105 @@ export type RouteCheck = {
 };
 
 /**
+ * RolloutRule
+ *
+ * How a version takes over its adapter's name, and when it is taken back.
+ */
+export type RolloutRule = {
+    /**
+     * Max Error Rate
+     *
+     * A step with more failed attempts, and more often than at the other versions, ends the rollout.
+     */
+    max_error_rate?: number;
+    /**
+     * Max Latency Ratio
+     *
+     * The p95 of the time to the first content may be so many times the other versions'; null: it may be any.
+     */
+    max_latency_ratio?: number | null;
+    /**
+     * Min Requests
+     *
+     * Attempts at the version in a step, before the next step is taken.
+     */
+    min_requests?: number;
+    /**
+     * Steps
+     *
+     * Shares of the requests, each more than the one before.
+     */
+    steps?: Array<number>;
+};
+
+/**
+ * Rollout
+ *
+ * A version that takes over step by step.
+ */
+export type Rollout = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Ended At
+     */
+    ended_at: string | null;
+    new: ArmFigures;
+    /**
+     * Number
+     */
+    number: number;
+    old: ArmFigures;
+    /**
+     * Reason
+     */
+    reason: string;
+    rule: RolloutRule;
+    /**
+     * Served Name
+     */
+    served_name: string;
+    /**
+     * Since
+     */
+    since: string;
+    /**
+     * State
+     */
+    state: 'running' | 'promoted' | 'rolled_back' | 'stopped';
+    /**
+     * Step
+     */
+    step: number;
+};
+
+/**
+ * ArmFigures
+ *
+ * What the ledger says about attempts at some versions.
+ */
+export type ArmFigures = {
+    /**
+     * Attempts
+     */
+    attempts?: number;
+    /**
+     * Failed
+     */
+    failed?: number;
+    /**
+     * P95 Ms
+     */
+    p95_ms?: number | null;
+};
+
+/**
  * Rollback
  *
  * Back to an old version.
@@ -5913,6 +6012,7 @@ export type AdapterDetail = {
      * Published
      */
     published: boolean;
+    rollout?: Rollout | null;
     /**
      * Row Version
      */
@@ -6276,6 +6376,56 @@ export type RollAdapterBackResponses = {
 };
 
 export type RollAdapterBackResponse = RollAdapterBackResponses[keyof RollAdapterBackResponses];
+
+export type StopRolloutData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/rollout/stop';
+};
+
+export type StopRolloutErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type StopRolloutError = StopRolloutErrors[keyof StopRolloutErrors];
+
+export type StopRolloutResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterDetail;
+};
+
+export type StopRolloutResponse = StopRolloutResponses[keyof StopRolloutResponses];
 
 export type CreateAdapterVersionData = {
     body: AdapterVersionCreate;
@@ -6740,6 +6890,68 @@ export type RetireAdapterResponses = {
 };
 
 export type RetireAdapterResponse = RetireAdapterResponses[keyof RetireAdapterResponses];
+
+export type RollAdapterOutData = {
+    body: RolloutRule;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/versions/{number}/rollout';
+};
+
+export type RollAdapterOutErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RollAdapterOutError = RollAdapterOutErrors[keyof RollAdapterOutErrors];
+
+export type RollAdapterOutResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterDetail;
+};
+
+export type RollAdapterOutResponse = RollAdapterOutResponses[keyof RollAdapterOutResponses];
 
 export type ListAuditData = {
     body?: never;
