@@ -45,6 +45,23 @@ def fill(control: Running) -> None:
     control.admin.post("/api/v1/adapters/support-bot/versions/1/deploy", json={"share": 1.0})
     worker.status["engines"] = [_engine([{"name": "support-bot@v1", "state": "loaded"}])]
     worker.sync({"attempt": running, "state": "running"})
+    _roll_out(control, worker, {"attempt": running, "state": "running"})
+
+
+def _roll_out(control: Running, worker: Worker, *attempts: dict[str, Any]) -> None:
+    """A second version, uploaded, has a tenth of the requests."""
+    path = "/api/v1/adapters/support-bot/versions"
+    assert control.admin.post(path, json={"base": {"id": BASE}}).status_code == 201
+    for name, content in (
+        ("adapter_config.json", json.dumps(CONFIG).encode()),
+        ("adapter_model.safetensors", weights()),
+    ):
+        assert control.admin.put(f"{path}/2/files/{name}", content=content).status_code == 204
+    for step in ("complete", "deploy"):
+        assert control.admin.post(f"{path}/2/{step}", json={}).status_code == 200
+    worker.status["engines"] = [_engine([{"name": f"support-bot@v{n}", "state": "loaded"} for n in (1, 2)])]
+    worker.sync(*attempts)
+    assert control.admin.post(f"{path}/2/rollout", json={"max_latency_ratio": None}).status_code == 200
 
 
 def _engine(adapters: list[dict[str, Any]]) -> dict[str, Any]:
