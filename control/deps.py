@@ -22,6 +22,7 @@ from control.kit.oidc import Provider
 from control.kit.outbound import Outbound
 from control.kit.permissions import PUBLIC, SERVICE, Person, known_role
 from control.kit.throttle import Throttle
+from control.knowledge.engine import Engine
 from control.models import ServiceToken, User
 from control.security import Vault, sha256
 from control.settings import Settings
@@ -42,6 +43,8 @@ class Control:
     """None: single sign-on is off."""
     files: Files
     """Datasets, logs of jobs, adapters."""
+    knowledge: Engine | None
+    """None: there is no Milvus, so there are no knowledge bases."""
 
 
 def control_of(request: Request) -> Control:

@@ -7,7 +7,7 @@ of a base reads all of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,17 @@ class Caller:
 
 
 NOBODY = Caller(frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for, and for whom."""
+
+    text: str
+    caller: Caller
+    limits: wire.RetrievalLimits
+    facts: Mapping[str, str]
+    """Metadata that a document must have."""
 
 
 async def of_person(session: AsyncSession, person: Person) -> Caller:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
 from control.errors import not_found
-from control.knowledge.access import Caller
+from control.knowledge.access import Query
 from control.knowledge.embedding import Embedder, Embedders
 from control.knowledge.local_model import Floats
 from control.knowledge.schemas import Retrieval
@@ -31,17 +31,6 @@ FUSION = 60
 """k of reciprocal rank fusion: how much the first ranks count for more."""
 MOST_IN_FILTER = 5000
 """Documents that a filter names to Milvus; of more, only those that were found are looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What is looked for, and for whom."""
-
-    text: str
-    caller: Caller
-    limits: RetrievalLimits
-    facts: Mapping[str, str]
-    """Metadata that a document must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +111,7 @@ class Retriever:
         return places
 
     async def _candidates(self, place: _Place, query: Query) -> list[tuple[_Place, Hit, float, float]]:
-        """(place, chunk, score, similarity) of one base. The query's vector is needed for the similarity in any mode."""
+        """(place, chunk, score, similarity) of one base. In any mode, the query's vector says the similarity."""
         many = max(place.policy.candidates, query.limits.top_k)
         words = terms(query.text)
         vector = await self._embedders.query(place.embedder, query.text)
@@ -174,9 +163,8 @@ async def _visible(
         select(KnowledgeChunk, KnowledgeDocument, KnowledgeBase)
         .join(KnowledgeDocument, KnowledgeDocument.id == KnowledgeChunk.document_id)
         .join(KnowledgeBase, KnowledgeBase.id == KnowledgeDocument.base_id)
-        .join(KnowledgeIndex, KnowledgeIndex.id == KnowledgeChunk.index_id)
         .where(KnowledgeChunk.id.in_([hit.id for _, hit, _, _ in candidates]))
-        .where(~KnowledgeDocument.deleting, ~KnowledgeBase.deleting, KnowledgeIndex.state != "old")
+        .where(~KnowledgeDocument.deleting, ~KnowledgeBase.deleting)
     )
     there = {chunk.id: (chunk, document, base) for chunk, document, base in await session.execute(rows)}
     found = []
@@ -254,7 +242,7 @@ async def _section(session: AsyncSession, chunk: KnowledgeChunk) -> tuple[str, i
             text, start, end, tokens = _alone(part)
             continue
         new = part.text[max(0, end - part.start) :]
-        text += ("\n" if part.start > end else "") + new
+        text += "\n" * (part.start - end) + new  # white space that no chunk begins or ends with
         tokens += -(-part.tokens * len(new) // max(len(part.text), 1))
         end = part.end
     return text, start, end, tokens

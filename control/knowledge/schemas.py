@@ -257,16 +257,6 @@ class KnowledgeChunk(BaseModel):
     text: str
 
 
-class KnowledgePreview(Body):
-    """How a document would be cut."""
-
-    model_config = example(size=200, overlap=24, parent=1000)
-
-    size: Tokens = 200
-    overlap: Annotated[int, Field(strict=True, ge=0, le=1000)] = 24
-    parent: Annotated[int, Field(strict=True, ge=16, le=16_000)] = 1000
-
-
 class KnowledgeSearch(Body):
     """A query, as the gateway would ask it."""
 
