@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
@@ -22,11 +22,13 @@ from control.kit.oidc import Provider
 from control.kit.outbound import Outbound
 from control.kit.permissions import PUBLIC, SERVICE, Person, known_role
 from control.kit.throttle import Throttle
-from control.knowledge.engine import Engine
 from control.models import ServiceToken, User
 from control.security import Vault, sha256
 from control.settings import Settings
 from control.snapshots.publisher import Publisher
+
+if TYPE_CHECKING:
+    from control.knowledge.engine import Engine
 
 
 @dataclass(slots=True)

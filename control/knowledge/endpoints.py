@@ -25,6 +25,8 @@ Sender = Annotated[Person, Depends(allow_long("knowledge:own"))]
 Searcher = Annotated[Person, Depends(allow_long("knowledge:list"))]
 Base = Annotated[str, Path(max_length=120)]
 Id = Annotated[str, Path(max_length=36)]
+PREVIEWED = 200
+"""Chunks that a preview shows."""
 
 
 @router.get("")
@@ -38,9 +40,9 @@ async def list_knowledge_bases(
 
 
 @router.get("/models")
-async def list_knowledge_models(parts: Parts, _: Reader) -> list[schemas.KnowledgeModel]:
+async def list_knowledge_models(parts: Parts, _: Reader) -> schemas.KnowledgeModels:
     """Embedding models that control runs itself. Others are routes of the gateway."""
-    return [schemas.KnowledgeModel(name=name) for name in (parts.knowledge.models if parts.knowledge else ())]
+    return schemas.KnowledgeModels(models=list(parts.knowledge.models) if parts.knowledge else [])
 
 
 @router.post("", status_code=201)
@@ -136,12 +138,15 @@ async def retry_knowledge_document(
     base: Base, id: Id, session: Db, parts: Parts, person: Writer
 ) -> schemas.KnowledgeDocument:
     """Try a document that has failed again."""
+    await service.find_managed(session, person, base)
     await documents.retry(session, person, required(parts.knowledge).files, base, id)
     return await _shown(session, person, base, id)
 
 
-@router.get("/{base}/documents/{id}/content", response_class=StreamingResponse, responses=a_file())
-async def get_knowledge_content(base: Base, id: Id, session: Db, parts: Parts, person: Reader) -> StreamingResponse:
+@router.get("/{base}/documents/{id}/download", response_class=StreamingResponse, responses=a_file())
+async def download_knowledge_document(
+    base: Base, id: Id, session: Db, parts: Parts, person: Reader
+) -> StreamingResponse:
     """The file, as it was sent."""
     row = await documents.find(session, await service.find_managed(session, person, base), id)
     path = documents.source(required(parts.knowledge).files, row.id)
@@ -161,14 +166,15 @@ async def list_knowledge_chunks(
 @router.post("/{base}/documents/{id}/preview")
 async def preview_knowledge_chunks(
     base: Base, id: Id, body: schemas.Chunking, session: Db, parts: Parts, person: Reader
-) -> list[schemas.KnowledgeChunk]:
+) -> schemas.KnowledgePreview:
     """How a document that is parsed would be cut: the first 200 chunks. Nothing is changed."""
-    engine = required(parts.knowledge)
     found = await service.find_managed(session, person, base)
     row, index = await documents.find(session, found, id), await service.newest_of(session, found)
+    engine = required(parts.knowledge)
     embedder = await engine.embedder(session, index)
     blocks = await documents.blocks_of(engine.files, row)
-    return [_chunk(one) for one in await engine.first(chunking.cut(blocks, body, embedder.count), 200)]
+    chunks = await engine.first(chunking.cut(blocks, body, embedder.count), PREVIEWED)
+    return schemas.KnowledgePreview(chunks=[_chunk(one) for one in chunks])
 
 
 @router.post("/{base}/search")

