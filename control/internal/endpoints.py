@@ -9,6 +9,8 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from control.deps import Db, Parts, service
 from control.errors import Problem
 from control.gateways import service as gateways
+from control.knowledge import access
+from control.knowledge.engine import required
 from control.usage import bodies, ingest
 from control.usage.spend import spend_after
 from gateway.contract.internal import (
@@ -21,6 +23,7 @@ from gateway.contract.internal import (
     UsageAck,
     UsageBatch,
 )
+from gateway.contract.retrieval import RetrievalReply, RetrievalRequest
 
 router = APIRouter(prefix="/internal/v1", tags=["internal"])
 ServiceToken = Annotated[tuple[str, str], Depends(service)]
@@ -75,3 +78,12 @@ async def post_status(status: GatewayStatus, session: Db, token: ServiceToken) -
 async def get_spend(session: Db, token: ServiceToken, after: Annotated[int, Query(ge=0, le=2**62)] = 0) -> Spend:
     """What budgets have been spent, of the scopes whose ledger has grown after a cursor."""
     return await spend_after(session, after)
+
+
+@router.post("/retrieval")
+async def post_retrieval(body: RetrievalRequest, parts: Parts, token: ServiceToken) -> RetrievalReply:
+    """Passages for a query: those that the caller may see, whom the gateway has authenticated."""
+    engine = required(parts.knowledge)
+    async with parts.db.read() as session:
+        caller = await access.of_principal(session, body.principal)
+    return await engine.retriever.search(body.bases, access.Query(body.query, caller, body.limits, body.filter))

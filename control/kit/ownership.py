@@ -1,6 +1,7 @@
-"""Datasets, jobs and adapters belong to a person or a team: who sees them, and who may change them.
+"""Datasets, jobs, adapters and knowledge bases belong to a person or a team: who sees them, and who may change them.
 
 With `training:read` (`training:write`) a person sees (changes) all; with `training:own`, their own and their teams'.
+For knowledge bases it is `knowledge:…`.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.errors import Problem, not_found, stale
 from control.kit.membership import teams_of
 from control.kit.permissions import Person
-from control.models import Adapter, Dataset, Team, TrainingJob
+from control.models import Adapter, Dataset, KnowledgeBase, Team, TrainingJob
+from control.models.training import Owned
 
-T = TypeVar("T", Dataset, TrainingJob, Adapter)
-KINDS: dict[Any, str] = {Dataset: "dataset", TrainingJob: "job", Adapter: "adapter"}
+T = TypeVar("T", Dataset, TrainingJob, Adapter, KnowledgeBase)
+KINDS: dict[Any, str] = {Dataset: "dataset", TrainingJob: "job", Adapter: "adapter", KnowledgeBase: "knowledge base"}
+
+
+def area(table: Any) -> str:
+    """First half of the permissions that decide over a table."""
+    return "knowledge" if table is KnowledgeBase else "training"
 
 
 def visible_to(table: type[T], person: Person, teams: Sequence[str]) -> ColumnElement[bool]:
     """Which rows a person sees."""
-    if person.may("training:read"):
+    if person.may(f"{area(table)}:read"):
         return true()
     own = and_(table.owner_kind == "user", table.owner == person.username)
     return or_(own, and_(table.owner_kind == "team", table.owner.in_(teams)))
@@ -57,21 +64,23 @@ async def find_to_change(
     return row
 
 
-async def is_theirs(session: AsyncSession, person: Person, row: Dataset | TrainingJob | Adapter) -> bool:
+async def is_theirs(session: AsyncSession, person: Person, row: Owned) -> bool:
     """Whether the person may change it."""
-    if person.may("training:write"):
+    if person.may(f"{area(type(row))}:write"):
         return True
     if row.owner_kind == "user":
         return row.owner == person.username
     return row.owner in await teams_of(session, person.id)
 
 
-async def owner_of(session: AsyncSession, person: Person, team: str | None) -> tuple[str, str]:
+async def owner_of(
+    session: AsyncSession, person: Person, team: str | None, table: type[Owned] = Dataset
+) -> tuple[str, str]:
     """(kind, owner) of something new: the person, or a team that they are in."""
     if team is None:
         return "user", person.username
     if await session.scalar(select(Team.id).where(Team.name == team)) is None:
         raise Problem(422, "unknown_team", f"there is no team {team!r}")
-    if not person.may("training:write") and team not in await teams_of(session, person.id):
+    if not person.may(f"{area(table)}:write") and team not in await teams_of(session, person.id):
         raise Problem(403, "forbidden", f"you are not in the team {team!r}")
     return "team", team

@@ -13,18 +13,18 @@ from control.kit.audit import Actor
 
 Role = Literal["admin", "operator", "engineer", "member", "viewer"]
 
-_OWN = frozenset({"self", "keys:list", "keys:own", "usage:own", "routes:read", "teams:own"})
-_TRAIN = frozenset({"training:list", "training:own"})
-_VIEW = _OWN | {"keys:read", "usage:read", "teams:read", "training:list", "training:read"}
+_OWN = frozenset({"self", "keys:list", "keys:own", "usage:own", "routes:read", "teams:own", "knowledge:list"})
+_BUILD = frozenset({"training:list", "training:own", "knowledge:own"})
+_VIEW = _OWN | {"keys:read", "usage:read", "teams:read", "training:list", "training:read", "knowledge:read"}
 _OPERATE = _VIEW | {
     "keys:write", "teams:write", "routes:write", "endpoints:read", "endpoints:write", "grants:write", "audit:read",
-    "users:read", "training:own", "training:write",
+    "users:read", "training:own", "training:write", "knowledge:own", "knowledge:write",
 }  # fmt: skip
 
 ROLES: dict[Role, frozenset[str]] = {
     "admin": _OPERATE | {"users:write", "endpoints:test", "tokens:write", "requests:bodies", "settings:read"},
     "operator": frozenset(_OPERATE),
-    "engineer": _OWN | _TRAIN | {"endpoints:read"},
+    "engineer": _OWN | _BUILD | {"endpoints:read"},
     "member": _OWN,
     "viewer": _VIEW - {"keys:own"},
 }

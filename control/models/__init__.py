@@ -5,6 +5,14 @@ from control.models.base import Base
 from control.models.chat import ChatSession
 from control.models.gateways import BreakerSpan, GatewayRow
 from control.models.identity import Membership, RefreshSession, ServiceToken, SpentToken, Team, User
+from control.models.knowledge import (
+    KnowledgeBase,
+    KnowledgeChunk,
+    KnowledgeDocument,
+    KnowledgeEntry,
+    KnowledgeIndex,
+    KnowledgeVector,
+)
 from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageRow
 from control.models.requests import RequestBody
 from control.models.rollups import ROLLUPS
@@ -46,6 +54,12 @@ __all__ = [
     "Grant",
     "JobEvent",
     "KeyUse",
+    "KnowledgeBase",
+    "KnowledgeChunk",
+    "KnowledgeDocument",
+    "KnowledgeEntry",
+    "KnowledgeIndex",
+    "KnowledgeVector",
     "Membership",
     "MetricPoint",
     "PriceVersion",

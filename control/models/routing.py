@@ -136,7 +136,7 @@ class PriceVersion(Published, Base):
 
 
 class Grant(Published, Base):
-    """Who may use a resource: one table for routes, knowledge bases, datasets, adapters and suites."""
+    """Who may use a resource."""
 
     __tablename__ = "access_grant"
     __table_args__ = (UniqueConstraint("resource_kind", "resource", "principal_kind", "principal"),)

@@ -6,7 +6,6 @@ POST /internal/v1/retrieval   `RetrievalRequest` → `RetrievalReply`, with `Aut
 |---|---|---|
 | 200 | | passages, best first; none where nothing that the caller may see reaches the floor |
 | 404 | not_found | a base that is not there, or that the caller may not read: which of the two is not told |
-| 409 | not_ready | a base whose first index is still being built |
 | 422 | invalid | a field is wrong; `errors` lists them |
 | 503 | knowledge_off, index_down, embedding_down | this control serves no knowledge; its index, or what embeds, fails |
 

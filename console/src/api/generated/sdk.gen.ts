@@ -2,7 +2,7 @@
 
 import { type Client, type Options as Options2, type TDataShape, urlSearchParamsBodySerializer } from './client';
 import { client } from './client.gen';
-import type { BuildDatasetFromChatsData, BuildDatasetFromChatsErrors, BuildDatasetFromChatsResponses, BuildDatasetFromRequestsData, BuildDatasetFromRequestsErrors, BuildDatasetFromRequestsResponses, CalculateCostsData, CalculateCostsErrors, CalculateCostsResponses, CancelJobData, CancelJobErrors, CancelJobResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CheckDatasetVersionData, CheckDatasetVersionErrors, CheckDatasetVersionResponses, CheckJobData, CheckJobErrors, CheckJobResponses, CompleteAdapterVersionData, CompleteAdapterVersionErrors, CompleteAdapterVersionResponses, CreateAdapterData, CreateAdapterErrors, CreateAdapterResponses, CreateAdapterVersionData, CreateAdapterVersionErrors, CreateAdapterVersionResponses, CreateChatSessionData, CreateChatSessionErrors, CreateChatSessionResponses, CreateChatTokenData, CreateChatTokenErrors, CreateChatTokenResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateDatasetData, CreateDatasetErrors, CreateDatasetResponses, CreateDatasetVersionData, CreateDatasetVersionErrors, CreateDatasetVersionResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateJobData, CreateJobErrors, CreateJobResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreatePriceData, CreatePriceErrors, CreatePriceResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteChatSessionData, DeleteChatSessionErrors, DeleteChatSessionResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteDatasetData, DeleteDatasetErrors, DeleteDatasetResponses, DeleteDatasetVersionData, DeleteDatasetVersionErrors, DeleteDatasetVersionResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteJobData, DeleteJobErrors, DeleteJobResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DeployAdapterData, DeployAdapterErrors, DeployAdapterResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, DownloadAdapterVersionData, DownloadAdapterVersionErrors, DownloadAdapterVersionResponses, DownloadDatasetVersionData, DownloadDatasetVersionErrors, DownloadDatasetVersionResponses, EditDatasetData, EditDatasetErrors, EditDatasetResponses, EndOidcSessionsData, EndOidcSessionsErrors, EndOidcSessionsResponses, EraseBodiesData, EraseBodiesErrors, EraseBodiesResponses, ExplainRouteData, ExplainRouteErrors, ExplainRouteResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetAdapterData, GetAdapterErrors, GetAdapterFileOfData, GetAdapterFileOfErrors, GetAdapterFileOfResponses, GetAdapterResponses, GetChatSessionData, GetChatSessionErrors, GetChatSessionResponses, GetDailyUsageData, GetDailyUsageErrors, GetDailyUsageResponses, GetDatasetData, GetDatasetErrors, GetDatasetResponses, GetDatasetVersionData, GetDatasetVersionErrors, GetDatasetVersionResponses, GetEndpointData, GetEndpointErrors, GetEndpointHistoryData, GetEndpointHistoryErrors, GetEndpointHistoryResponses, GetEndpointResponses, GetJobData, GetJobDefaultsData, GetJobDefaultsErrors, GetJobDefaultsResponses, GetJobErrors, GetJobLogData, GetJobLogErrors, GetJobLogResponses, GetJobMetricsData, GetJobMetricsErrors, GetJobMetricsResponses, GetJobResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRequestData, GetRequestErrors, GetRequestResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetSettingsData, GetSettingsErrors, GetSettingsResponses, GetShadowsData, GetShadowsErrors, GetShadowsResponses, GetTargetHealthData, GetTargetHealthErrors, GetTargetHealthResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAdaptersData, ListAdaptersErrors, ListAdaptersResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListBudgetsData, ListBudgetsErrors, ListBudgetsResponses, ListChatSessionsData, ListChatSessionsErrors, ListChatSessionsResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDatasetRowsData, ListDatasetRowsErrors, ListDatasetRowsResponses, ListDatasetsData, ListDatasetsErrors, ListDatasetsResponses, ListDefaultPricesData, ListDefaultPricesErrors, ListDefaultPricesResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListGatewaysData, ListGatewaysErrors, ListGatewaysResponses, ListJobsData, ListJobsErrors, ListJobsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRejectedRowsData, ListRejectedRowsErrors, ListRejectedRowsResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListTrainersData, ListTrainersErrors, ListTrainersResponses, ListUnpricedTargetsData, ListUnpricedTargetsErrors, ListUnpricedTargetsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PauseJobData, PauseJobErrors, PauseJobResponses, PromoteAdapterData, PromoteAdapterErrors, PromoteAdapterResponses, PutAdapterFileData, PutAdapterFileErrors, PutAdapterFileResponses, PutChatSessionData, PutChatSessionErrors, PutChatSessionResponses, PutDatasetContentData, PutDatasetContentErrors, PutDatasetContentResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RefreshData, RefreshErrors, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RetireAdapterData, RetireAdapterErrors, RetireAdapterResponses, RevealBodiesData, RevealBodiesErrors, RevealBodiesResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollAdapterBackData, RollAdapterBackErrors, RollAdapterBackResponses, RollAdapterOutData, RollAdapterOutErrors, RollAdapterOutResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, SearchJobLogData, SearchJobLogErrors, SearchJobLogResponses, StartJobData, StartJobErrors, StartJobResponses, StartOidcData, StartOidcErrors, StopRolloutData, StopRolloutErrors, StopRolloutResponses, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateAdapterData, UpdateAdapterErrors, UpdateAdapterResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateDatasetData, UpdateDatasetErrors, UpdateDatasetResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateJobData, UpdateJobErrors, UpdateJobResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
+import type { AddKnowledgeDocumentData, AddKnowledgeDocumentErrors, AddKnowledgeDocumentResponses, BuildDatasetFromChatsData, BuildDatasetFromChatsErrors, BuildDatasetFromChatsResponses, BuildDatasetFromRequestsData, BuildDatasetFromRequestsErrors, BuildDatasetFromRequestsResponses, CalculateCostsData, CalculateCostsErrors, CalculateCostsResponses, CancelJobData, CancelJobErrors, CancelJobResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CheckDatasetVersionData, CheckDatasetVersionErrors, CheckDatasetVersionResponses, CheckJobData, CheckJobErrors, CheckJobResponses, CompleteAdapterVersionData, CompleteAdapterVersionErrors, CompleteAdapterVersionResponses, CreateAdapterData, CreateAdapterErrors, CreateAdapterResponses, CreateAdapterVersionData, CreateAdapterVersionErrors, CreateAdapterVersionResponses, CreateChatSessionData, CreateChatSessionErrors, CreateChatSessionResponses, CreateChatTokenData, CreateChatTokenErrors, CreateChatTokenResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateDatasetData, CreateDatasetErrors, CreateDatasetResponses, CreateDatasetVersionData, CreateDatasetVersionErrors, CreateDatasetVersionResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateJobData, CreateJobErrors, CreateJobResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreateKnowledgeBaseData, CreateKnowledgeBaseErrors, CreateKnowledgeBaseResponses, CreatePriceData, CreatePriceErrors, CreatePriceResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteChatSessionData, DeleteChatSessionErrors, DeleteChatSessionResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteDatasetData, DeleteDatasetErrors, DeleteDatasetResponses, DeleteDatasetVersionData, DeleteDatasetVersionErrors, DeleteDatasetVersionResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteJobData, DeleteJobErrors, DeleteJobResponses, DeleteKnowledgeBaseData, DeleteKnowledgeBaseErrors, DeleteKnowledgeBaseResponses, DeleteKnowledgeDocumentData, DeleteKnowledgeDocumentErrors, DeleteKnowledgeDocumentResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DeployAdapterData, DeployAdapterErrors, DeployAdapterResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, DownloadAdapterVersionData, DownloadAdapterVersionErrors, DownloadAdapterVersionResponses, DownloadDatasetVersionData, DownloadDatasetVersionErrors, DownloadDatasetVersionResponses, DownloadKnowledgeDocumentData, DownloadKnowledgeDocumentErrors, DownloadKnowledgeDocumentResponses, EditDatasetData, EditDatasetErrors, EditDatasetResponses, EndOidcSessionsData, EndOidcSessionsErrors, EndOidcSessionsResponses, EraseBodiesData, EraseBodiesErrors, EraseBodiesResponses, ExplainRouteData, ExplainRouteErrors, ExplainRouteResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetAdapterData, GetAdapterErrors, GetAdapterFileOfData, GetAdapterFileOfErrors, GetAdapterFileOfResponses, GetAdapterResponses, GetChatSessionData, GetChatSessionErrors, GetChatSessionResponses, GetDailyUsageData, GetDailyUsageErrors, GetDailyUsageResponses, GetDatasetData, GetDatasetErrors, GetDatasetResponses, GetDatasetVersionData, GetDatasetVersionErrors, GetDatasetVersionResponses, GetEndpointData, GetEndpointErrors, GetEndpointHistoryData, GetEndpointHistoryErrors, GetEndpointHistoryResponses, GetEndpointResponses, GetJobData, GetJobDefaultsData, GetJobDefaultsErrors, GetJobDefaultsResponses, GetJobErrors, GetJobLogData, GetJobLogErrors, GetJobLogResponses, GetJobMetricsData, GetJobMetricsErrors, GetJobMetricsResponses, GetJobResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetKnowledgeBaseData, GetKnowledgeBaseErrors, GetKnowledgeBaseResponses, GetKnowledgeDocumentData, GetKnowledgeDocumentErrors, GetKnowledgeDocumentResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRequestData, GetRequestErrors, GetRequestResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetSettingsData, GetSettingsErrors, GetSettingsResponses, GetShadowsData, GetShadowsErrors, GetShadowsResponses, GetTargetHealthData, GetTargetHealthErrors, GetTargetHealthResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAdaptersData, ListAdaptersErrors, ListAdaptersResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListBudgetsData, ListBudgetsErrors, ListBudgetsResponses, ListChatSessionsData, ListChatSessionsErrors, ListChatSessionsResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDatasetRowsData, ListDatasetRowsErrors, ListDatasetRowsResponses, ListDatasetsData, ListDatasetsErrors, ListDatasetsResponses, ListDefaultPricesData, ListDefaultPricesErrors, ListDefaultPricesResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListGatewaysData, ListGatewaysErrors, ListGatewaysResponses, ListJobsData, ListJobsErrors, ListJobsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListKnowledgeBasesData, ListKnowledgeBasesErrors, ListKnowledgeBasesResponses, ListKnowledgeChunksData, ListKnowledgeChunksErrors, ListKnowledgeChunksResponses, ListKnowledgeDocumentsData, ListKnowledgeDocumentsErrors, ListKnowledgeDocumentsResponses, ListKnowledgeModelsData, ListKnowledgeModelsErrors, ListKnowledgeModelsResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRejectedRowsData, ListRejectedRowsErrors, ListRejectedRowsResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListTrainersData, ListTrainersErrors, ListTrainersResponses, ListUnpricedTargetsData, ListUnpricedTargetsErrors, ListUnpricedTargetsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PauseJobData, PauseJobErrors, PauseJobResponses, PreviewKnowledgeChunksData, PreviewKnowledgeChunksErrors, PreviewKnowledgeChunksResponses, PromoteAdapterData, PromoteAdapterErrors, PromoteAdapterResponses, PutAdapterFileData, PutAdapterFileErrors, PutAdapterFileResponses, PutChatSessionData, PutChatSessionErrors, PutChatSessionResponses, PutDatasetContentData, PutDatasetContentErrors, PutDatasetContentResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RebuildKnowledgeBaseData, RebuildKnowledgeBaseErrors, RebuildKnowledgeBaseResponses, RefreshData, RefreshErrors, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RetireAdapterData, RetireAdapterErrors, RetireAdapterResponses, RetryKnowledgeDocumentData, RetryKnowledgeDocumentErrors, RetryKnowledgeDocumentResponses, RevealBodiesData, RevealBodiesErrors, RevealBodiesResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollAdapterBackData, RollAdapterBackErrors, RollAdapterBackResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, SearchJobLogData, SearchJobLogErrors, SearchJobLogResponses, SearchKnowledgeBaseData, SearchKnowledgeBaseErrors, SearchKnowledgeBaseResponses, StartJobData, StartJobErrors, StartJobResponses, StartOidcData, StartOidcErrors, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateAdapterData, UpdateAdapterErrors, UpdateAdapterResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateDatasetData, UpdateDatasetErrors, UpdateDatasetResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateJobData, UpdateJobErrors, UpdateJobResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateKnowledgeBaseData, UpdateKnowledgeBaseErrors, UpdateKnowledgeBaseResponses, UpdateKnowledgeDocumentData, UpdateKnowledgeDocumentErrors, UpdateKnowledgeDocumentResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -95,18 +95,6 @@ export const rollAdapterBack = <ThrowOnError extends boolean = false>(options: O
     responseType: 'json',
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/adapters/{name}/rollback',
-    ...options
-});
-
-/**
- * Stop Rollout
- *
- * End the rollout where it is; the version keeps its share.
- */
-export const stopRollout = <ThrowOnError extends boolean = false>(options: Options<StopRolloutData, ThrowOnError>) => (options.client ?? client).post<StopRolloutResponses, StopRolloutErrors, ThrowOnError>({
-    responseType: 'json',
-    security: [{ scheme: 'bearer', type: 'http' }],
-    url: '/api/v1/adapters/{name}/rollout/stop',
     ...options
 });
 
@@ -221,22 +209,6 @@ export const retireAdapter = <ThrowOnError extends boolean = false>(options: Opt
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/adapters/{name}/versions/{number}/retire',
     ...options
-});
-
-/**
- * Roll Adapter Out
- *
- * Let a live version take over the adapter's name step by step, or go, by what the ledger says about it.
- */
-export const rollAdapterOut = <ThrowOnError extends boolean = false>(options: Options<RollAdapterOutData, ThrowOnError>) => (options.client ?? client).post<RollAdapterOutResponses, RollAdapterOutErrors, ThrowOnError>({
-    responseType: 'json',
-    security: [{ scheme: 'bearer', type: 'http' }],
-    url: '/api/v1/adapters/{name}/versions/{number}/rollout',
-    ...options,
-    headers: {
-        'Content-Type': 'application/json',
-        ...options.headers
-    }
 });
 
 /**
@@ -381,7 +353,7 @@ export const listChatSessions = <ThrowOnError extends boolean = false>(options?:
 /**
  * Create Chat Session
  *
- * Keep a new session, sealed.
+ * Keep a new session. All but its title is sealed.
  */
 export const createChatSession = <ThrowOnError extends boolean = false>(options: Options<CreateChatSessionData, ThrowOnError>) => (options.client ?? client).post<CreateChatSessionResponses, CreateChatSessionErrors, ThrowOnError>({
     responseType: 'json',
@@ -1099,6 +1071,234 @@ export const rotateKey = <ThrowOnError extends boolean = false>(options: Options
     responseType: 'json',
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/keys/{public_name}/rotate',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List Knowledge Bases
+ *
+ * Knowledge bases by name: those in which you may search.
+ */
+export const listKnowledgeBases = <ThrowOnError extends boolean = false>(options?: Options<ListKnowledgeBasesData, ThrowOnError>) => (options?.client ?? client).get<ListKnowledgeBasesResponses, ListKnowledgeBasesErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge',
+    ...options
+});
+
+/**
+ * Create Knowledge Base
+ *
+ * A new knowledge base, still without documents.
+ */
+export const createKnowledgeBase = <ThrowOnError extends boolean = false>(options: Options<CreateKnowledgeBaseData, ThrowOnError>) => (options.client ?? client).post<CreateKnowledgeBaseResponses, CreateKnowledgeBaseErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List Knowledge Models
+ *
+ * Embedding models that control runs itself. Others are routes of the gateway.
+ */
+export const listKnowledgeModels = <ThrowOnError extends boolean = false>(options?: Options<ListKnowledgeModelsData, ThrowOnError>) => (options?.client ?? client).get<ListKnowledgeModelsResponses, ListKnowledgeModelsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/models',
+    ...options
+});
+
+/**
+ * Delete Knowledge Base
+ *
+ * Forget a knowledge base with all its documents, for good.
+ */
+export const deleteKnowledgeBase = <ThrowOnError extends boolean = false>(options: Options<DeleteKnowledgeBaseData, ThrowOnError>) => (options.client ?? client).delete<DeleteKnowledgeBaseResponses, DeleteKnowledgeBaseErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}',
+    ...options
+});
+
+/**
+ * Get Knowledge Base
+ *
+ * A knowledge base with its indexes.
+ */
+export const getKnowledgeBase = <ThrowOnError extends boolean = false>(options: Options<GetKnowledgeBaseData, ThrowOnError>) => (options.client ?? client).get<GetKnowledgeBaseResponses, GetKnowledgeBaseErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}',
+    ...options
+});
+
+/**
+ * Update Knowledge Base
+ *
+ * Change a knowledge base. Another embedding or chunking builds a new index beside the live one.
+ */
+export const updateKnowledgeBase = <ThrowOnError extends boolean = false>(options: Options<UpdateKnowledgeBaseData, ThrowOnError>) => (options.client ?? client).patch<UpdateKnowledgeBaseResponses, UpdateKnowledgeBaseErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List Knowledge Documents
+ *
+ * Documents by name, with how far they are.
+ */
+export const listKnowledgeDocuments = <ThrowOnError extends boolean = false>(options: Options<ListKnowledgeDocumentsData, ThrowOnError>) => (options.client ?? client).get<ListKnowledgeDocumentsResponses, ListKnowledgeDocumentsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/documents',
+    ...options
+});
+
+/**
+ * Add Knowledge Document
+ *
+ * Add a file: its content is the body, and the end of its name says what it is. 200 if this content is there under
+ * this name already; other content under a name replaces the document once it can be found itself.
+ */
+export const addKnowledgeDocument = <ThrowOnError extends boolean = false>(options: Options<AddKnowledgeDocumentData, ThrowOnError>) => (options.client ?? client).post<AddKnowledgeDocumentResponses, AddKnowledgeDocumentErrors, ThrowOnError>({
+    bodySerializer: null,
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/documents',
+    ...options,
+    headers: {
+        'Content-Type': 'application/octet-stream',
+        ...options.headers
+    }
+});
+
+/**
+ * Delete Knowledge Document
+ *
+ * Forget a document: nothing of it is found from now on.
+ */
+export const deleteKnowledgeDocument = <ThrowOnError extends boolean = false>(options: Options<DeleteKnowledgeDocumentData, ThrowOnError>) => (options.client ?? client).delete<DeleteKnowledgeDocumentResponses, DeleteKnowledgeDocumentErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/documents/{id}',
+    ...options
+});
+
+/**
+ * Get Knowledge Document
+ *
+ * A document and how far it is.
+ */
+export const getKnowledgeDocument = <ThrowOnError extends boolean = false>(options: Options<GetKnowledgeDocumentData, ThrowOnError>) => (options.client ?? client).get<GetKnowledgeDocumentResponses, GetKnowledgeDocumentErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/documents/{id}',
+    ...options
+});
+
+/**
+ * Update Knowledge Document
+ *
+ * Change who may read a document, or its metadata: in effect at once.
+ */
+export const updateKnowledgeDocument = <ThrowOnError extends boolean = false>(options: Options<UpdateKnowledgeDocumentData, ThrowOnError>) => (options.client ?? client).patch<UpdateKnowledgeDocumentResponses, UpdateKnowledgeDocumentErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/documents/{id}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List Knowledge Chunks
+ *
+ * The chunks of a document in the newest index, in order; none before it is ready.
+ */
+export const listKnowledgeChunks = <ThrowOnError extends boolean = false>(options: Options<ListKnowledgeChunksData, ThrowOnError>) => (options.client ?? client).get<ListKnowledgeChunksResponses, ListKnowledgeChunksErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/documents/{id}/chunks',
+    ...options
+});
+
+/**
+ * Download Knowledge Document
+ *
+ * The file, as it was sent.
+ */
+export const downloadKnowledgeDocument = <ThrowOnError extends boolean = false>(options: Options<DownloadKnowledgeDocumentData, ThrowOnError>) => (options.client ?? client).get<DownloadKnowledgeDocumentResponses, DownloadKnowledgeDocumentErrors, ThrowOnError>({
+    responseType: 'blob',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/documents/{id}/download',
+    ...options
+});
+
+/**
+ * Preview Knowledge Chunks
+ *
+ * How a document that is parsed would be cut: the first 200 chunks. Nothing is changed.
+ */
+export const previewKnowledgeChunks = <ThrowOnError extends boolean = false>(options: Options<PreviewKnowledgeChunksData, ThrowOnError>) => (options.client ?? client).post<PreviewKnowledgeChunksResponses, PreviewKnowledgeChunksErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/documents/{id}/preview',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Retry Knowledge Document
+ *
+ * Try a document that has failed again.
+ */
+export const retryKnowledgeDocument = <ThrowOnError extends boolean = false>(options: Options<RetryKnowledgeDocumentData, ThrowOnError>) => (options.client ?? client).post<RetryKnowledgeDocumentResponses, RetryKnowledgeDocumentErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/documents/{id}/retry',
+    ...options
+});
+
+/**
+ * Rebuild Knowledge Base
+ *
+ * Fill a new index beside the live one, in the same way. Nothing that is embedded is embedded again.
+ */
+export const rebuildKnowledgeBase = <ThrowOnError extends boolean = false>(options: Options<RebuildKnowledgeBaseData, ThrowOnError>) => (options.client ?? client).post<RebuildKnowledgeBaseResponses, RebuildKnowledgeBaseErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/rebuild',
+    ...options
+});
+
+/**
+ * Search Knowledge Base
+ *
+ * Passages for a query, exactly as the gateway would get them: as yourself, or with the eyes of a key.
+ */
+export const searchKnowledgeBase = <ThrowOnError extends boolean = false>(options: Options<SearchKnowledgeBaseData, ThrowOnError>) => (options.client ?? client).post<SearchKnowledgeBaseResponses, SearchKnowledgeBaseErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/search',
     ...options,
     headers: {
         'Content-Type': 'application/json',

@@ -1983,6 +1983,38 @@ export type Grant = {
 };
 
 /**
+ * RouteEmbedding
+ *
+ * Texts are embedded through a route of the gateway, and paid for by a key.
+ */
+export type RouteEmbedding = {
+    /**
+     * Dimensions
+     *
+     * Asked of the model; absent: what it does by itself.
+     */
+    dimensions?: number | null;
+    /**
+     * Key
+     *
+     * Name of an API key of yours: its budget and its limits count, and it must be granted the route.
+     */
+    key: string;
+    /**
+     * Kind
+     *
+     * Through the gateway.
+     */
+    kind: 'route';
+    /**
+     * Route
+     *
+     * A route that answers `/v1/embeddings`.
+     */
+    route: string;
+};
+
+/**
  * RouteCreate
  *
  * A new route.
@@ -2222,6 +2254,146 @@ export type Revealed = {
 };
 
 /**
+ * RetrievalLimits
+ *
+ * Bounds of an answer.
+ */
+export type RetrievalLimits = {
+    /**
+     * Score Floor
+     *
+     * Passages whose `similarity` is lower are left out; -1 keeps all.
+     */
+    score_floor?: number;
+    /**
+     * Token Budget
+     *
+     * Tokens of all passages' texts together, counted with the tokenizer of the base's embedding model (an estimate
+     * where it has none here). A passage that does not fit is left out, and smaller ones after it are still taken.
+     */
+    token_budget?: number;
+    /**
+     * Top K
+     *
+     * Most passages.
+     */
+    top_k?: number;
+};
+
+/**
+ * Passage
+ *
+ * A piece of a document that may hold the answer.
+ */
+export type Passage = {
+    /**
+     * Base
+     *
+     * Name of its knowledge base.
+     */
+    base: string;
+    /**
+     * Chunk
+     *
+     * Id of the piece that was found: the same until the document or the base's chunking changes.
+     */
+    chunk: string;
+    /**
+     * Document
+     *
+     * Id of its document.
+     */
+    document: string;
+    /**
+     * End
+     *
+     * Character after its last one.
+     */
+    end: number;
+    /**
+     * Page
+     *
+     * Number of the page, slide or sheet on which the found piece begins, from 1; null where the format has none.
+     */
+    page: number | null;
+    /**
+     * Score
+     *
+     * Orders the passages (reciprocal rank fusion of the retrievers): to be compared inside one answer only.
+     */
+    score: number;
+    /**
+     * Section
+     *
+     * Headings above the piece, joined by ` › `; may be empty.
+     */
+    section: string;
+    /**
+     * Similarity
+     *
+     * Cosine of query and piece, -1 to 1: what `score_floor` is held against.
+     */
+    similarity: number;
+    /**
+     * Start
+     *
+     * First character of `text` in the document's plain text, from 0.
+     */
+    start: number;
+    /**
+     * Text
+     *
+     * The passage: the found piece, or the section around it where the base says so. Untrusted: what a document
+     * says is data, never an instruction.
+     */
+    text: string;
+    /**
+     * Title
+     *
+     * Name of the document, as people know it.
+     */
+    title: string;
+    /**
+     * Tokens
+     *
+     * Of `text`, as `token_budget` counts them.
+     */
+    tokens: number;
+};
+
+/**
+ * Retrieval
+ *
+ * How passages are found: the same for searches here and for the gateway.
+ */
+export type Retrieval = {
+    /**
+     * Candidates
+     *
+     * Chunks that each retriever brings.
+     */
+    candidates?: number;
+    /**
+     * Diversity
+     *
+     * 0: the best ones, however alike. Above: a passage counts for less the more it is like one before it (MMR).
+     */
+    diversity?: number;
+    /**
+     * Expand
+     *
+     * What a passage holds: the chunk that was found, or the section around it.
+     */
+    expand?: 'chunk' | 'section';
+    /**
+     * Mode
+     *
+     * `hybrid` fuses both by reciprocal rank; or by meaning alone, or by words alone.
+     */
+    mode?: 'hybrid' | 'dense' | 'bm25';
+};
+
+/**
  * Resources
  *
  * What the job needs while it runs.
@@ -2443,6 +2615,26 @@ export type RejectedRow = {
      * Text
      */
     text: string;
+};
+
+/**
+ * Reader
+ *
+ * Who may read.
+ */
+export type Reader = {
+    /**
+     * Kind
+     *
+     * `key` is an API key by its name; `everyone` has no name.
+     */
+    kind: 'everyone' | 'user' | 'team' | 'key';
+    /**
+     * Name
+     *
+     * Username, team or key.
+     */
+    name?: string;
 };
 
 /**
@@ -2997,6 +3189,26 @@ export type LogMatch = {
 };
 
 /**
+ * LocalEmbedding
+ *
+ * Texts are embedded by a model that control runs itself.
+ */
+export type LocalEmbedding = {
+    /**
+     * Kind
+     *
+     * In control.
+     */
+    kind: 'local';
+    /**
+     * Model
+     *
+     * One of `GET /api/v1/knowledge/models`.
+     */
+    model: string;
+};
+
+/**
  * ListPrices
  *
  * Prices to pick from.
@@ -3042,6 +3254,498 @@ export type LearnedFrom = {
      * Sha256
      */
     sha256: string;
+};
+
+/**
+ * KnowledgeSearch
+ *
+ * A query, as the gateway would ask it.
+ */
+export type KnowledgeSearch = {
+    /**
+     * As Key
+     *
+     * Name of an API key of yours: search with its eyes. Absent: with your own.
+     */
+    as_key?: string | null;
+    /**
+     * Filter
+     *
+     * Metadata that a document must have.
+     */
+    filter?: {
+        [key: string]: unknown | string;
+    };
+    /**
+     * Bounds of the answer.
+     */
+    limits?: RetrievalLimits;
+    /**
+     * Query
+     *
+     * What is looked for.
+     */
+    query: string;
+};
+
+/**
+ * KnowledgePreview
+ *
+ * How a document would be cut.
+ */
+export type KnowledgePreview = {
+    /**
+     * Chunks
+     */
+    chunks: Array<KnowledgeChunk>;
+};
+
+/**
+ * KnowledgeChunk
+ *
+ * A piece of a document.
+ */
+export type KnowledgeChunk = {
+    /**
+     * End
+     */
+    end: number;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Page
+     */
+    page: number | null;
+    /**
+     * Parent
+     */
+    parent: number;
+    /**
+     * Section
+     */
+    section: string;
+    /**
+     * Start
+     */
+    start: number;
+    /**
+     * Text
+     */
+    text: string;
+    /**
+     * Tokens
+     */
+    tokens: number;
+};
+
+/**
+ * KnowledgeModels
+ *
+ * Embedding models that control runs itself.
+ */
+export type KnowledgeModels = {
+    /**
+     * Models
+     */
+    models: Array<string>;
+};
+
+/**
+ * KnowledgeIndex
+ *
+ * A version of the index of a base.
+ */
+export type KnowledgeIndex = {
+    chunking: Chunking;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Dimension
+     */
+    dimension: number;
+    /**
+     * Documents
+     */
+    documents: number;
+    /**
+     * Embedding
+     */
+    embedding: ({
+        kind: 'route';
+    } & RouteEmbedding) | ({
+        kind: 'local';
+    } & LocalEmbedding);
+    /**
+     * Failed
+     */
+    failed: number;
+    /**
+     * Live At
+     */
+    live_at: string | null;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Ready
+     */
+    ready: number;
+    /**
+     * State
+     */
+    state: 'building' | 'live' | 'old';
+};
+
+/**
+ * Chunking
+ *
+ * How documents are cut: along headings, tables, code and sentences, never across a section.
+ */
+export type Chunking = {
+    /**
+     * Overlap
+     *
+     * Tokens that a chunk repeats of the one before it in the same section.
+     */
+    overlap?: number;
+    /**
+     * Parent
+     *
+     * Most tokens of the section that is given instead of a chunk where the base says `expand: section`.
+     */
+    parent?: number;
+    /**
+     * Size
+     *
+     * Most tokens of a chunk. Keep it below what the embedding model reads, or the rest of a chunk is not seen.
+     */
+    size?: number;
+};
+
+/**
+ * KnowledgeFound
+ *
+ * Passages, best first.
+ */
+export type KnowledgeFound = {
+    /**
+     * Passages
+     */
+    passages: Array<Passage>;
+    /**
+     * Took Ms
+     */
+    took_ms: number;
+};
+
+/**
+ * KnowledgeDocumentUpdate
+ *
+ * Changes of a document; what is absent stays. They are in effect at once.
+ */
+export type KnowledgeDocumentUpdate = {
+    /**
+     * Facts
+     *
+     * Metadata for filters.
+     */
+    facts?: {
+        [key: string]: unknown | string;
+    } | null;
+    /**
+     * Readers
+     *
+     * Who of the base's readers may read it; null: all of them.
+     */
+    readers?: Array<Reader> | null;
+};
+
+/**
+ * Page[KnowledgeDocument]
+ */
+export type KnowledgeDocumentPage = {
+    /**
+     * Items
+     */
+    items: Array<KnowledgeDocument>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * KnowledgeDocument
+ *
+ * A document and how far it is.
+ */
+export type KnowledgeDocument = {
+    /**
+     * Code
+     */
+    code: string;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Done
+     */
+    done: number;
+    /**
+     * Facts
+     */
+    facts: {
+        [key: string]: string;
+    };
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Kind
+     */
+    kind: string;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Pages
+     */
+    pages: number;
+    /**
+     * Readers
+     */
+    readers: Array<Reader> | null;
+    /**
+     * Reused
+     */
+    reused: number;
+    /**
+     * Sha256
+     */
+    sha256: string;
+    /**
+     * Size
+     */
+    size: number;
+    /**
+     * State
+     */
+    state: 'waiting' | 'parsing' | 'embedding' | 'ready' | 'failed';
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Page[KnowledgeChunk]
+ */
+export type KnowledgeChunkPage = {
+    /**
+     * Items
+     */
+    items: Array<KnowledgeChunk>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * KnowledgeBaseUpdate
+ *
+ * Changes of a knowledge base; what is absent stays.
+ */
+export type KnowledgeBaseUpdate = {
+    /**
+     * As `embedding`.
+     */
+    chunking?: Chunking | null;
+    /**
+     * Description
+     *
+     * What is in it.
+     */
+    description?: string | null;
+    /**
+     * Embedding
+     *
+     * Another one builds a new index beside the old, which goes on answering until the new one is complete.
+     */
+    embedding?: ({
+        kind: 'route';
+    } & RouteEmbedding) | ({
+        kind: 'local';
+    } & LocalEmbedding) | null;
+    /**
+     * Readers
+     *
+     * Who may find passages; in effect at once.
+     */
+    readers?: Array<Reader> | null;
+    /**
+     * How passages are found; in effect at once.
+     */
+    retrieval?: Retrieval | null;
+    /**
+     * Row Version
+     *
+     * The version that this edit has seen.
+     */
+    row_version: number;
+};
+
+/**
+ * Page[KnowledgeBase]
+ */
+export type KnowledgeBasePage = {
+    /**
+     * Items
+     */
+    items: Array<KnowledgeBase>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * KnowledgeBase
+ *
+ * A knowledge base.
+ */
+export type KnowledgeBase = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Description
+     */
+    description: string;
+    /**
+     * Indexes
+     */
+    indexes: Array<KnowledgeIndex>;
+    /**
+     * Mine
+     */
+    mine: boolean;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Owner
+     */
+    owner: string;
+    /**
+     * Owner Kind
+     */
+    owner_kind: 'user' | 'team';
+    /**
+     * Readers
+     */
+    readers: Array<Reader>;
+    retrieval: Retrieval;
+    /**
+     * Row Version
+     */
+    row_version: number;
+    /**
+     * Updated At
+     */
+    updated_at: string;
+};
+
+/**
+ * KnowledgeBaseCreate
+ *
+ * A new knowledge base.
+ */
+export type KnowledgeBaseCreate = {
+    /**
+     * How documents are cut.
+     */
+    chunking?: Chunking;
+    /**
+     * Description
+     *
+     * What is in it.
+     */
+    description?: string;
+    /**
+     * Embedding
+     *
+     * What makes vectors of texts.
+     */
+    embedding: ({
+        kind: 'route';
+    } & RouteEmbedding) | ({
+        kind: 'local';
+    } & LocalEmbedding);
+    /**
+     * Name
+     *
+     * Never changes.
+     */
+    name: string;
+    /**
+     * Readers
+     *
+     * Who may find passages, besides the owner.
+     */
+    readers?: Array<Reader>;
+    /**
+     * How passages are found.
+     */
+    retrieval?: Retrieval;
+    /**
+     * Team
+     *
+     * Whose it is; yours if absent.
+     */
+    team?: string | null;
 };
 
 /**
@@ -10246,6 +10950,921 @@ export type RotateKeyResponses = {
 };
 
 export type RotateKeyResponse = RotateKeyResponses[keyof RotateKeyResponses];
+
+export type ListKnowledgeBasesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Search
+         *
+         * Part of a name.
+         */
+        search?: string | null;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge';
+};
+
+export type ListKnowledgeBasesErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeBasesError = ListKnowledgeBasesErrors[keyof ListKnowledgeBasesErrors];
+
+export type ListKnowledgeBasesResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeBasePage;
+};
+
+export type ListKnowledgeBasesResponse = ListKnowledgeBasesResponses[keyof ListKnowledgeBasesResponses];
+
+export type CreateKnowledgeBaseData = {
+    body: KnowledgeBaseCreate;
+    path?: never;
+    query?: never;
+    url: '/api/v1/knowledge';
+};
+
+export type CreateKnowledgeBaseErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateKnowledgeBaseError = CreateKnowledgeBaseErrors[keyof CreateKnowledgeBaseErrors];
+
+export type CreateKnowledgeBaseResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeBase;
+};
+
+export type CreateKnowledgeBaseResponse = CreateKnowledgeBaseResponses[keyof CreateKnowledgeBaseResponses];
+
+export type ListKnowledgeModelsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/v1/knowledge/models';
+};
+
+export type ListKnowledgeModelsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeModelsError = ListKnowledgeModelsErrors[keyof ListKnowledgeModelsErrors];
+
+export type ListKnowledgeModelsResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeModels;
+};
+
+export type ListKnowledgeModelsResponse = ListKnowledgeModelsResponses[keyof ListKnowledgeModelsResponses];
+
+export type DeleteKnowledgeBaseData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}';
+};
+
+export type DeleteKnowledgeBaseErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteKnowledgeBaseError = DeleteKnowledgeBaseErrors[keyof DeleteKnowledgeBaseErrors];
+
+export type DeleteKnowledgeBaseResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteKnowledgeBaseResponse = DeleteKnowledgeBaseResponses[keyof DeleteKnowledgeBaseResponses];
+
+export type GetKnowledgeBaseData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}';
+};
+
+export type GetKnowledgeBaseErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetKnowledgeBaseError = GetKnowledgeBaseErrors[keyof GetKnowledgeBaseErrors];
+
+export type GetKnowledgeBaseResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeBase;
+};
+
+export type GetKnowledgeBaseResponse = GetKnowledgeBaseResponses[keyof GetKnowledgeBaseResponses];
+
+export type UpdateKnowledgeBaseData = {
+    body: KnowledgeBaseUpdate;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}';
+};
+
+export type UpdateKnowledgeBaseErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type UpdateKnowledgeBaseError = UpdateKnowledgeBaseErrors[keyof UpdateKnowledgeBaseErrors];
+
+export type UpdateKnowledgeBaseResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeBase;
+};
+
+export type UpdateKnowledgeBaseResponse = UpdateKnowledgeBaseResponses[keyof UpdateKnowledgeBaseResponses];
+
+export type ListKnowledgeDocumentsData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: {
+        /**
+         * Search
+         *
+         * Part of a name.
+         */
+        search?: string | null;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/documents';
+};
+
+export type ListKnowledgeDocumentsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeDocumentsError = ListKnowledgeDocumentsErrors[keyof ListKnowledgeDocumentsErrors];
+
+export type ListKnowledgeDocumentsResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeDocumentPage;
+};
+
+export type ListKnowledgeDocumentsResponse = ListKnowledgeDocumentsResponses[keyof ListKnowledgeDocumentsResponses];
+
+export type AddKnowledgeDocumentData = {
+    body?: Blob | File;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    url: '/api/v1/knowledge/{base}/documents';
+};
+
+export type AddKnowledgeDocumentErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+    /**
+     * Insufficient Storage
+     */
+    507: ProblemBody;
+};
+
+export type AddKnowledgeDocumentError = AddKnowledgeDocumentErrors[keyof AddKnowledgeDocumentErrors];
+
+export type AddKnowledgeDocumentResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeDocument;
+};
+
+export type AddKnowledgeDocumentResponse = AddKnowledgeDocumentResponses[keyof AddKnowledgeDocumentResponses];
+
+export type DeleteKnowledgeDocumentData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/documents/{id}';
+};
+
+export type DeleteKnowledgeDocumentErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteKnowledgeDocumentError = DeleteKnowledgeDocumentErrors[keyof DeleteKnowledgeDocumentErrors];
+
+export type DeleteKnowledgeDocumentResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteKnowledgeDocumentResponse = DeleteKnowledgeDocumentResponses[keyof DeleteKnowledgeDocumentResponses];
+
+export type GetKnowledgeDocumentData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/documents/{id}';
+};
+
+export type GetKnowledgeDocumentErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetKnowledgeDocumentError = GetKnowledgeDocumentErrors[keyof GetKnowledgeDocumentErrors];
+
+export type GetKnowledgeDocumentResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeDocument;
+};
+
+export type GetKnowledgeDocumentResponse = GetKnowledgeDocumentResponses[keyof GetKnowledgeDocumentResponses];
+
+export type UpdateKnowledgeDocumentData = {
+    body: KnowledgeDocumentUpdate;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/documents/{id}';
+};
+
+export type UpdateKnowledgeDocumentErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type UpdateKnowledgeDocumentError = UpdateKnowledgeDocumentErrors[keyof UpdateKnowledgeDocumentErrors];
+
+export type UpdateKnowledgeDocumentResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeDocument;
+};
+
+export type UpdateKnowledgeDocumentResponse = UpdateKnowledgeDocumentResponses[keyof UpdateKnowledgeDocumentResponses];
+
+export type ListKnowledgeChunksData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/documents/{id}/chunks';
+};
+
+export type ListKnowledgeChunksErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeChunksError = ListKnowledgeChunksErrors[keyof ListKnowledgeChunksErrors];
+
+export type ListKnowledgeChunksResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeChunkPage;
+};
+
+export type ListKnowledgeChunksResponse = ListKnowledgeChunksResponses[keyof ListKnowledgeChunksResponses];
+
+export type DownloadKnowledgeDocumentData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/documents/{id}/download';
+};
+
+export type DownloadKnowledgeDocumentErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DownloadKnowledgeDocumentError = DownloadKnowledgeDocumentErrors[keyof DownloadKnowledgeDocumentErrors];
+
+export type DownloadKnowledgeDocumentResponses = {
+    /**
+     * Successful Response
+     */
+    200: Blob | File;
+};
+
+export type DownloadKnowledgeDocumentResponse = DownloadKnowledgeDocumentResponses[keyof DownloadKnowledgeDocumentResponses];
+
+export type PreviewKnowledgeChunksData = {
+    body: Chunking;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/documents/{id}/preview';
+};
+
+export type PreviewKnowledgeChunksErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type PreviewKnowledgeChunksError = PreviewKnowledgeChunksErrors[keyof PreviewKnowledgeChunksErrors];
+
+export type PreviewKnowledgeChunksResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgePreview;
+};
+
+export type PreviewKnowledgeChunksResponse = PreviewKnowledgeChunksResponses[keyof PreviewKnowledgeChunksResponses];
+
+export type RetryKnowledgeDocumentData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/documents/{id}/retry';
+};
+
+export type RetryKnowledgeDocumentErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RetryKnowledgeDocumentError = RetryKnowledgeDocumentErrors[keyof RetryKnowledgeDocumentErrors];
+
+export type RetryKnowledgeDocumentResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeDocument;
+};
+
+export type RetryKnowledgeDocumentResponse = RetryKnowledgeDocumentResponses[keyof RetryKnowledgeDocumentResponses];
+
+export type RebuildKnowledgeBaseData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/rebuild';
+};
+
+export type RebuildKnowledgeBaseErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RebuildKnowledgeBaseError = RebuildKnowledgeBaseErrors[keyof RebuildKnowledgeBaseErrors];
+
+export type RebuildKnowledgeBaseResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeBase;
+};
+
+export type RebuildKnowledgeBaseResponse = RebuildKnowledgeBaseResponses[keyof RebuildKnowledgeBaseResponses];
+
+export type SearchKnowledgeBaseData = {
+    body: KnowledgeSearch;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/search';
+};
+
+export type SearchKnowledgeBaseErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type SearchKnowledgeBaseError = SearchKnowledgeBaseErrors[keyof SearchKnowledgeBaseErrors];
+
+export type SearchKnowledgeBaseResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeFound;
+};
+
+export type SearchKnowledgeBaseResponse = SearchKnowledgeBaseResponses[keyof SearchKnowledgeBaseResponses];
 
 export type ListPricesData = {
     body?: never;

@@ -1,0 +1,94 @@
+"""Who may find what: the one rule for people and keys.
+
+A caller is everyone, itself and the teams it belongs to (`kit.access.principals`). It reads a base that it owns or of
+which it is a reader; of the base's documents, those that have no readers of their own or of which it is one. The owner
+of a base reads all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control.kit.access import EVERYONE, Principal, principals
+from control.kit.membership import teams_of
+from control.kit.permissions import Person
+from control.models import ApiKey, KnowledgeBase, Team, User
+from control.models.base import now
+from gateway.contract import retrieval as wire
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who looks for passages."""
+
+    principals: frozenset[Principal]
+    reads_all: bool = False
+    """Of a person with `knowledge:read`."""
+
+    def may_read(self, base: KnowledgeBase) -> bool:
+        """Whether it may look into a base."""
+        return self._owns(base) or self._is_among(base.readers)
+
+    def may_read_document(self, base: KnowledgeBase, readers: Sequence[Any] | None) -> bool:
+        """Whether it may see a document with these readers, of a base that it may look into."""
+        return readers is None or self._owns(base) or self._is_among(readers)
+
+    def _owns(self, base: KnowledgeBase) -> bool:
+        return self.reads_all or (base.owner_kind, base.owner) in self.principals
+
+    def _is_among(self, readers: Sequence[Any]) -> bool:
+        return any((one["kind"], one["name"]) in self.principals for one in readers)
+
+
+NOBODY = Caller(frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for, and for whom."""
+
+    text: str
+    caller: Caller
+    limits: wire.RetrievalLimits
+    facts: Mapping[str, str]
+    """Metadata that a document must have."""
+
+
+async def of_person(session: AsyncSession, person: Person) -> Caller:
+    """The caller that a person is."""
+    teams = await teams_of(session, person.id)
+    return Caller(frozenset(principals(("user", person.username), teams)), person.may("knowledge:read"))
+
+
+async def of_principal(session: AsyncSession, said: wire.Principal) -> Caller:
+    """The caller that a gateway has authenticated. Of a key that is known here, only its record counts; one that is
+    revoked, disabled or expired is nobody, and so is one whose owner is disabled.
+    """
+    key = await session.scalar(select(ApiKey).where(ApiKey.public_name == said.key))
+    if key is not None:
+        return await of_key(session, key)
+    found = {EVERYONE, ("key", said.key)}
+    found |= {("team", said.team)} if said.team else set()
+    found |= {("user", said.owner)} if said.owner else set()
+    return Caller(frozenset(found))
+
+
+async def of_key(session: AsyncSession, key: ApiKey) -> Caller:
+    """The caller that an API key is."""
+    if key.revoked_at is not None or not key.enabled or (key.expires_at is not None and key.expires_at <= now()):
+        return NOBODY
+    if key.owner_kind == "team":
+        team = await session.scalar(select(Team).where(Team.name == key.owner))
+        enabled, teams = team is not None and team.enabled, []
+    else:
+        user = await session.scalar(select(User).where(User.username == key.owner))
+        enabled = user is not None and user.enabled
+        teams = list(await teams_of(session, user.id)) if user is not None else []
+    if not enabled:
+        return NOBODY
+    return Caller(frozenset(principals((key.owner_kind, key.owner), teams, [key.public_name])))

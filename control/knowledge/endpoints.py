@@ -1,0 +1,201 @@
+"""`/api/v1/knowledge`: knowledge bases, their documents, and searches in them. For gateways: `internal`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control import models
+from control.deps import Db, Parts, allow, allow_long
+from control.errors import answers
+from control.keys import service as keys
+from control.kit.files import BYTES, a_file, reading
+from control.kit.pages import Page, Paging, Search, paginate
+from control.kit.permissions import Person
+from control.knowledge import access, chunking, documents, schemas, service
+from control.knowledge.engine import required
+
+router = APIRouter(prefix="/knowledge", tags=["knowledge"])
+Reader = Annotated[Person, Depends(allow("knowledge:list"))]
+Writer = Annotated[Person, Depends(allow("knowledge:own"))]
+Sender = Annotated[Person, Depends(allow_long("knowledge:own"))]
+Searcher = Annotated[Person, Depends(allow_long("knowledge:list"))]
+Base = Annotated[str, Path(max_length=120)]
+Id = Annotated[str, Path(max_length=36)]
+PREVIEWED = 200
+"""Chunks that a preview shows."""
+
+
+@router.get("")
+async def list_knowledge_bases(
+    session: Db, person: Reader, paging: Paging, search: Search = None
+) -> Page[schemas.KnowledgeBase]:
+    """Knowledge bases by name: those in which you may search."""
+    page = await paginate(session, await service.listed(session, person, search), paging, lambda row: row)
+    items = await service.shown(session, person, page.items)
+    return Page(items=items, total=page.total, page=page.page, per_page=page.per_page)
+
+
+@router.get("/models")
+async def list_knowledge_models(parts: Parts, _: Reader) -> schemas.KnowledgeModels:
+    """Embedding models that control runs itself. Others are routes of the gateway."""
+    return schemas.KnowledgeModels(models=list(parts.knowledge.models) if parts.knowledge else [])
+
+
+@router.post("", status_code=201)
+async def create_knowledge_base(
+    body: schemas.KnowledgeBaseCreate, session: Db, parts: Parts, person: Writer
+) -> schemas.KnowledgeBase:
+    """A new knowledge base, still without documents."""
+    base = await service.create(session, person, body, required(parts.knowledge).models)
+    return (await service.shown(session, person, [base]))[0]
+
+
+@router.get("/{base}")
+async def get_knowledge_base(base: Base, session: Db, person: Reader) -> schemas.KnowledgeBase:
+    """A knowledge base with its indexes."""
+    return (await service.shown(session, person, [await service.find(session, person, base)]))[0]
+
+
+@router.patch("/{base}")
+async def update_knowledge_base(
+    base: Base, body: schemas.KnowledgeBaseUpdate, session: Db, parts: Parts, person: Writer
+) -> schemas.KnowledgeBase:
+    """Change a knowledge base. Another embedding or chunking builds a new index beside the live one."""
+    changed = await service.update(session, person, base, body, required(parts.knowledge).models)
+    return (await service.shown(session, person, [changed]))[0]
+
+
+@router.delete("/{base}", status_code=204)
+async def delete_knowledge_base(base: Base, session: Db, person: Writer) -> None:
+    """Forget a knowledge base with all its documents, for good."""
+    await service.remove(session, person, base)
+
+
+@router.post("/{base}/rebuild")
+async def rebuild_knowledge_base(base: Base, session: Db, person: Writer) -> schemas.KnowledgeBase:
+    """Fill a new index beside the live one, in the same way. Nothing that is embedded is embedded again."""
+    return (await service.shown(session, person, [await service.rebuild(session, person, base)]))[0]
+
+
+@router.get("/{base}/documents")
+async def list_knowledge_documents(
+    base: Base, session: Db, person: Reader, paging: Paging, search: Search = None
+) -> Page[schemas.KnowledgeDocument]:
+    """Documents by name, with how far they are."""
+    found = await service.find_managed(session, person, base)
+    page = await paginate(session, documents.listed(found, search), paging, lambda row: row)
+    items = await documents.shown(session, found, page.items)
+    return Page(items=items, total=page.total, page=page.page, per_page=page.per_page)
+
+
+@router.post("/{base}/documents", status_code=201, responses=answers(507), openapi_extra=BYTES)
+async def add_knowledge_document(
+    base: Base,
+    request: Request,
+    response: Response,
+    parts: Parts,
+    person: Sender,
+    name: Annotated[schemas.DocumentName, Query(examples=["handbook.pdf"])],
+) -> schemas.KnowledgeDocument:
+    """Add a file: its content is the body, and the end of its name says what it is. 200 if this content is there under
+    this name already; other content under a name replaces the document once it can be found itself.
+    """
+    engine, most = required(parts.knowledge), parts.settings.knowledge.max_file_bytes
+    row, new = await documents.receive(parts.db, engine.files, person, base, name, request.stream(), most)
+    response.status_code = 201 if new else 200
+    async with parts.db.read() as session:
+        found = await service.find_managed(session, person, base)
+        return (await documents.shown(session, found, [row]))[0]
+
+
+@router.get("/{base}/documents/{id}")
+async def get_knowledge_document(base: Base, id: Id, session: Db, person: Reader) -> schemas.KnowledgeDocument:
+    """A document and how far it is."""
+    return await _shown(session, person, base, id)
+
+
+@router.patch("/{base}/documents/{id}")
+async def update_knowledge_document(
+    base: Base, id: Id, body: schemas.KnowledgeDocumentUpdate, session: Db, person: Writer
+) -> schemas.KnowledgeDocument:
+    """Change who may read a document, or its metadata: in effect at once."""
+    await documents.update(session, person, base, id, body)
+    return await _shown(session, person, base, id)
+
+
+@router.delete("/{base}/documents/{id}", status_code=204)
+async def delete_knowledge_document(base: Base, id: Id, session: Db, person: Writer) -> None:
+    """Forget a document: nothing of it is found from now on."""
+    await documents.remove(session, person, base, id)
+
+
+@router.post("/{base}/documents/{id}/retry")
+async def retry_knowledge_document(
+    base: Base, id: Id, session: Db, parts: Parts, person: Writer
+) -> schemas.KnowledgeDocument:
+    """Try a document that has failed again."""
+    await service.find_managed(session, person, base)
+    await documents.retry(session, person, required(parts.knowledge).files, base, id)
+    return await _shown(session, person, base, id)
+
+
+@router.get("/{base}/documents/{id}/download", response_class=StreamingResponse, responses=a_file())
+async def download_knowledge_document(
+    base: Base, id: Id, session: Db, parts: Parts, person: Reader
+) -> StreamingResponse:
+    """The file, as it was sent."""
+    row = await documents.find(session, await service.find_managed(session, person, base), id)
+    path = documents.source(required(parts.knowledge).files, row.id)
+    return StreamingResponse(reading(path), media_type="application/octet-stream")
+
+
+@router.get("/{base}/documents/{id}/chunks")
+async def list_knowledge_chunks(
+    base: Base, id: Id, session: Db, person: Reader, paging: Paging
+) -> Page[schemas.KnowledgeChunk]:
+    """The chunks of a document in the newest index, in order; none before it is ready."""
+    found = await service.find_managed(session, person, base)
+    row, index = await documents.find(session, found, id), await service.newest_of(session, found)
+    return await paginate(session, documents.chunks_of(index, row), paging, _chunk)
+
+
+@router.post("/{base}/documents/{id}/preview")
+async def preview_knowledge_chunks(
+    base: Base, id: Id, body: schemas.Chunking, session: Db, parts: Parts, person: Reader
+) -> schemas.KnowledgePreview:
+    """How a document that is parsed would be cut: the first 200 chunks. Nothing is changed."""
+    found = await service.find_managed(session, person, base)
+    row, index = await documents.find(session, found, id), await service.newest_of(session, found)
+    engine = required(parts.knowledge)
+    embedder = await engine.embedder(session, index)
+    blocks = await documents.blocks_of(engine.files, row)
+    chunks = await engine.first(chunking.cut(blocks, body, embedder.count), PREVIEWED)
+    return schemas.KnowledgePreview(chunks=[_chunk(one) for one in chunks])
+
+
+@router.post("/{base}/search")
+async def search_knowledge_base(
+    base: Base, body: schemas.KnowledgeSearch, parts: Parts, person: Searcher
+) -> schemas.KnowledgeFound:
+    """Passages for a query, exactly as the gateway would get them: as yourself, or with the eyes of a key."""
+    engine = required(parts.knowledge)
+    async with parts.db.read() as session:
+        if body.as_key is not None:
+            caller = await access.of_key(session, await keys.find(session, person, body.as_key))
+        else:
+            caller = await access.of_person(session, person)
+    reply = await engine.retriever.search([base], access.Query(body.query, caller, body.limits, body.filter))
+    return schemas.KnowledgeFound(passages=list(reply.passages), took_ms=reply.took_ms)
+
+
+async def _shown(session: AsyncSession, person: Person, base: str, id: str) -> schemas.KnowledgeDocument:
+    found = await service.find_managed(session, person, base)
+    return (await documents.shown(session, found, [await documents.find(session, found, id)]))[0]
+
+
+def _chunk(one: models.KnowledgeChunk | chunking.Chunk) -> schemas.KnowledgeChunk:
+    return schemas.KnowledgeChunk.model_validate(one, from_attributes=True)

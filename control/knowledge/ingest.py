@@ -1,0 +1,272 @@
+"""Puts documents into indexes, one after another, in the background: parse, cut, embed, write, and then show.
+
+Which process of control works on an entry is decided by a claim that it renews. Every step can be done again: what was
+parsed is a file, what was embedded is in `knowledge_vector`, what is in Milvus is written by id. The chunks come into
+the database last, in one transaction with `ready`: a document is found as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control.db import Database
+from control.kit.files import Files
+from control.kit.periodic import every
+from control.kit.upsert import upsert
+from control.knowledge import chunking, documents
+from control.knowledge.embedding import BATCH, Embedder, Embedders, digest_of
+from control.knowledge.local_model import Floats
+from control.knowledge.parsing import Unparsed, parse
+from control.knowledge.retrieval import collection_of
+from control.knowledge.schemas import Chunking
+from control.knowledge.terms import terms
+from control.knowledge.trouble import Trouble
+from control.knowledge.vectors import Row, Vectors
+from control.models import (
+    KnowledgeBase,
+    KnowledgeChunk,
+    KnowledgeDocument,
+    KnowledgeEntry,
+    KnowledgeIndex,
+    KnowledgeVector,
+)
+from control.models.base import now
+from control.settings import KnowledgeTable
+
+log = logging.getLogger("tunegate.control.knowledge")
+
+CLAIM = timedelta(seconds=30)
+"""How long a claim holds unless it is renewed."""
+PAUSES = (5, 15, 60, 300)
+"""Seconds until an entry is tried again after a trouble that may pass; the last one again and again."""
+_OPEN = ("waiting", "parsing", "embedding")
+
+
+class Ingest:
+    """Works on entries one after another."""
+
+    def __init__(
+        self, db: Database, files: Files, settings: KnowledgeTable, embedders: Embedders, vectors: Vectors
+    ) -> None:
+        self._db, self._files, self._settings = db, files, settings
+        self._embedders, self._vectors = embedders, vectors
+
+    async def all_there_is(self) -> None:
+        """Work on every entry that waits."""
+        while (entry := await self._claimed()) is not None:
+            await self._work(entry)
+
+    async def _claimed(self) -> KnowledgeEntry | None:
+        moment = now()
+        waits = (KnowledgeEntry.state.in_(_OPEN), KnowledgeEntry.not_before <= moment)
+        async with self._db.read() as session:
+            query = (
+                select(KnowledgeEntry)
+                .join(KnowledgeIndex, KnowledgeIndex.id == KnowledgeEntry.index_id)
+                .join(KnowledgeDocument, KnowledgeDocument.id == KnowledgeEntry.document_id)
+                .join(KnowledgeBase, KnowledgeBase.id == KnowledgeDocument.base_id)
+                .where(*waits, KnowledgeIndex.state != "old", ~KnowledgeDocument.deleting, ~KnowledgeBase.deleting)
+                .order_by(KnowledgeEntry.not_before, KnowledgeEntry.document_id)
+            )
+            entry: KnowledgeEntry | None = await session.scalar(query.limit(1))
+        if entry is None:
+            return None
+        async with self._db.write() as session:
+            mine = update(KnowledgeEntry).where(*_is(entry), *waits).values(not_before=moment + CLAIM)
+            done = await session.execute(mine)
+        return entry if done.rowcount == 1 else None  # type: ignore[attr-defined]
+
+    async def _work(self, entry: KnowledgeEntry) -> None:
+        keeping = asyncio.create_task(every(CLAIM.total_seconds() / 3, lambda: self._keep(entry), "no claim"))
+        try:
+            await self._put(entry)
+        except Unparsed as exc:
+            await self._end(entry, "failed", exc.code, str(exc))
+        except Trouble as exc:
+            await self._end(entry, "waiting" if exc.passes else "failed", exc.code, str(exc))
+        finally:
+            keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeping
+
+    async def _put(self, entry: KnowledgeEntry) -> None:
+        async with self._db.read() as session:
+            index = await session.get(KnowledgeIndex, entry.index_id)
+            document = await session.get(KnowledgeDocument, entry.document_id)
+            if index is None or document is None:
+                return  # taken away meanwhile
+            embedder = await self._embedders.get(session, index.embedding)
+        await self._keep(entry, state="parsing", code="", message="")
+        source, target = documents.source(self._files, document.id), documents.parsed(self._files, document.id)
+        result = await parse(source, document.name, target, self._settings)
+        how = Chunking.model_validate(index.chunking)
+        chunks = await asyncio.to_thread(lambda: list(chunking.cut(result["blocks"], how, embedder.count)))
+        if len(chunks) > self._settings.max_chunks:
+            said = f"it makes {len(chunks)} chunks, {self._settings.max_chunks} is the most: split it"
+            raise Unparsed("too_many_chunks", said)
+        await self._keep(entry, state="embedding", total=len(chunks), done=0, reused=0)
+        reused = 0
+        for start in range(0, len(chunks), BATCH):
+            some = chunks[start : start + BATCH]
+            vectors, known = await self._embedded(index, embedder, [chunk.with_section for chunk in some])
+            reused += known
+            rows = [
+                Row(_id(index, document, chunk.number), document.id, vector, terms(chunk.with_section))
+                for chunk, vector in zip(some, vectors, strict=True)
+            ]
+            await self._vectors.put(collection_of(index.id), rows)
+            await self._keep(entry, done=start + len(some), reused=reused)
+        await self._show(index, document, result, chunks, embedder)
+        log.info("document %s of knowledge base %s: %d chunks", document.id, index.base_id, len(chunks))
+
+    async def _embedded(
+        self, index: KnowledgeIndex, embedder: Embedder, texts: Sequence[str]
+    ) -> tuple[list[Floats], int]:
+        """Vectors of texts, and how many of them were there already."""
+        digests = [digest_of(embedder, text) for text in texts]
+        async with self._db.read() as session:
+            there = (KnowledgeVector.base_id == index.base_id, KnowledgeVector.sha256.in_(digests))
+            known = {row.sha256: row.vector for row in await session.scalars(select(KnowledgeVector).where(*there))}
+        new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
+        if new:
+            made = await embedder.embed(list(new.values()))
+            rows = [
+                {"base_id": index.base_id, "sha256": digest, "vector": vector.astype("<f4").tobytes()}
+                for digest, vector in zip(new, made, strict=True)
+            ]
+            async with self._db.write() as session:
+                same: Any = KnowledgeVector.__table__
+                await upsert(session, same, ["base_id", "sha256"], rows, lambda row: {"vector": row.vector})
+            known |= {row["sha256"]: row["vector"] for row in rows}
+        vectors = [np.frombuffer(known[digest], "<f4") for digest in digests]
+        await self._pinned(index, len(vectors[0]))
+        return vectors, len(texts) - len(new)
+
+    async def _pinned(self, index: KnowledgeIndex, dimension: int) -> None:
+        """The first vectors of an index decide its dimension, for good."""
+        if index.dimension == dimension:
+            return
+        if not index.dimension:
+            await self._vectors.prepare(collection_of(index.id), dimension)
+            async with self._db.write() as session:
+                unpinned = (KnowledgeIndex.id == index.id, KnowledgeIndex.dimension == 0)
+                await session.execute(update(KnowledgeIndex).where(*unpinned).values(dimension=dimension))
+        async with self._db.read() as session:
+            pinned = await session.scalar(select(KnowledgeIndex.dimension).where(KnowledgeIndex.id == index.id))
+        if pinned != dimension:
+            said = f"its model gives {dimension} dimensions now, the index has {pinned}: change the embedding"
+            raise Trouble("embedding_changed", said, passes=False)
+        index.dimension = dimension
+
+    async def _show(
+        self,
+        index: KnowledgeIndex,
+        document: KnowledgeDocument,
+        result: dict[str, Any],
+        chunks: Sequence[chunking.Chunk],
+        embedder: Embedder,
+    ) -> None:
+        """From this transaction on, the document is found, and those that it replaces are not."""
+        async with self._db.write() as session:
+            base = await session.get(KnowledgeBase, index.base_id, with_for_update=True)
+            held = await session.get(KnowledgeDocument, document.id, with_for_update=True)
+            entry = await session.get(KnowledgeEntry, (index.id, document.id), with_for_update=True)
+            if base is None or held is None or held.deleting or entry is None or entry.state == "ready":
+                return
+            mine = (KnowledgeChunk.index_id == index.id, KnowledgeChunk.document_id == document.id)
+            await session.execute(delete(KnowledgeChunk).where(*mine))
+            session.add_all(
+                KnowledgeChunk(
+                    id=_id(index, document, chunk.number), index_id=index.id, document_id=document.id,
+                    number=chunk.number, parent=chunk.parent, page=chunk.page, section=chunk.section,
+                    start=chunk.start, end=chunk.end, tokens=chunk.tokens, text=chunk.text,
+                    digest=digest_of(embedder, chunk.with_section),
+                )
+                for chunk in chunks
+            )  # fmt: skip
+            held.kind, held.pages = result["kind"], result["pages"]
+            entry.state, entry.code, entry.message, entry.tries = "ready", "", "", 0
+            await session.flush()
+            await swap_if_complete(session, base)
+            await _replace(session, base)
+
+    async def _keep(self, entry: KnowledgeEntry, **values: Any) -> None:
+        """Renew the claim, and keep how far it is."""
+        async with self._db.write() as session:
+            query = update(KnowledgeEntry).where(*_is(entry), KnowledgeEntry.state.in_(_OPEN))
+            await session.execute(query.values(not_before=now() + CLAIM, **values))
+
+    async def _end(self, entry: KnowledgeEntry, state: str, code: str, message: str) -> None:
+        async with self._db.write() as session:
+            row = await session.get(KnowledgeEntry, (entry.index_id, entry.document_id), with_for_update=True)
+            if row is None or row.state not in _OPEN:
+                return
+            pause = PAUSES[min(row.tries, len(PAUSES) - 1)]
+            row.state, row.code, row.message, row.tries = state, code, message[:1000], row.tries + 1
+            row.not_before = now() + timedelta(seconds=pause)
+        log.warning("document %s: %s: %s: %s", entry.document_id, state, code, message)
+
+
+async def _replace(session: AsyncSession, base: KnowledgeBase) -> None:
+    """Documents go whose name a later one has that is found in the live index."""
+    found = (
+        select(KnowledgeDocument.name, func.max(KnowledgeDocument.id))
+        .join(KnowledgeEntry, KnowledgeEntry.document_id == KnowledgeDocument.id)
+        .join(KnowledgeIndex, KnowledgeIndex.id == KnowledgeEntry.index_id)
+        .where(KnowledgeIndex.base_id == base.id, KnowledgeIndex.state == "live", KnowledgeEntry.state == "ready")
+        .where(~KnowledgeDocument.deleting, KnowledgeDocument.name.in_(_repeated(base)))
+        .group_by(KnowledgeDocument.name)
+    )
+    for name, newest in (await session.execute(found)).all():
+        older = (KnowledgeDocument.base_id == base.id, KnowledgeDocument.name == name, KnowledgeDocument.id < newest)
+        await session.execute(update(KnowledgeDocument).where(*older).values(deleting=True))
+
+
+def _repeated(base: KnowledgeBase) -> Any:
+    """Query of the names that several documents of a base have."""
+    there = (KnowledgeDocument.base_id == base.id, ~KnowledgeDocument.deleting)
+    return select(KnowledgeDocument.name).where(*there).group_by(KnowledgeDocument.name).having(func.count() > 1)
+
+
+async def swap_if_complete(session: AsyncSession, base: KnowledgeBase) -> None:
+    """Let the index that is being built answer, once it holds every document that the live one holds and nothing waits.
+    The base is locked.
+    """
+    indexes = await session.scalars(select(KnowledgeIndex).where(KnowledgeIndex.base_id == base.id))
+    by_state = {index.state: index for index in indexes if index.state != "old"}
+    new, live = by_state.get("building"), by_state.get("live")
+    if new is None or live is None:
+        return
+
+    def having(index: KnowledgeIndex, *states: str) -> Any:
+        return (
+            select(KnowledgeEntry.document_id)
+            .join(KnowledgeDocument, KnowledgeDocument.id == KnowledgeEntry.document_id)
+            .where(KnowledgeEntry.index_id == index.id, KnowledgeEntry.state.in_(states), ~KnowledgeDocument.deleting)
+        )
+
+    if (await session.scalars(having(new, *_OPEN).limit(1))).first() is not None:
+        return
+    missing = set(await session.scalars(having(live, "ready"))) - set(await session.scalars(having(new, "ready")))
+    if not missing:
+        live.state, new.state, new.live_at = "old", "live", now()
+        await session.flush()
+        log.info("knowledge base %s answers from index %d now", base.name, new.number)
+
+
+def _is(entry: KnowledgeEntry) -> tuple[Any, Any]:
+    return KnowledgeEntry.index_id == entry.index_id, KnowledgeEntry.document_id == entry.document_id
+
+
+def _id(index: KnowledgeIndex, document: KnowledgeDocument, number: int) -> str:
+    return hashlib.sha256(f"{index.id} {document.id} {number}".encode()).hexdigest()[:32]

@@ -1,0 +1,210 @@
+"""Knowledge bases: made, changed, taken away, and the indexes that follow from that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, func, select, update as change
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql import Select
+
+from control.errors import Problem, duplicate, not_found
+from control.keys import service as keys
+from control.kit.audit import note
+from control.kit.membership import teams_of
+from control.kit.ownership import find_to_change, is_theirs, owner_of, visible_to
+from control.kit.pages import contains
+from control.kit.permissions import Person
+from control.knowledge import access, schemas
+from control.models import KnowledgeBase, KnowledgeDocument, KnowledgeEntry, KnowledgeIndex
+from control.models.base import new_id, now
+
+
+async def listed(session: AsyncSession, person: Person, search: str | None) -> Select[Any]:
+    """Query of the bases that a person sees: those that they manage, and those that they read."""
+    caller = await access.of_person(session, person)
+    mine = visible_to(KnowledgeBase, person, await teams_of(session, person.id))
+    bases = await session.scalars(select(KnowledgeBase).where(~KnowledgeBase.deleting))
+    readable = [base.id for base in bases if base.readers and caller.may_read(base)]
+    query = select(KnowledgeBase).where(~KnowledgeBase.deleting, mine | KnowledgeBase.id.in_(readable))
+    if search:
+        query = query.where(contains(search, [KnowledgeBase.name, KnowledgeBase.description]))
+    return query.order_by(KnowledgeBase.name)
+
+
+async def find(session: AsyncSession, person: Person, name: str) -> KnowledgeBase:
+    """A base that the person manages or reads."""
+    base = await session.scalar(select(KnowledgeBase).where(KnowledgeBase.name == name))
+    if base is None or not (await access.of_person(session, person)).may_read(base):
+        raise not_found("knowledge base", name)
+    return base
+
+
+async def find_managed(session: AsyncSession, person: Person, name: str) -> KnowledgeBase:
+    """A base that is the person's, with all that is in it; others may search in it, and see no more of it."""
+    base = await find(session, person, name)
+    if not person.may("knowledge:read") and not await is_theirs(session, person, base):
+        raise Problem(403, "forbidden", f"you may search in {name!r}, but not see its documents")
+    return base
+
+
+async def create(
+    session: AsyncSession, person: Person, body: schemas.KnowledgeBaseCreate, models: Sequence[str]
+) -> KnowledgeBase:
+    """A new base with its first index, which is live at once: there is nothing to be put into it."""
+    if await session.scalar(select(KnowledgeBase.id).where(KnowledgeBase.name == body.name)):
+        raise duplicate("knowledge base", body.name)
+    await _check(session, person, body.embedding, models)
+    kind, owner = await owner_of(session, person, body.team, KnowledgeBase)
+    base = KnowledgeBase(
+        name=body.name, description=body.description, owner_kind=kind, owner=owner,
+        readers=_written(body.readers), retrieval=body.retrieval.model_dump(mode="json"),
+    )  # fmt: skip
+    session.add(base)
+    await session.flush()
+    index = _index(base, person, body.embedding.model_dump(mode="json"), body.chunking.model_dump(mode="json"))
+    index.state, index.live_at = "live", index.created_at
+    session.add(index)
+    await session.flush()
+    note(session, person.actor, "create", "knowledge_base", base.name, after=facts(base, index))
+    return base
+
+
+async def update(
+    session: AsyncSession, person: Person, name: str, body: schemas.KnowledgeBaseUpdate, models: Sequence[str]
+) -> KnowledgeBase:
+    """Change a base. Another embedding or chunking begins a new index, which replaces any that is being built."""
+    base = await find_to_change(session, person, KnowledgeBase, name, row_version=body.row_version)
+    newest = await newest_of(session, base)
+    before = facts(base, newest)
+    if body.description is not None:
+        base.description = body.description
+    if body.readers is not None:
+        base.readers = _written(body.readers)
+    if body.retrieval is not None:
+        base.retrieval = body.retrieval.model_dump(mode="json")
+    embedding = newest.embedding if body.embedding is None else body.embedding.model_dump(mode="json")
+    chunking = newest.chunking if body.chunking is None else body.chunking.model_dump(mode="json")
+    if (embedding, chunking) != (newest.embedding, newest.chunking):
+        if body.embedding is not None:
+            await _check(session, person, body.embedding, models)
+        newest = await _rebuilt(session, person, base, embedding, chunking)
+    after = facts(base, newest)
+    if after != before:
+        base.row_version += 1
+        base.updated_at = now()
+        note(session, person.actor, "update", "knowledge_base", name, before, after)
+    await session.flush()
+    return base
+
+
+async def remove(session: AsyncSession, person: Person, name: str) -> None:
+    """Forget a base: nobody finds it from now on, its name is free, and the rest is taken away by and by."""
+    base = await find_to_change(session, person, KnowledgeBase, name)
+    note(session, person.actor, "delete", "knowledge_base", name, before=facts(base, await newest_of(session, base)))
+    base.deleting, base.name, base.row_version = True, f"({base.id})", base.row_version + 1
+    await session.flush()
+
+
+async def rebuild(session: AsyncSession, person: Person, name: str) -> KnowledgeBase:
+    """Fill a new index, cut and embedded as the newest one is: after Milvus has lost what it had."""
+    base = await find_to_change(session, person, KnowledgeBase, name)
+    newest = await newest_of(session, base)
+    await _rebuilt(session, person, base, newest.embedding, newest.chunking)
+    note(session, person.actor, "rebuild", "knowledge_base", name, after={"index": base.latest})
+    await session.flush()
+    return base
+
+
+async def newest_of(session: AsyncSession, base: KnowledgeBase) -> KnowledgeIndex:
+    """The index that is being built, or else the live one."""
+    query = select(KnowledgeIndex).where(KnowledgeIndex.base_id == base.id, KnowledgeIndex.state != "old")
+    found: KnowledgeIndex | None = await session.scalar(query.order_by(KnowledgeIndex.number.desc()).limit(1))
+    assert found is not None, "a base has an index from its first moment"
+    return found
+
+
+async def shown(session: AsyncSession, person: Person, bases: Sequence[KnowledgeBase]) -> list[schemas.KnowledgeBase]:
+    """Bases with their indexes."""
+    indexes: dict[str, list[schemas.KnowledgeIndex]] = {base.id: [] for base in bases}
+
+    def counted(condition: ColumnElement[bool]) -> Any:
+        return func.sum(case((condition, 1), else_=0))
+
+    of_index = and_(KnowledgeEntry.index_id == KnowledgeIndex.id, ~KnowledgeDocument.deleting)
+    query = (
+        select(
+            KnowledgeIndex, counted(of_index), counted(and_(of_index, KnowledgeEntry.state == "ready")),
+            counted(and_(of_index, KnowledgeEntry.state == "failed")),
+        )
+        .outerjoin(KnowledgeEntry, KnowledgeEntry.index_id == KnowledgeIndex.id)
+        .outerjoin(KnowledgeDocument, KnowledgeDocument.id == KnowledgeEntry.document_id)
+        .where(KnowledgeIndex.base_id.in_(list(indexes)), KnowledgeIndex.state != "old")
+        .group_by(KnowledgeIndex.id)
+        .order_by(KnowledgeIndex.number.desc())
+    )  # fmt: skip
+    for index, documents, ready, failed in await session.execute(query):
+        row = {name: getattr(index, name) for name in ("number", "state", "embedding", "chunking", "dimension")}
+        row |= {"documents": documents, "ready": ready, "failed": failed}
+        row |= {"created_at": index.created_at, "live_at": index.live_at}
+        indexes[index.base_id].append(schemas.KnowledgeIndex.model_validate(row))
+    return [
+        schemas.KnowledgeBase.model_validate(
+            {
+                name: getattr(base, name)
+                for name in (
+                    "name", "description", "owner_kind", "owner", "readers", "retrieval", "created_at", "updated_at",
+                    "row_version",
+                )
+            }
+            | {"mine": await is_theirs(session, person, base), "indexes": indexes[base.id]}
+        )
+        for base in bases
+    ]  # fmt: skip
+
+
+def facts(base: KnowledgeBase, index: KnowledgeIndex) -> dict[str, Any]:
+    """For the audit log."""
+    return {
+        "owner": f"{base.owner_kind} {base.owner}", "description": base.description, "readers": base.readers,
+        "retrieval": base.retrieval, "index": index.number, "embedding": index.embedding, "chunking": index.chunking,
+    }  # fmt: skip
+
+
+async def _check(session: AsyncSession, person: Person, embedding: schemas.Embedding, models: Sequence[str]) -> None:
+    if isinstance(embedding, schemas.RouteEmbedding):
+        await keys.find(session, person, embedding.key)
+    elif embedding.model not in models:
+        raise Problem(
+            422, "unknown_model", f"there is no model {embedding.model!r} here: {', '.join(models) or 'none'}"
+        )
+
+
+def _index(base: KnowledgeBase, person: Person, embedding: dict[str, Any], chunking: dict[str, Any]) -> KnowledgeIndex:
+    return KnowledgeIndex(
+        id=new_id(), base_id=base.id, number=base.latest, state="building", embedding=embedding, chunking=chunking,
+        dimension=0, created_at=now(), created_by=person.username,
+    )  # fmt: skip
+
+
+async def _rebuilt(
+    session: AsyncSession, person: Person, base: KnowledgeBase, embedding: dict[str, Any], chunking: dict[str, Any]
+) -> KnowledgeIndex:
+    """A new index of all documents, beside the live one."""
+    building = (KnowledgeIndex.base_id == base.id, KnowledgeIndex.state == "building")
+    await session.execute(change(KnowledgeIndex).where(*building).values(state="old"))
+    base.latest += 1
+    index = _index(base, person, embedding, chunking)
+    session.add(index)
+    await session.flush()
+    documents = select(KnowledgeDocument.id).where(KnowledgeDocument.base_id == base.id, ~KnowledgeDocument.deleting)
+    for document in await session.scalars(documents):
+        session.add(
+            KnowledgeEntry(index_id=index.id, document_id=document, state="waiting", not_before=index.created_at)
+        )
+    return index
+
+
+def _written(readers: Sequence[schemas.Reader]) -> list[dict[str, str]]:
+    return [reader.model_dump() for reader in readers]

@@ -1,0 +1,157 @@
+"""Milvus: finds chunks by vectors and by words. It holds nothing that the database does not have too.
+
+The client is synchronous and is called in threads: Milvus Lite knows no index when it is asked asynchronously.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
+
+from control.knowledge.local_model import Floats
+from control.knowledge.trouble import Trouble
+
+T = TypeVar("T")
+TIMEOUT = 10.0
+"""Seconds for one call."""
+_NOT_LOADED = 101
+_EF = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A chunk, as Milvus has it."""
+
+    id: str
+    document: str
+    vector: Floats
+    terms: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that was found, best first."""
+
+    id: str
+    vector: Floats
+
+
+class Vectors:
+    """The collections of one Milvus: one for each index."""
+
+    def __init__(self, uri: str, token: str) -> None:
+        self._uri, self._token = uri, token
+        self._client: MilvusClient | None = None
+        self._loaded: set[str] = set()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def prepare(self, collection: str, dimension: int) -> None:
+        """Make the collection if it is not there. Raises Trouble, as every method does."""
+        async with self._one_at_a_time:
+            await self._call(lambda client: _prepared(client, collection, dimension))
+
+    async def put(self, collection: str, rows: Sequence[Row]) -> None:
+        """Write chunks; those with an id that is there are replaced."""
+        data = [
+            {"id": row.id, "document": row.document, "vector": row.vector.tolist(), "terms": row.terms} for row in rows
+        ]
+        await self._call(lambda client: client.upsert(collection, data, timeout=60))
+
+    async def forget(self, collection: str, document: str) -> None:
+        """Delete the chunks of a document; nothing, if the collection is not there."""
+
+        def work(client: MilvusClient) -> None:
+            if client.has_collection(collection, timeout=TIMEOUT):
+                client.load_collection(collection, timeout=TIMEOUT)
+                client.delete(collection, filter=one_of("document", [document]), timeout=60)
+
+        await self._call(work)
+
+    async def drop(self, collection: str) -> None:
+        """Delete a collection, if it is there."""
+        await self._call(lambda client: client.drop_collection(collection, timeout=60))
+
+    async def near(self, collection: str, vector: Floats, limit: int, where: str) -> list[Hit]:
+        """Chunks whose vectors are most like this one."""
+        asked = {"metric_type": "COSINE", "params": {"ef": max(_EF, limit)}}
+        return await self._search(collection, vector.tolist(), "vector", limit, where, asked)
+
+    async def saying(self, collection: str, terms: str, limit: int, where: str) -> list[Hit]:
+        """Chunks with the most telling words in common, by BM25."""
+        return await self._search(collection, terms, "sparse", limit, where, {"metric_type": "BM25"})
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._client is not None:
+            await asyncio.to_thread(self._client.close)
+
+    async def _search(
+        self, collection: str, asked: Any, field: str, limit: int, where: str, params: dict[str, Any]
+    ) -> list[Hit]:
+        def work(client: MilvusClient) -> list[Hit]:
+            if collection not in self._loaded:
+                client.load_collection(collection, timeout=60)
+                self._loaded.add(collection)
+            found = client.search(
+                collection, [asked], anns_field=field, limit=limit, filter=where, search_params=params,
+                output_fields=["vector"], timeout=TIMEOUT,
+            )  # fmt: skip
+            return [Hit(hit["id"], np.array(hit["entity"]["vector"], np.float32)) for hit in found[0]]
+
+        try:
+            return await self._call(work)
+        except _Unloaded:  # Milvus was started again meanwhile
+            self._loaded.discard(collection)
+            return await self._call(work)
+
+    async def _call(self, work: Callable[[MilvusClient], T]) -> T:
+        try:
+            return await asyncio.to_thread(self._work, work)
+        except MilvusException as exc:
+            if exc.code == _NOT_LOADED and isinstance(exc, MilvusException):
+                raise _Unloaded from exc
+            raise Trouble("index_down", f"Milvus at {self._uri} fails: {exc.message}"[:500]) from exc
+        except OSError as exc:
+            raise Trouble("index_down", f"Milvus at {self._uri} is not reached: {exc}"[:500]) from exc
+
+    def _work(self, work: Callable[[MilvusClient], T]) -> T:
+        if self._client is None:
+            self._client = MilvusClient(uri=self._uri, token=self._token, timeout=TIMEOUT)
+        return work(self._client)
+
+
+class _Unloaded(Exception):
+    """The collection has to be loaded again."""
+
+
+def one_of(field: str, values: Sequence[str]) -> str:
+    """A filter: the field has one of these values. Milvus Lite knows no parameters, so they are quoted here."""
+    return f"{field} in [{', '.join(json.dumps(value) for value in values)}]"
+
+
+def none_of(field: str, values: Sequence[str]) -> str:
+    """A filter: the field has none of these values."""
+    return f"not ({one_of(field, values)})"
+
+
+def _prepared(client: MilvusClient, collection: str, dimension: int) -> None:
+    if client.has_collection(collection, timeout=TIMEOUT):
+        return
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=36)
+    schema.add_field("document", DataType.VARCHAR, max_length=36)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+    # the words are made by `terms`: the analyzer has only to split them at spaces
+    schema.add_field("terms", DataType.VARCHAR, max_length=65_535, enable_analyzer=True)
+    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_function(Function("bm25", FunctionType.BM25, input_field_names=["terms"], output_field_names=["sparse"]))
+    indexes = MilvusClient.prepare_index_params()
+    indexes.add_index("vector", index_type="HNSW", metric_type="COSINE", params={"M": 16, "efConstruction": 200})
+    indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+    client.create_collection(collection, schema=schema, index_params=indexes, timeout=60)

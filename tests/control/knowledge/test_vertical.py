@@ -1,0 +1,56 @@
+"""From a file to a passage, over the API: real files, a real Milvus Lite, a real model."""
+
+from __future__ import annotations
+
+import httpx2 as httpx
+
+from tests.control.api.conftest import Running
+from tests.control.knowledge.conftest import BASES, add, ready, search, settled
+from tests.fakes import documents as made
+
+LEAVE = "Everyone has thirty days of annual leave each year. Ask your manager two weeks before."
+ENGINE = "The diesel engine of the forklift is to be serviced every five hundred hours."
+CHINESE = [
+    ("Heading 1", "员工手册"),
+    ("Heading 2", "年假制度"),
+    ("Normal", "每位员工每年享有三十天带薪年假，须提前两周向经理申请。"),
+    ("Heading 2", "叉车保养"),
+    ("Normal", "叉车的柴油发动机每五百小时保养一次。"),
+]
+
+
+def test_a_pdf_and_a_chinese_word_file_are_found_with_their_page_and_section(engineer: httpx.Client) -> None:
+    pdf = ready(engineer, "handbook", "handbook.pdf", made.pdf([ENGINE, LEAVE]))
+    assert (pdf["kind"], pdf["pages"], pdf["total"], pdf["done"]) == ("pdf", 2, 1, 1)
+    docx = ready(engineer, "handbook", "手册.docx", made.docx(*CHINESE))
+    assert docx["total"] == 2
+    first = search(engineer, "handbook", "How many days of holiday do I get?")[0]
+    assert (first["document"], first["title"]) == (pdf["id"], "handbook.pdf")
+    assert first["similarity"] > 0.2
+    found = search(engineer, "handbook", "年假有几天")[0]
+    assert (found["document"], found["section"]) == (docx["id"], "员工手册 › 年假制度")
+    assert "三十天带薪年假" in found["text"]
+    chunks = engineer.get(f"{BASES}/handbook/documents/{docx['id']}/chunks").json()["items"]
+    assert found["text"] == chunks[0]["text"]
+    assert found["end"] - found["start"] == len(found["text"])
+
+
+def test_the_gateway_gets_the_same_passages_for_a_key_that_may_read(control: Running, engineer: httpx.Client) -> None:
+    ready(engineer, "handbook", "leave.txt", LEAVE)
+    assert engineer.post("/api/v1/keys", json={"name": "bot"}).status_code == 201
+    asked = {"bases": ["handbook"], "query": "days of holiday", "principal": {"key": "bot@engineer"}}
+    answer = control.service().post("/internal/v1/retrieval", json=asked)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["passages"] == search(engineer, "handbook", "days of holiday", as_key="bot@engineer")
+    stranger = control.service().post("/internal/v1/retrieval", json=asked | {"principal": {"key": "other@admin"}})
+    assert (stranger.status_code, stranger.json()["code"]) == (404, "not_found")
+
+
+def test_what_is_deleted_or_replaced_is_not_found_from_that_answer_on(engineer: httpx.Client) -> None:
+    leave = ready(engineer, "handbook", "leave.txt", LEAVE)
+    assert add(engineer, "handbook", "leave.txt", LEAVE)["id"] == leave["id"], "the same content is the same document"
+    newer = settled(engineer, "handbook", add(engineer, "handbook", "leave.txt", LEAVE.replace("thirty", "forty")))
+    assert newer["id"] != leave["id"]
+    assert {one["document"] for one in search(engineer, "handbook", "annual leave")} == {newer["id"]}
+    assert engineer.delete(f"{BASES}/handbook/documents/{newer['id']}").status_code == 204
+    assert search(engineer, "handbook", "annual leave") == []
