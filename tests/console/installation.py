@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from control.db import Database
 from control.internal.tokens import new_service_token
 from control.kit.audit import Actor
 from control.migrations.run import migrate
-from control.settings import ConsoleTable, Settings
-from tests.console import training
+from control.settings import ConsoleTable, KnowledgeTable, Settings
+from tests.console import knowledge, training
 from tests.console.test_endpoint_health import report
 from tests.control.api.conftest import PASSWORD, Running
 from tests.control.api.test_request_log import keep
@@ -27,6 +27,7 @@ from tests.control.api.test_usage import send
 from tests.control.test_bodies import entry
 from tests.control.test_gateways import target
 from tests.control.test_ledger import event
+from tests.fakes.milvus import MilvusLite
 from tests.load.seed import seed
 
 CALLS = Path(__file__).with_name("installation.json")
@@ -54,16 +55,20 @@ def installation(folder: Path, *, filled: bool) -> Iterator[Running]:
 
     with ThreadPoolExecutor(1) as pool:  # in this thread, Playwright's loop may be running
         prepared = pool.submit(asyncio.run, prepare()).result()
-    running = Running(Settings(console=ConsoleTable(data_dir=folder)), *prepared)
-    running.start()
-    try:
+    with ExitStack() as parts:
+        settings = Settings(console=ConsoleTable(data_dir=folder))
+        if filled:
+            milvus = parts.enter_context(MilvusLite(folder / "milvus"))
+            settings = settings.model_copy(update={"knowledge": KnowledgeTable(milvus_uri=milvus.uri)})
+        running = Running(settings, *prepared)
+        running.start()
+        parts.callback(running.stop)
         if filled:
             _set_up(running)
             _use(running)
             training.fill(running)
+            knowledge.fill(running)
         yield running
-    finally:
-        running.stop()
 
 
 def _set_up(control: Running) -> None:

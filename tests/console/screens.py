@@ -47,6 +47,7 @@ DETAILS = {
     "job-clone": "/jobs/new?from=support-bot",
     "job-comparison": "/jobs/compare?jobs=support-bot,support-bot-lr",
     "adapter": "/adapters/support-bot",
+    "knowledge-base": "/knowledge/handbook",
 }
 """Pages about one thing of the filled installation, and tabs: an empty one says there that the thing does not exist."""
 
