@@ -106,8 +106,10 @@ class LocalModel:
         return self._normed(hidden + self._linear(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
 
     def _linear(self, value: Floats, name: str) -> Floats:
-        product: Floats = value @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
-        return product
+        weight = self._weights[f"{name}.weight"]
+        product: Floats = value.reshape(-1, value.shape[-1]) @ weight.T  # one product is faster than one for each text
+        product += self._weights[f"{name}.bias"]
+        return product.reshape(*value.shape[:-1], -1)
 
     def _normed(self, value: Floats, name: str) -> Floats:
         centred = value - value.mean(-1, keepdims=True)
@@ -124,8 +126,8 @@ def unit(vectors: Floats) -> Floats:
 
 def _gelu(value: Floats) -> Floats:
     """x · Φ(x), with the error function after Abramowitz and Stegun 7.1.26 (to 1.5e-7)."""
-    x = np.abs(value) / np.float32(np.sqrt(2))
+    x = np.abs(value) * np.float32(0.5**0.5)
     t = 1 / (1 + np.float32(0.3275911) * x)
     series = ((((1.061405429 * t - 1.453152027) * t) + 1.421413741) * t - 0.284496736) * t + 0.254829592
-    erf = np.sign(value) * (1 - series * t * np.exp(-x * x))
+    erf = np.copysign(1 - series * t * np.exp(-x * x), value)
     return np.asarray(value * (1 + erf) / 2, np.float32)
