@@ -36,10 +36,10 @@ def test_vectors_are_those_of_the_reference(model: LocalModel) -> None:
 
 
 def test_a_text_has_the_same_vector_in_any_company(model: LocalModel) -> None:
-    together = model.embed(TEXTS * 5)
+    together = model.embed(TEXTS * 2)
     alone = np.concatenate([model.embed([text]) for text in TEXTS])
     assert np.abs(together[:5] - alone).max() < 1e-6
-    assert np.abs(together[20:] - alone).max() < 1e-6
+    assert np.abs(together[5:] - alone).max() < 1e-6
     assert model.embed([]).shape == (0, 384)
 
 
