@@ -27,6 +27,8 @@ from control.welcome import welcome
 
 _PYTHON = (sys.executable, "-P", "-m")  # -P: a folder `gateway` in the working directory is not ours
 _ENGINE_PORT = 8101
+_MILVUS_PORT = 19_530
+_MILVUS_URI = "TUNEGATE_KNOWLEDGE_MILVUS_URI"
 _CONTROL_PATIENCE = 10.0  # seconds until the gateway starts all the same, on the configuration that it has kept
 _PATIENCE = 120.0  # seconds that the welcome waits for slow engines
 
@@ -106,8 +108,9 @@ class _Up:
             config = _read(files.config)
         await self._build_model(config)
         environment = _environment(config, listen, console)
+        milvus = self._milvus(config, environment, console)
         _check(files.config, config, environment)
-        self._supervisor = Supervisor(_children(files.config, config, environment, console), _say)
+        self._supervisor = Supervisor([*milvus, *_children(files.config, config, environment, console)], _say)
         await self._supervisor.start()
         if config.get("engine"):
             _say("starting the gateway and vLLM, which takes half a minute …")
@@ -156,6 +159,22 @@ class _Up:
         if port != _ENGINE_PORT:
             _say(f"port {_ENGINE_PORT} is used by another program: vLLM will listen on {port}")
         return LocalEngine(self._vllm_python, port)
+
+    def _milvus(self, config: dict[str, Any], environment: dict[str, str], console: str | None) -> list[Child]:
+        """Milvus Lite in a process of its own, where nothing names another Milvus; `environment` learns its address.
+
+        It knows no passwords, so it listens on loopback only.
+        """
+        named = environment.get(_MILVUS_URI) or config.get("knowledge", {}).get("milvus_uri")
+        if console is None or named or importlib.util.find_spec("milvus_lite") is None:
+            return []
+        port = firstrun.free_port(_MILVUS_PORT)
+        environment[_MILVUS_URI] = f"http://127.0.0.1:{port}"
+        argv = (
+            *_PYTHON, "milvus_lite", "server", "--data-dir", str(self._files.data / "milvus"), "--host", "127.0.0.1",
+            "--port", str(port),
+        )  # fmt: skip
+        return [Child("milvus", argv, grace=4.0)]
 
     async def _build_model(self, config: dict[str, Any]) -> None:
         """Build the tiny model if an engine serves it and it is not there yet."""

@@ -42,6 +42,7 @@ class LocalModel:
     def __init__(self, folder: Path) -> None:
         try:
             from safetensors.numpy import load_file  # noqa: PLC0415 - of the extra `embed`
+            from threadpoolctl import threadpool_limits  # noqa: PLC0415
             from tokenizers import Tokenizer  # noqa: PLC0415
         except ImportError as exc:
             raise Unusable(f"{exc.name} is not installed: it is in the extra `embed`") from exc
@@ -56,6 +57,7 @@ class LocalModel:
             raise Unusable(f"{folder.name} is no folder of a model: {type(exc).__name__}: {exc}") from exc
         if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
             raise Unusable(f"{folder.name} is of the family {config.get('model_type')!r}: only BERT is run here")
+        self._one_core = threadpool_limits
         self._layers, self._heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
         self._epsilon = float(config["layer_norm_eps"])
         self._first = bool(pooling.get("pooling_mode_cls_token"))
@@ -72,7 +74,11 @@ class LocalModel:
         return [len(one.ids) for one in self._counter.encode_batch(list(texts), add_special_tokens=False)]
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """Vectors of length one: shape (texts, dimension)."""
+        """Vectors of length one: shape (texts, dimension). On one core: what else control does goes on beside it."""
+        with self._one_core(limits=1, user_api="blas"):
+            return self._batches(texts)
+
+    def _batches(self, texts: Sequence[str]) -> Floats:
         made = [self._batch(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
         return np.concatenate(made) if made else np.zeros((0, self.dimension), np.float32)
 
@@ -106,8 +112,10 @@ class LocalModel:
         return self._normed(hidden + self._linear(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
 
     def _linear(self, value: Floats, name: str) -> Floats:
-        product: Floats = value @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
-        return product
+        weight = self._weights[f"{name}.weight"]
+        product: Floats = value.reshape(-1, value.shape[-1]) @ weight.T  # one product is faster than one for each text
+        product += self._weights[f"{name}.bias"]
+        return product.reshape(*value.shape[:-1], -1)
 
     def _normed(self, value: Floats, name: str) -> Floats:
         centred = value - value.mean(-1, keepdims=True)
@@ -124,8 +132,8 @@ def unit(vectors: Floats) -> Floats:
 
 def _gelu(value: Floats) -> Floats:
     """x · Φ(x), with the error function after Abramowitz and Stegun 7.1.26 (to 1.5e-7)."""
-    x = np.abs(value) / np.float32(np.sqrt(2))
+    x = np.abs(value) * np.float32(0.5**0.5)
     t = 1 / (1 + np.float32(0.3275911) * x)
     series = ((((1.061405429 * t - 1.453152027) * t) + 1.421413741) * t - 0.284496736) * t + 0.254829592
-    erf = np.sign(value) * (1 - series * t * np.exp(-x * x))
+    erf = np.copysign(1 - series * t * np.exp(-x * x), value)
     return np.asarray(value * (1 + erf) / 2, np.float32)

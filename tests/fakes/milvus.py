@@ -31,8 +31,8 @@ class MilvusLite:
     def start(self) -> None:
         """Start it and wait until it listens."""
         argv = [
-            str(Path(sys.executable).parent / "milvus-lite"), "server", "--data-dir", str(self.folder),
-            "--host", "127.0.0.1", "--port", str(self.port),
+            sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(self.folder), "--host", "127.0.0.1",
+            "--port", str(self.port),
         ]  # fmt: skip
         self._process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         eventually(self._listens, 30)

@@ -1,0 +1,138 @@
+"""Embeddings of a route, from a gateway that does what a test says: failures, changes, and kill -9 in the middle."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+
+from tests.control.api.conftest import Running, Start
+from tests.control.knowledge.conftest import BASES, add, base, ready, search, settled
+from tests.fakes import scripts
+from tests.fakes.milvus import MilvusLite
+from tests.fakes.plane import Plane
+from tests.fakes.upstream import Script, Seen, Step, Upstream, Wait
+from tests.processes import eventually
+
+RULES = "\n\n".join(f"# Rule {n}\n\nMachine number{n} is serviced every spring by team x." for n in range(100))
+
+
+def vectors(dimension: int = 8) -> Script:
+    """Each text gets a vector of its own."""
+
+    def answer(seen: Seen) -> list[Step]:
+        data = [
+            {"index": at, "embedding": [1.0, *([(hash(text) % 997) / 997] * (dimension - 1))]}
+            for at, text in enumerate(seen.json["input"])
+        ]
+        return scripts.reply(json.dumps({"data": data[::-1]}).encode())
+
+    return answer
+
+
+def failing(status: int) -> Script:
+    return scripts.reply(json.dumps({"error": {"message": "the budget is spent"}}).encode(), status)
+
+
+@pytest.fixture
+def gateway() -> Iterator[Upstream]:
+    """In place of a gateway."""
+    with Upstream() as running:
+        running.on("embed", vectors())
+        yield running
+
+
+@pytest.fixture
+def client(start_control: Start, milvus: MilvusLite, gateway: Upstream) -> httpx.Client:
+    """An engineer with the base `handbook`, whose texts are embedded by the route `embed` for the key bot."""
+    control: Running = start_control(knowledge={"milvus_uri": milvus.uri}, gateway_url=gateway.url)
+    engineer = control.as_("engineer")
+    assert engineer.post("/api/v1/keys", json={"name": "bot"}).status_code == 201
+    base(engineer, "handbook", embedding={"kind": "route", "route": "embed", "key": "bot@engineer"})
+    return engineer
+
+
+def test_a_session_token_of_the_key_is_shown_and_never_its_secret(client: httpx.Client, gateway: Upstream) -> None:
+    ready(client, "handbook", "a.txt", "Annual leave is thirty days.")
+    assert search(client, "handbook", "annual leave")
+    assert search(client, "handbook", "annual leave")
+    first, *rest = gateway.of("embed")
+    assert (first.header("authorization") or "").startswith("Bearer tgs-")
+    assert first.json == {"model": "embed", "input": ["Annual leave is thirty days."], "encoding_format": "float"}
+    assert len(rest) == 1, "the vector of a query is kept"
+
+
+def test_a_key_of_somebody_else_cannot_be_made_to_pay(client: httpx.Client) -> None:
+    embedding = {"kind": "route", "route": "embed", "key": "console@admin"}
+    answer = client.post(BASES, json={"name": "mine", "embedding": embedding})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_what_may_pass_is_tried_again_and_what_will_not_fails(client: httpx.Client, gateway: Upstream) -> None:
+    path = f"{BASES}/handbook/documents"
+    gateway.on("embed", failing(429))
+    one = add(client, "handbook", "a.txt", "Annual leave is thirty days.")
+    eventually(lambda: client.get(f"{path}/{one['id']}").json()["code"] == "embedding_down")
+    assert "the budget is spent" in client.get(f"{path}/{one['id']}").json()["message"]
+    gateway.on("embed", vectors())
+    assert settled(client, "handbook", one)["state"] == "ready", "by itself"
+    gateway.on("embed", failing(403))
+    two = settled(client, "handbook", add(client, "handbook", "b.txt", "More about leave."))
+    assert (two["state"], two["code"]) == ("failed", "embedding_refused")
+    search_now = client.post(f"{BASES}/handbook/search", json={"query": "something new"})
+    assert (search_now.status_code, search_now.json()["code"]) == (503, "embedding_refused")
+
+
+def test_a_model_that_changes_its_dimension_is_noticed(client: httpx.Client, gateway: Upstream) -> None:
+    ready(client, "handbook", "a.txt", "Annual leave is thirty days.")
+    assert client.get(f"{BASES}/handbook").json()["indexes"][0]["dimension"] == 8
+    gateway.on("embed", vectors(9))
+    two = settled(client, "handbook", add(client, "handbook", "b.txt", "More about leave."))
+    assert (two["state"], two["code"]) == ("failed", "embedding_changed")
+    answer = client.post(f"{BASES}/handbook/search", json={"query": "something new"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "embedding_changed")
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[1]", b'{"data": []}', b'{"data": [{"index": 0, "embedding": [NaN]}]}'])
+def test_an_answer_that_is_no_vectors_is_not_taken(client: httpx.Client, gateway: Upstream, body: bytes) -> None:
+    gateway.on("embed", scripts.reply(body))
+    one = add(client, "handbook", "a.txt", "Annual leave is thirty days.")
+    path = f"{BASES}/handbook/documents/{one['id']}"
+    eventually(lambda: client.get(path).json()["code"] == "embedding_down")
+
+
+def test_kill_9_in_the_middle_loses_nothing_and_embeds_nothing_twice(
+    tmp_path: Path, milvus: MilvusLite, gateway: Upstream
+) -> None:
+    database = f"sqlite+aiosqlite:///{tmp_path / 'control.db'}"
+    hold = threading.Event()
+
+    def third_waits(seen: Seen) -> list[Step]:
+        steps = list(vectors()(seen))  # type: ignore[operator]
+        return [Wait(hold), *steps] if len(gateway.of("embed")) == 3 else steps
+
+    gateway.on("embed", third_waits)
+    plane = Plane(tmp_path, database)
+    config = plane.config.read_text().replace("[database]", f'gateway_url = "{gateway.url}"\n[database]')
+    plane.config.write_text(f'{config}[knowledge]\nmilvus_uri = "{milvus.uri}"\n')
+    with plane:
+        plane.post("/keys", name="bot")
+        base(plane.client, "handbook", embedding={"kind": "route", "route": "embed", "key": "bot@admin"})
+        one = add(plane.client, "handbook", "rules.md", RULES)
+        eventually(lambda: len(gateway.of("embed")) == 3)
+        plane.kill9()
+        hold.set()
+        plane.start()
+        found: dict[str, Any] = settled(plane.client, "handbook", one, 60)
+        assert (found["state"], found["done"], found["total"], found["reused"]) == ("ready", 100, 100, 64)
+        chunks = plane.get(f"/knowledge/handbook/documents/{one['id']}/chunks", per_page=200)
+        assert [chunk["number"] for chunk in chunks["items"]] == list(range(100))
+        seen = search(plane.client, "handbook", "machine", limits={"top_k": 50})
+        assert len({passage["chunk"] for passage in seen}) == 50
+    asked = [text for request in gateway.of("embed") for text in request.json["input"]]
+    assert len(asked) == len(set(asked)) + 32, "only the batch that was under way was asked for twice"
