@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +11,9 @@ import httpx2 as httpx
 import pytest
 
 from tests.control.api.conftest import Running, Start, _template, start_control
+from tests.fakes import scripts
 from tests.fakes.milvus import MilvusLite
+from tests.fakes.upstream import Script, Seen, Step, Upstream
 from tests.processes import eventually
 
 __all__ = ["_template", "start_control"]
@@ -77,3 +81,24 @@ def search(client: httpx.Client, base: str, query: str, **body: Any) -> list[dic
     assert answer.status_code == 200, answer.text
     passages: list[dict[str, Any]] = answer.json()["passages"]
     return passages
+
+
+def vectors(dimension: int = 8) -> Script:
+    """Each text gets a vector of its own."""
+
+    def answer(seen: Seen) -> list[Step]:
+        data = [
+            {"index": at, "embedding": [1.0, *([(zlib.crc32(text.encode()) % 997) / 997] * (dimension - 1))]}
+            for at, text in enumerate(seen.json["input"])
+        ]
+        return scripts.reply(json.dumps({"data": data[::-1]}).encode())
+
+    return answer
+
+
+@pytest.fixture
+def gateway() -> Iterator[Upstream]:
+    """In place of a gateway."""
+    with Upstream() as running:
+        running.on("embed", vectors())
+        yield running

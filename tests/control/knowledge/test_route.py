@@ -1,50 +1,22 @@
-"""Embeddings of a route, from a gateway that does what a test says: failures, changes, and kill -9 in the middle."""
+"""Embeddings of a route, from a gateway that does what a test says: failures and changes."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx2 as httpx
 import pytest
 
 from tests.control.api.conftest import Running, Start
-from tests.control.knowledge.conftest import BASES, add, base, ready, search, settled
+from tests.control.knowledge.conftest import BASES, add, base, ready, search, settled, vectors
 from tests.fakes import scripts
 from tests.fakes.milvus import MilvusLite
-from tests.fakes.plane import Plane
-from tests.fakes.upstream import Script, Seen, Step, Upstream, Wait
+from tests.fakes.upstream import Script, Upstream
 from tests.processes import eventually
-
-RULES = "\n\n".join(f"# Rule {n}\n\nMachine number{n} is serviced every spring by team x." for n in range(100))
-
-
-def vectors(dimension: int = 8) -> Script:
-    """Each text gets a vector of its own."""
-
-    def answer(seen: Seen) -> list[Step]:
-        data = [
-            {"index": at, "embedding": [1.0, *([(hash(text) % 997) / 997] * (dimension - 1))]}
-            for at, text in enumerate(seen.json["input"])
-        ]
-        return scripts.reply(json.dumps({"data": data[::-1]}).encode())
-
-    return answer
 
 
 def failing(status: int) -> Script:
     return scripts.reply(json.dumps({"error": {"message": "the budget is spent"}}).encode(), status)
-
-
-@pytest.fixture
-def gateway() -> Iterator[Upstream]:
-    """In place of a gateway."""
-    with Upstream() as running:
-        running.on("embed", vectors())
-        yield running
 
 
 @pytest.fixture
@@ -104,35 +76,3 @@ def test_an_answer_that_is_no_vectors_is_not_taken(client: httpx.Client, gateway
     one = add(client, "handbook", "a.txt", "Annual leave is thirty days.")
     path = f"{BASES}/handbook/documents/{one['id']}"
     eventually(lambda: client.get(path).json()["code"] == "embedding_down")
-
-
-def test_kill_9_in_the_middle_loses_nothing_and_embeds_nothing_twice(
-    tmp_path: Path, milvus: MilvusLite, gateway: Upstream
-) -> None:
-    database = f"sqlite+aiosqlite:///{tmp_path / 'control.db'}"
-    hold = threading.Event()
-
-    def third_waits(seen: Seen) -> list[Step]:
-        steps = list(vectors()(seen))  # type: ignore[operator]
-        return [Wait(hold), *steps] if len(gateway.of("embed")) == 3 else steps
-
-    gateway.on("embed", third_waits)
-    plane = Plane(tmp_path, database)
-    config = plane.config.read_text().replace("[database]", f'gateway_url = "{gateway.url}"\n[database]')
-    plane.config.write_text(f'{config}[knowledge]\nmilvus_uri = "{milvus.uri}"\n')
-    with plane:
-        plane.post("/keys", name="bot")
-        base(plane.client, "handbook", embedding={"kind": "route", "route": "embed", "key": "bot@admin"})
-        one = add(plane.client, "handbook", "rules.md", RULES)
-        eventually(lambda: len(gateway.of("embed")) == 3)
-        plane.kill9()
-        hold.set()
-        plane.start()
-        found: dict[str, Any] = settled(plane.client, "handbook", one, 60)
-        assert (found["state"], found["done"], found["total"], found["reused"]) == ("ready", 100, 100, 64)
-        chunks = plane.get(f"/knowledge/handbook/documents/{one['id']}/chunks", per_page=200)
-        assert [chunk["number"] for chunk in chunks["items"]] == list(range(100))
-        seen = search(plane.client, "handbook", "machine", limits={"top_k": 50})
-        assert len({passage["chunk"] for passage in seen}) == 50
-    asked = [text for request in gateway.of("embed") for text in request.json["input"]]
-    assert len(asked) == len(set(asked)) + 32, "only the batch that was under way was asked for twice"
