@@ -1,7 +1,8 @@
 """Cuts a document into chunks along its structure: headings, tables, code, sentences of Chinese and English.
 
 A document's plain text is its blocks joined by empty lines; every chunk is a range of it. A chunk never crosses a
-heading. Sizes are tokens, as `count` counts them: of each unit by itself, so a chunk may have a few less in truth.
+heading or the border of a page, so that what is cited stands where the citation says. Sizes are tokens, as `count`
+counts them: of each unit by itself, so a chunk may have a few less in truth.
 """
 
 from __future__ import annotations
@@ -129,13 +130,14 @@ def _small(text: str, unit: _Unit, size: int, count: Count) -> Iterator[_Unit]:
 
 
 def _packed(units: Sequence[_Unit], chunking: Chunking) -> Iterator[list[_Unit]]:
-    """Units in groups that fit, each beginning with the last ones of the group before."""
+    """Units in groups that fit, each beginning with the last ones of the group before on its page."""
     held: list[_Unit] = []
     tokens = 0
     for unit in units:
-        if held and tokens + unit.tokens > chunking.size:
+        turned = bool(held) and unit.page != held[-1].page
+        if held and (turned or tokens + unit.tokens > chunking.size):
             yield held
-            held = _tail(held, min(chunking.overlap, chunking.size - unit.tokens))
+            held = [] if turned else _tail(held, min(chunking.overlap, chunking.size - unit.tokens))
             tokens = sum(one.tokens for one in held)
         held.append(unit)
         tokens += unit.tokens

@@ -21,12 +21,12 @@ CHINESE = [
 
 def test_a_pdf_and_a_chinese_word_file_are_found_with_their_page_and_section(engineer: httpx.Client) -> None:
     pdf = ready(engineer, "handbook", "handbook.pdf", made.pdf([ENGINE, LEAVE]))
-    assert (pdf["kind"], pdf["pages"], pdf["total"], pdf["done"]) == ("pdf", 2, 1, 1)
+    assert (pdf["kind"], pdf["pages"], pdf["total"], pdf["done"]) == ("pdf", 2, 2, 2)
     docx = ready(engineer, "handbook", "手册.docx", made.docx(*CHINESE))
     assert docx["total"] == 2
     first = search(engineer, "handbook", "How many days of holiday do I get?")[0]
     assert (first["document"], first["title"]) == (pdf["id"], "handbook.pdf")
-    assert first["similarity"] > 0.2
+    assert (first["page"], first["similarity"] > 0.2) == (2, True)
     found = search(engineer, "handbook", "年假有几天")[0]
     assert (found["document"], found["section"]) == (docx["id"], "员工手册 › 年假制度")
     assert "三十天带薪年假" in found["text"]
