@@ -21,7 +21,7 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
-.PHONY: help install run test check llamafactory console screens fix bench bench-control bench-console bench-training bench-serving soak fuzz matrix lock clean
+.PHONY: help install run test check llamafactory console screens fix bench bench-control bench-console bench-training bench-serving bench-rag soak fuzz matrix lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ bench-training: install ## time a training job beside a plain script of transfor
 
 bench-serving: install ## time a model that is served here, with and without the gateway
 	@$(VENV)/bin/python -m tests.load.serving $(ARGS)
+
+bench-rag: $(VENV)/.installed ## measure how well and how fast passages are found, beside pymilvus alone
+	@$(VENV)/bin/python -m tests.load.rag $(ARGS)
 
 soak: install ## long runs under load
 	@$(VENV)/bin/pytest -m soak tests/load $(ARGS)
