@@ -67,7 +67,7 @@ async def find(session: AsyncSession, person: Person, public_name: str) -> ApiKe
 
 async def update(session: AsyncSession, person: Person, public_name: str, body: ApiKeyUpdate) -> ApiKey:
     """Change a key."""
-    key = await _to_change(session, person, public_name)
+    key = await find_to_change(session, person, public_name)
     if key.row_version != body.row_version:
         raise stale("key")
     before = facts(key)
@@ -83,7 +83,7 @@ async def update(session: AsyncSession, person: Person, public_name: str, body: 
 
 async def rotate(session: AsyncSession, person: Person, public_name: str, body: ApiKeyRotate) -> tuple[ApiKey, str]:
     """Give a key a new secret; the old one works for the grace period."""
-    key = await _to_change(session, person, public_name)
+    key = await find_to_change(session, person, public_name)
     secret = new_token(PREFIX)
     key.old_digest, key.old_until = (
         (key.digest, now() + timedelta(seconds=body.grace_seconds)) if body.grace_seconds else (None, None)
@@ -98,7 +98,7 @@ async def revoke(session: AsyncSession, person: Person, public_names: Sequence[s
     """End keys for good: all of them or none. Returns how many were not revoked before."""
     count = 0
     for public_name in sorted(set(public_names)):
-        key = await _to_change(session, person, public_name, revoked_too=True)
+        key = await find_to_change(session, person, public_name, revoked_too=True)
         if key.revoked_at is None:
             key.revoked_at, key.old_digest, key.old_until = now(), None, None
             _touched(key)
@@ -134,7 +134,10 @@ async def _owner(session: AsyncSession, person: Person, body: ApiKeyCreate) -> t
     return "user", user
 
 
-async def _to_change(session: AsyncSession, person: Person, public_name: str, *, revoked_too: bool = False) -> ApiKey:
+async def find_to_change(
+    session: AsyncSession, person: Person, public_name: str, *, revoked_too: bool = False
+) -> ApiKey:
+    """The key, locked until the transaction ends, if the person may change it: they could have its secret by that."""
     seen = await find(session, person, public_name)
     if not person.may("keys:write"):
         mine = seen.owner_kind == "user" and seen.owner == person.username

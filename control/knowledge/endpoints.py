@@ -181,11 +181,12 @@ async def preview_knowledge_chunks(
 async def search_knowledge_base(
     base: Base, body: schemas.KnowledgeSearch, parts: Parts, person: Searcher
 ) -> schemas.KnowledgeFound:
-    """Passages for a query, exactly as the gateway would get them: as yourself, or with the eyes of a key."""
+    """Passages for a query, exactly as the gateway would get them: as yourself, or with the eyes of a key
+    that you may change."""
     engine = required(parts.knowledge)
     async with parts.db.read() as session:
         if body.as_key is not None:
-            caller = await access.of_key(session, await keys.find(session, person, body.as_key))
+            caller = await access.of_key(session, await keys.find_to_change(session, person, body.as_key))
         else:
             caller = await access.of_person(session, person)
     reply = await engine.retriever.search([base], access.Query(body.query, caller, body.limits, body.filter))

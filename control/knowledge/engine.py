@@ -6,6 +6,7 @@ Its parts need the extra `knowledge`, so nothing imports them before it is certa
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -98,6 +99,8 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
         from control.knowledge.vectors import Vectors  # noqa: PLC0415
     except ImportError as exc:
         raise ConfigError(f"[knowledge] needs the extra `knowledge`: {exc.name} is not installed") from exc
+    if importlib.util.find_spec("pymilvus") is None:
+        raise ConfigError("[knowledge] needs the extra `knowledge`: pymilvus is not installed")
     files = Files(settings.knowledge_dir)
     embedders = Embedders(settings.console.gateway_url, vault, folders(table.models))
     vectors = Vectors(table.milvus_uri, reference(table.milvus_token))

@@ -46,7 +46,7 @@ class RouteEmbedding(Body):
     route: Name
     """A route that answers `/v1/embeddings`."""
     key: Annotated[str, StringConstraints(min_length=1, max_length=250)]
-    """Name of an API key of yours: its budget and its limits count, and it must be granted the route."""
+    """Name of an API key that you may change: its budget and limits count, and it must be granted the route."""
     dimensions: Annotated[int, Field(strict=True, ge=2, le=8192)] | None = None
     """Asked of the model; absent: what it does by itself."""
 
@@ -271,7 +271,7 @@ class KnowledgeSearch(Body):
     filter: Annotated[Filter, Field(max_length=8)] = Field(default_factory=dict)
     """Metadata that a document must have."""
     as_key: Annotated[str, StringConstraints(min_length=1, max_length=250)] | None = None
-    """Name of an API key of yours: search with its eyes. Absent: with your own."""
+    """Name of an API key that you may change: search with its eyes. Absent: with your own."""
 
 
 class KnowledgeFound(BaseModel):

@@ -174,7 +174,7 @@ def facts(base: KnowledgeBase, index: KnowledgeIndex) -> dict[str, Any]:
 
 async def _check(session: AsyncSession, person: Person, embedding: schemas.Embedding, models: Sequence[str]) -> None:
     if isinstance(embedding, schemas.RouteEmbedding):
-        await keys.find(session, person, embedding.key)
+        await keys.find_to_change(session, person, embedding.key)  # whoever could not use it does not make it pay
     elif embedding.model not in models:
         raise Problem(
             422, "unknown_model", f"there is no model {embedding.model!r} here: {', '.join(models) or 'none'}"

@@ -1,21 +1,25 @@
 """Milvus: finds chunks by vectors and by words. It holds nothing that the database does not have too.
 
-The client is synchronous and is called in threads: Milvus Lite knows no index when it is asked asynchronously.
+The client is synchronous and is called in threads: Milvus Lite knows no index when it is asked asynchronously. It takes
+a second to load, so it is loaded when it is first needed: most installations begin without a knowledge base.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
 
 from control.knowledge.local_model import Floats
 from control.knowledge.trouble import Trouble
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
 
 T = TypeVar("T")
 TIMEOUT = 10.0
@@ -49,6 +53,7 @@ class Vectors:
         self._uri, self._token = uri, token
         self._client: MilvusClient | None = None
         self._loaded: set[str] = set()
+        self._connecting = threading.Lock()
         self._one_at_a_time = asyncio.Lock()
 
     async def prepare(self, collection: str, dimension: int) -> None:
@@ -111,22 +116,24 @@ class Vectors:
             return await self._call(work)
 
     async def _call(self, work: Callable[[MilvusClient], T]) -> T:
+        return await asyncio.to_thread(self._work, work)
+
+    def _work(self, work: Callable[[MilvusClient], T]) -> T:
+        from pymilvus import MilvusClient, MilvusException  # noqa: PLC0415 - see above
+
         try:
-            return await asyncio.to_thread(self._work, work)
+            with self._connecting:
+                if self._client is None:
+                    self._client = MilvusClient(uri=self._uri, token=self._token, timeout=TIMEOUT)
+            return work(self._client)
         except MilvusException as exc:
-            if exc.code == _NOT_LOADED and isinstance(exc, MilvusException):
-                raise _Unloaded from exc
-            raise Trouble("index_down", f"Milvus at {self._uri} fails: {exc.message}"[:500]) from exc
+            kind = _Unloaded if exc.code == _NOT_LOADED else Trouble
+            raise kind("index_down", f"Milvus at {self._uri} fails: {exc.message}"[:500]) from exc
         except OSError as exc:
             raise Trouble("index_down", f"Milvus at {self._uri} is not reached: {exc}"[:500]) from exc
 
-    def _work(self, work: Callable[[MilvusClient], T]) -> T:
-        if self._client is None:
-            self._client = MilvusClient(uri=self._uri, token=self._token, timeout=TIMEOUT)
-        return work(self._client)
 
-
-class _Unloaded(Exception):
+class _Unloaded(Trouble):
     """The collection has to be loaded again."""
 
 
@@ -141,9 +148,11 @@ def none_of(field: str, values: Sequence[str]) -> str:
 
 
 def _prepared(client: MilvusClient, collection: str, dimension: int) -> None:
+    from pymilvus import DataType, Function, FunctionType  # noqa: PLC0415 - loaded by now
+
     if client.has_collection(collection, timeout=TIMEOUT):
         return
-    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=36)
     schema.add_field("document", DataType.VARCHAR, max_length=36)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
@@ -151,7 +160,7 @@ def _prepared(client: MilvusClient, collection: str, dimension: int) -> None:
     schema.add_field("terms", DataType.VARCHAR, max_length=65_535, enable_analyzer=True)
     schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
     schema.add_function(Function("bm25", FunctionType.BM25, input_field_names=["terms"], output_field_names=["sparse"]))
-    indexes = MilvusClient.prepare_index_params()
+    indexes = client.prepare_index_params()
     indexes.add_index("vector", index_type="HNSW", metric_type="COSINE", params={"M": 16, "efConstruction": 200})
     indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
     client.create_collection(collection, schema=schema, index_params=indexes, timeout=60)

@@ -178,3 +178,19 @@ def test_people_search_what_they_read_and_see_documents_of_what_is_theirs(
     assert control.as_("viewer").get(f"{BASES}/handbook/documents").json()["total"] == 1
     theirs = engineer.post(f"{BASES}/handbook/search", json={"query": "leave", "as_key": "bot@member"})
     assert theirs.status_code == 404, "a key that is not yours"
+
+
+def test_nobody_sees_with_the_eyes_of_a_key_that_they_could_not_use(control: Running, engineer: httpx.Client) -> None:
+    """A key of the team, which its members see, and its manager alone can have."""
+    ready(engineer, "handbook", "a.txt", "Annual leave is thirty days.")
+    admin, member = control.admin, control.as_("member")
+    assert admin.post("/api/v1/teams", json={"name": "red"}).status_code == 201
+    assert admin.put("/api/v1/teams/red/members", json={"username": "member"}).status_code == 204
+    assert admin.post("/api/v1/keys", json={"name": "bot", "team": "red"}).status_code == 201
+    version = engineer.get(f"{BASES}/handbook").json()["row_version"]
+    body = {"row_version": version, "readers": [{"kind": "key", "name": "bot@red"}]}
+    assert engineer.patch(f"{BASES}/handbook", json=body).status_code == 200
+    assert member.get("/api/v1/keys/bot@red").status_code == 200
+    asked = {"query": "leave", "as_key": "bot@red"}
+    assert member.post(f"{BASES}/handbook/search", json=asked).status_code == 403
+    assert len(search(admin, "handbook", "leave", as_key="bot@red")) == 1

@@ -3502,7 +3502,7 @@ export const RouteEmbeddingSchema = {
             title: 'Dimensions'
         },
         key: {
-            description: 'Name of an API key of yours: its budget and its limits count, and it must be granted the route.',
+            description: 'Name of an API key that you may change: its budget and limits count, and it must be granted the route.',
             maxLength: 250,
             minLength: 1,
             title: 'Key',
@@ -5714,7 +5714,7 @@ export const KnowledgeSearchSchema = {
                     type: 'null'
                 }
             ],
-            description: 'Name of an API key of yours: search with its eyes. Absent: with your own.',
+            description: 'Name of an API key that you may change: search with its eyes. Absent: with your own.',
             title: 'As Key'
         },
         filter: {

@@ -1321,7 +1321,8 @@ export const rebuildKnowledgeBase = <ThrowOnError extends boolean = false>(optio
 /**
  * Search Knowledge Base
  *
- * Passages for a query, exactly as the gateway would get them: as yourself, or with the eyes of a key.
+ * Passages for a query, exactly as the gateway would get them: as yourself, or with the eyes of a key
+ * that you may change.
  */
 export const searchKnowledgeBase = <ThrowOnError extends boolean = false>(options: Options<SearchKnowledgeBaseData, ThrowOnError>) => (options.client ?? client).post<SearchKnowledgeBaseResponses, SearchKnowledgeBaseErrors, ThrowOnError>({
     responseType: 'json',

@@ -1997,7 +1997,7 @@ export type RouteEmbedding = {
     /**
      * Key
      *
-     * Name of an API key of yours: its budget and its limits count, and it must be granted the route.
+     * Name of an API key that you may change: its budget and limits count, and it must be granted the route.
      */
     key: string;
     /**
@@ -3265,7 +3265,7 @@ export type KnowledgeSearch = {
     /**
      * As Key
      *
-     * Name of an API key of yours: search with its eyes. Absent: with your own.
+     * Name of an API key that you may change: search with its eyes. Absent: with your own.
      */
     as_key?: string | null;
     /**
