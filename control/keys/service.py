@@ -140,8 +140,8 @@ async def find_to_change(
     """The key, locked until the transaction ends, if the person may change it: they could have its secret by that."""
     seen = await find(session, person, public_name)
     if not person.may("keys:write"):
-        mine = seen.owner_kind == "user" and seen.owner == person.username
-        if not mine and seen.owner not in await teams_of(session, person.id, managed=True):
+        owners = [person.username] if seen.owner_kind == "user" else await teams_of(session, person.id, managed=True)
+        if seen.owner not in owners:
             raise Problem(403, "forbidden", f"you may see the key {public_name!r}, but not change it")
     query = select(ApiKey).where(ApiKey.seq == seen.seq).with_for_update().execution_options(populate_existing=True)
     key = (await session.scalars(query)).one()
