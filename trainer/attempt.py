@@ -41,7 +41,6 @@ class Attempt:
         self._state: AttemptState = "preparing"
         self._exit_status: int | None = None
         self._failure = ""
-        self._completed = False
         self._stop_after: float | None = None
         self._line, self._offset, self._sent = 0, 0, 0
         self._log_is_full = False
@@ -78,9 +77,6 @@ class Attempt:
     def forget(self) -> None:
         """Control has its end: the run's folder goes. Checkpoints stay for a next attempt until the job is over."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        job = self.folder.parent
-        if self._completed and not any(job.glob("*/order.json")):
-            shutil.rmtree(job, ignore_errors=True)
 
     def join(self, seconds: float) -> None:
         """Wait for its thread."""
@@ -184,7 +180,6 @@ class Attempt:
         for path in sorted(path for path in output.rglob("*") if path.is_file()):
             name = str(path.relative_to(output))
             self._patiently(lambda name=name, path=path: self._client.put_file(self.order.attempt, name, path))
-        self._completed = True
 
     def _patiently(self, work: Any) -> None:
         pause = 1.0

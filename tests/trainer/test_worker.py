@@ -111,9 +111,14 @@ def test_an_attempt_that_control_has_settled_is_forgotten_and_rows_are_kept(
     worker.begin()
     eventually(state(control, "ended"))
     control.start.clear()
+    assert control.beats[-1]["jobs"] == ["j1"]
+    control.orders = {"over": ["j1", "../data"]}
+    beats = len(control.beats)
+    eventually(lambda: len(control.beats) > beats + 2)
+    assert control.beats[-1]["jobs"] == ["j1"], "an attempt that control has not settled keeps its files"
     control.orders["forget"] = ["a1"]
-    eventually(lambda: not control.status("a1"))
-    eventually(lambda: not (worker.folder / "data/jobs/j1").exists())
+    eventually(lambda: control.beats[-1]["jobs"] == [])
+    assert not (worker.folder / "data/jobs/j1").exists()
     control.orders.clear()
     order(control, "learns 4", "a2")
     eventually(state(control, "ended", "a2"))
@@ -130,7 +135,7 @@ def test_a_stopped_job_keeps_its_checkpoints_and_a_later_attempt_goes_on(
     eventually(state(control, "ended"))
     assert control.events["a1"][-1]["outcome"] == "stopped"
     control.start.clear()
-    control.orders = {"forget": ["a1"]}
+    control.orders = {"forget": ["a1"], "over": ["another"]}
     eventually(lambda: not control.status("a1"))
     control.orders = {}
     order(control, "learns 9", "a2", resume=True)

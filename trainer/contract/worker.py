@@ -102,6 +102,8 @@ class WorkerStatus(_Message):
     """That can run here: their environments are there."""
     devices: tuple[Device, ...] = ()
     attempts: tuple[AttemptStatus, ...] = ()
+    jobs: tuple[str, ...] = ()
+    """Of which it has checkpoints or other files."""
     engines: tuple[EngineStatus, ...] = ()
 
 
@@ -170,6 +172,8 @@ class Orders(_Message):
     stop: tuple[StopOrder, ...] = ()
     forget: tuple[str, ...] = ()
     """Attempts whose end is stored: not to be reported any more."""
+    over: tuple[str, ...] = ()
+    """Jobs of which no attempt will follow: their files are not needed any more."""
     engines: tuple[EngineOrder, ...] = ()
     lease_seconds: float = 30.0
     """A worker that has not reached control for so long must take its attempts for lost, and end them."""
