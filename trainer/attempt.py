@@ -113,10 +113,13 @@ class Attempt:
                 self._patiently(
                     lambda one=one: self._client.get_data(one.version, one.split, data[one.split], one.sha256)
                 )
+        if (adapter := self.order.adapter) is not None:
+            data["train"] = self.folder / "source"
+            self._patiently(lambda: self._client.get_adapter(adapter, data["train"]))
         run = {
             "spec": self.order.spec.model_dump(mode="json"), "train": str(data["train"]),
             "validation": str(data["validation"]) if "validation" in data else None, "resume": self.order.resume,
-            "tracking": self._tracking,
+            "tracking": self._tracking, "base_sha256": adapter.base_sha256 if adapter is not None else "",
         }  # fmt: skip
         (self.folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
         spec = self.order.spec

@@ -92,7 +92,7 @@ async def _to_start(
     for attempt, job in await session.execute(query):
         if attempt.id not in reported:
             attempt.lease_until = now() + lease
-            found.append(attempts.order(attempt, job))
+            found.append(await attempts.order(session, attempt, job))
     return found
 
 

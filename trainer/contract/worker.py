@@ -116,6 +116,16 @@ class DataFile(_Message):
     rows: int
 
 
+class AdapterFiles(_Message):
+    """An adapter to fetch."""
+
+    adapter: str
+    """Id of the adapter version."""
+    base_sha256: str = ""
+    """Of the weights on which it was trained, where that is known."""
+    files: dict[str, Sha256]
+
+
 class AttemptOrder(_Message):
     """Run this. Repeated in every answer until the worker lists the attempt."""
 
@@ -126,6 +136,8 @@ class AttemptOrder(_Message):
     spec: JobSpec
     """With what the plan after an out-of-memory failure changed."""
     data: tuple[DataFile, ...] = ()
+    adapter: AdapterFiles | None = None
+    """That `merge` puts into its base model."""
     devices: tuple[str, ...] = ()
     """UUIDs."""
     resume: bool = False
@@ -146,15 +158,11 @@ class Probe(_Message):
     text: str
 
 
-class AdapterOrder(_Message):
+class AdapterOrder(AdapterFiles):
     """An adapter that an engine should have."""
 
-    adapter: str
-    """Id of the adapter version."""
     name: str
     """As requests call it."""
-    base_sha256: str = ""
-    files: dict[str, Sha256]
     probes: tuple[Probe, ...] = ()
 
 
