@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -388,59 +387,3 @@ def test_the_queue_is_changed_by_priority(engineer: httpx.Client) -> None:
     assert [job(engineer, name)["position"] for name in ("first", "second")] == [1, 2]
     assert engineer.patch(f"{JOBS}/second", json={"priority": 7}).json()["position"] == 1
     assert engineer.patch(f"{JOBS}/second", json={"priority": 1000}).status_code == 422
-
-
-def merging(**changes: Any) -> dict[str, Any]:
-    return {
-        "name": "merged", "recipe": "merge", "base": {"id": "/models/tiny"}, "data": {"train": "support-bot@v1"},
-        **changes,
-    }  # fmt: skip
-
-
-def test_an_adapter_is_merged_by_a_job_and_the_model_keeps_its_lineage(
-    control: Running, engineer: httpx.Client, worker: Worker
-) -> None:
-    trained(control, engineer, worker, base_sha256="f" * 64)
-    answer = engineer.post(JOBS, json={"spec": merging()})
-    assert (answer.status_code, answer.json()["state"]) == (201, "queued"), answer.text
-    assert worker.sync()["start"] == [], "this worker cannot merge"
-    worker.status["recipes"] = ["merge"]
-    (order,) = worker.sync()["start"]
-    assert (order["data"], order["adapter"]["base_sha256"]) == ([], "f" * 64)
-    for path, digest in order["adapter"]["files"].items():
-        got = worker.client.get(f"/internal/v1/trainer/adapters/{order['adapter']['adapter']}/files/{path}")
-        assert hashlib.sha256(got.content).hexdigest() == digest
-    worker.tell(order["attempt"], STARTED, {"kind": "metrics", "step": 5, "values": {"merged_layers": 5}})
-    assert (job(engineer, "merged")["step"], job(engineer, "merged")["total_steps"]) == (5, 10)
-    assert worker.put(order["attempt"], "model.safetensors", b"all of it").status_code == 204
-    worker.finish(order["attempt"])
-    (version,) = engineer.get("/api/v1/adapters/merged").json()["items"]
-    assert (version["kind"], version["data"][0]["name"]) == ("full", "dialogues")
-    assert "Merged into the base model: support-bot@v1" in version["card"]
-    used = engineer.get("/api/v1/datasets/dialogues").json()["adapters"]
-    assert {one["adapter"] for one in used} == {"support-bot", "merged"}
-    assert engineer.get("/api/v1/adapters/merged/versions/1/archive").status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("change", "at_", "words"),
-    [
-        ({"data": {"train": "support-bot@1"}}, "body.spec.data.train", "NAME@vN"),
-        ({"data": {"train": "support-bot@v9"}}, "body.spec.data.train", "no version"),
-        ({"data": {"train": "nothing@v1"}}, "body.spec.data.train", "no adapter 'nothing'"),
-        ({"data": {"train": "whole@v1"}}, "body.spec.data.train", "kind full"),
-        ({"base": {"id": "/models/other"}}, "body.spec.base", "/models/tiny"),
-        ({"lora": {"r": 4}}, "body.spec", "nothing but data.train"),
-        ({"resources": {"processes": 2}}, "body.spec", "one process"),
-    ],
-)
-def test_a_merge_of_what_is_no_adapter_of_the_base_is_refused(
-    control: Running, engineer: httpx.Client, worker: Worker, change: dict[str, Any], at_: str, words: str
-) -> None:
-    trained(control, engineer, worker)
-    queued(engineer, "whole", spec={"recipe": "full_sft"})
-    worker.finish(worker.take())
-    answer = engineer.post(JOBS, json={"spec": merging(**change)})
-    assert answer.status_code == 422, answer.text
-    errors = answer.json()["errors"]
-    assert any(error["at"] == at_ and words in error["message"] for error in errors), errors
