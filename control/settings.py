@@ -258,6 +258,9 @@ class TrainingTable(_Table):
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 120.0
     """A worker that is silent for so long ends its jobs, with a checkpoint each; after twice that time they are queued
     again."""
+    resumable_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    """A job that stopped or failed can go on from its checkpoint for so long, and keeps its dataset from being deleted;
+    then it is canceled, and its checkpoints are removed."""
     max_lora_rank: Annotated[int, Field(ge=1, le=512)] = 64
     """Highest rank that your engines serve: a job with a higher one is warned of."""
     base_models: Words = ()

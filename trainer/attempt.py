@@ -41,7 +41,6 @@ class Attempt:
         self._state: AttemptState = "preparing"
         self._exit_status: int | None = None
         self._failure = ""
-        self._completed = False
         self._stop_after: float | None = None
         self._line, self._offset, self._sent = 0, 0, 0
         self._log_is_full = False
@@ -78,9 +77,6 @@ class Attempt:
     def forget(self) -> None:
         """Control has its end: the run's folder goes. Checkpoints stay for a next attempt until the job is over."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        job = self.folder.parent
-        if self._completed and not any(job.glob("*/order.json")):
-            shutil.rmtree(job, ignore_errors=True)
 
     def join(self, seconds: float) -> None:
         """Wait for its thread."""
@@ -117,10 +113,13 @@ class Attempt:
                 self._patiently(
                     lambda one=one: self._client.get_data(one.version, one.split, data[one.split], one.sha256)
                 )
+        if (adapter := self.order.adapter) is not None:
+            data["train"] = self.folder / "source"
+            self._patiently(lambda: self._client.get_adapter(adapter, data["train"]))
         run = {
             "spec": self.order.spec.model_dump(mode="json"), "train": str(data["train"]),
             "validation": str(data["validation"]) if "validation" in data else None, "resume": self.order.resume,
-            "tracking": self._tracking,
+            "tracking": self._tracking, "base_sha256": adapter.base_sha256 if adapter is not None else "",
         }  # fmt: skip
         (self.folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
         spec = self.order.spec
@@ -184,7 +183,6 @@ class Attempt:
         for path in sorted(path for path in output.rglob("*") if path.is_file()):
             name = str(path.relative_to(output))
             self._patiently(lambda name=name, path=path: self._client.put_file(self.order.attempt, name, path))
-        self._completed = True
 
     def _patiently(self, work: Any) -> None:
         pause = 1.0

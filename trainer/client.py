@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from trainer.contract.worker import EventBatch, Orders, Taken, WorkerStatus
+from trainer.contract.worker import AdapterFiles, EventBatch, Orders, Taken, WorkerStatus
 from trainer.hashes import sha256
 
 _PIECE = 1 << 20
@@ -75,9 +75,18 @@ class Client:
         """Rows of a dataset version, whole, in place, and of this hash."""
         self._download(f"/data/{version}/{split}", target, digest)
 
-    def get_adapter_file(self, adapter: str, name: str, target: Path, digest: str) -> None:
-        """A file of an adapter, whole, in place, and of this hash."""
-        self._download(f"/adapters/{adapter}/files/{urllib.parse.quote(name)}", target, digest)
+    def get_adapter(self, one: AdapterFiles, folder: Path) -> None:
+        """The files of an adapter that are not in its folder yet, each whole, in place, and of its hash.
+
+        Raises:
+            ValueError: a file would lie outside of the folder.
+        """
+        for name, digest in one.files.items():
+            target = folder / name
+            if not target.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"its file {name!r} would lie outside of its folder")
+            if not target.exists() or sha256(target) != digest:
+                self._download(f"/adapters/{one.adapter}/files/{urllib.parse.quote(name)}", target, digest)
 
     def _download(self, path: str, target: Path, digest: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -115,6 +115,10 @@ def _prepare(spec: JobSpec, folder: Path, python: Path, options: argparse.Namesp
     for problem in servable.problems(spec, SERVED_RANK):
         sys.stderr.write(f"note: it cannot be served later: {problem}\n")
     folder.mkdir(parents=True, exist_ok=True)
+    if spec.recipe == "merge":
+        told = {"spec": spec.model_dump(mode="json"), "train": spec.data.train, "resume": options.resume}
+        (folder / "run.json").write_text(json.dumps(told, ensure_ascii=False, indent=2), encoding="utf-8")
+        return
     files = {split: path for split, path in (("train", spec.data.train), ("validation", spec.data.validation)) if path}
     reports = {} if begun else {split: _checked(spec, Path(path), folder / split) for split, path in files.items()}
     if reports:

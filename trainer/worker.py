@@ -7,6 +7,7 @@ others after twice that time.
 from __future__ import annotations
 
 import secrets
+import shutil
 import threading
 import time
 from importlib import metadata
@@ -72,9 +73,21 @@ class Worker:
         for id in orders.forget:
             if (attempt := self._attempts.pop(id, None)) is not None:
                 attempt.forget()
+        self._clear(set(orders.over))
         wanted = {order.engine: order.adapters for order in orders.engines}
         for engine in self._engines:
             engine.want(wanted.get(engine.name, ()))
+
+    def _clear(self, over: set[str]) -> None:
+        """Remove what is left of jobs that are over, unless an attempt still has its folder there."""
+        held = {attempt.order.job for attempt in self._attempts.values()}
+        for job in over.intersection(self._jobs()) - held:
+            log.event("job.cleared", job=job)
+            shutil.rmtree(self._root / "jobs" / job, ignore_errors=True)  # what cannot go now is told of again
+
+    def _jobs(self) -> tuple[str, ...]:
+        """Those that have a folder here."""
+        return tuple(sorted(path.name for path in self._root.glob("jobs/*/")))
 
     def _begin(self, attempt: Attempt) -> None:
         self._attempts[attempt.order.attempt] = attempt
@@ -85,7 +98,7 @@ class Worker:
         return WorkerStatus(
             worker=self._settings.worker_name, boot=self._boot, version=metadata.version("tunegate"),
             recipes=self._recipes(), devices=devices(self._settings.slots, held),
-            attempts=tuple(attempt.status for attempt in self._attempts.values()),
+            attempts=tuple(attempt.status for attempt in self._attempts.values()), jobs=self._jobs(),
             engines=tuple(engine.status for engine in self._engines),
         )  # fmt: skip
 

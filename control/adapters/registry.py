@@ -13,8 +13,12 @@ from control.models.base import new_id, now
 from trainer.contract.spec import JobSpec
 
 
-async def register(session: AsyncSession, job: TrainingJob, attempt: TrainingAttempt) -> AdapterVersion:
-    """The next version of the job's adapter, from the files that its last attempt has sent."""
+async def register(
+    session: AsyncSession, job: TrainingJob, attempt: TrainingAttempt, source: AdapterVersion | None = None
+) -> AdapterVersion:
+    """The next version of the job's adapter, from the files that its last attempt has sent. `source`: the adapter
+    version that it has merged; what that has learned from, the result has too.
+    """
     spec = JobSpec.model_validate(attempt.spec)
     query = select(Adapter).where(Adapter.name == spec.adapter_name).with_for_update()
     adapter = await session.scalar(query)
@@ -26,8 +30,12 @@ async def register(session: AsyncSession, job: TrainingJob, attempt: TrainingAtt
     adapter.row_version += 1
     details: dict[str, Any] = dict(attempt.finished.get("details") or {})
     probes, base_sha256 = details.pop("probes", []), details.pop("base_sha256", "")
-    full = spec.recipe == "full_sft"
-    problems = ["full_sft makes a whole model: serve it as an engine of its own, not as an adapter"] if full else []
+    full = spec.recipe in ("full_sft", "merge")
+    data = [{key: held[key] for key in ("name", "number", "sha256")} for held in job.data.values()]
+    data = list(source.data) if source is not None else data
+    problems = (
+        [f"{spec.recipe} makes a whole model: serve it as an engine of its own, not as an adapter"] if full else []
+    )
     version = AdapterVersion(
         id=new_id(), adapter_id=adapter.id, number=adapter.latest, state="ready", source="job",
         kind="full" if full else "lora", folder=f"attempts/{attempt.id}", files=attempt.files,
@@ -35,12 +43,12 @@ async def register(session: AsyncSession, job: TrainingJob, attempt: TrainingAtt
         base_sha256=base_sha256, rank=0 if full else spec.lora.r,
         problems=problems or [one["message"] for one in job.warnings if one["code"] == "servable"],
         metrics=dict(attempt.finished.get("metrics") or job.latest), probes=probes, details=details, job=job.name,
-        data=[{key: held[key] for key in ("name", "number", "sha256")} for held in job.data.values()],
+        data=data,
         card=_card(spec, job, attempt), created_at=now(), created_by=job.created_by,
     )  # fmt: skip
     session.add(version)
     await session.flush()
-    learned = {(held["name"], held["number"]) for held in job.data.values()}
+    learned = {(held["name"], held["number"]) for held in data}
     session.add_all(AdapterData(adapter_version_id=version.id, dataset=one, number=number) for one, number in learned)
     facts = {"job": job.name, "files": {path: held["sha256"] for path, held in attempt.files.items()}}
     note(session, Actor("control"), "register", "adapter", f"{adapter.name}@v{version.number}", after=facts)
@@ -49,11 +57,14 @@ async def register(session: AsyncSession, job: TrainingJob, attempt: TrainingAtt
 
 def _card(spec: JobSpec, job: TrainingJob, attempt: TrainingAttempt) -> str:
     data = ", ".join(f"{held['name']}@{held['number']} ({held['rows']} rows)" for held in job.data.values())
+    learned = (
+        f"- Merged into the base model: {spec.data.train}" if spec.recipe == "merge" else f"- Learned from: {data}"
+    )
     metrics = attempt.finished.get("metrics") or {}
     lines = [
         f"# {spec.adapter_name}", "",
         f"- Base model: {spec.base.id}" + (f" ({spec.base.revision})" if spec.base.revision else ""),
-        f"- Recipe: {spec.recipe}", f"- Learned from: {data}", f"- Steps: {attempt.finished.get('step', job.step)}",
+        f"- Recipe: {spec.recipe}", learned, f"- Steps: {attempt.finished.get('step', job.step)}",
         *(f"- {name}: {value:.4g}" for name, value in sorted(metrics.items())),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

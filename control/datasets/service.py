@@ -22,8 +22,8 @@ from control.kit.permissions import Person
 from control.models import Adapter, AdapterData, AdapterVersion, Dataset, DatasetVersion, TrainingJob
 from control.models.base import new_id, now
 
-OVER = ("succeeded", "failed", "canceled", "rejected")
-"""States in which a job needs its data no more."""
+OVER = ("succeeded", "canceled", "rejected")
+"""States in which a job needs its data no more: `control.jobs.states.OVER`, which knows of datasets."""
 STALLED = 3
 """Uploads of one dataset that may be unfinished at a time."""
 
@@ -65,15 +65,17 @@ async def remove(session: AsyncSession, person: Person, files: Files, name: str)
     """Forget a dataset with all its rows; folders that are to be deleted once that is committed.
 
     Raises:
-        Problem: 409 `in_use` while a job that is not over needs it.
+        Problem: 409 `in_use` while a job needs it: one that stopped or failed can go on until it is canceled.
     """
     row = await find_to_change(session, person, Dataset, name)
     versions = await versions_of(session, row)
     ids = {version.id for version in versions}
     jobs = await session.scalars(select(TrainingJob).where(TrainingJob.state.not_in(OVER)))
-    needing = [job.name for job in jobs if ids & {data["id"] for data in job.data.values()}]
+    needing = [f"{job.name} ({job.state})" for job in jobs if ids & {data["id"] for data in job.data.values()}]
     if needing:
-        raise Problem(409, "in_use", f"cannot delete the dataset {name!r}: jobs need it: {', '.join(needing[:20])}")
+        raise Problem(
+            409, "in_use", f"the dataset {name!r} is needed by jobs: cancel or delete first {', '.join(needing[:20])}"
+        )
     await session.execute(delete(DatasetVersion).where(DatasetVersion.dataset_id == row.id))
     await session.delete(row)
     facts = {"versions": [{"number": one.number, "sha256": one.sha256, "rows": one.rows} for one in versions]}

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.adapters import registry
-from control.jobs import retry, states
+from control.jobs import merging, retry, states
 from control.models import DeviceClaim, TrainingAttempt, TrainingJob
 from control.models.base import new_id, now
 from trainer.contract.spec import JobSpec
@@ -50,15 +50,18 @@ async def job_of(session: AsyncSession, attempt: TrainingAttempt) -> TrainingJob
     return (await session.scalars(query.execution_options(populate_existing=True))).one()
 
 
-def order(attempt: TrainingAttempt, job: TrainingJob) -> AttemptOrder:
+async def order(session: AsyncSession, attempt: TrainingAttempt, job: TrainingJob) -> AttemptOrder:
     """What the worker is told."""
     data = [
         DataFile(version=held["id"], split=split, sha256=held["sha256"], rows=held["rows"])  # type: ignore[arg-type]
         for split, held in job.data.items()
     ]
+    spec = JobSpec.model_validate(attempt.spec)
+    source = await merging.source(session, spec)
     return AttemptOrder(
-        attempt=attempt.id, job=job.id, number=attempt.number, spec=JobSpec.model_validate(attempt.spec),
-        data=tuple(data), devices=tuple(attempt.devices), resume=attempt.resume,
+        attempt=attempt.id, job=job.id, number=attempt.number, spec=spec, data=tuple(data),
+        adapter=merging.files(source) if source is not None else None, devices=tuple(attempt.devices),
+        resume=attempt.resume,
     )  # fmt: skip
 
 
@@ -85,7 +88,8 @@ async def settle(session: AsyncSession, attempt: TrainingAttempt, job: TrainingJ
     outcome = str(attempt.finished.get("outcome") or "") if state == "ended" else ""
     if outcome == "completed":
         await states.advance(session, job, "finalizing", actor)
-        version = await registry.register(session, job, attempt)
+        source = await merging.source(session, JobSpec.model_validate(attempt.spec))
+        version = await registry.register(session, job, attempt, source)
         changes: dict[str, Any] = {"adapter_version_id": version.id, "ended_at": now(), "failure": ""}
         job.message = ""
         await states.move(session, job, "succeeded", actor, **changes)

@@ -30,7 +30,7 @@ class Verdict:
 def after(failure: str, message: str, spec: JobSpec, plan: dict[str, Any], retries: int, most: int) -> Verdict:
     """Decide about a failed attempt; `retries` were made since the job last got ahead."""
     if failure == "oom":
-        smaller = after_oom(spec, plan)
+        smaller = after_oom(spec, plan) if spec.recipe != "merge" else None
         if smaller is None:
             return Verdict(False, f"out of memory with the smallest plan: {message}")
         said = ", ".join(f"{name} = {value}" for name, value in smaller.items())

@@ -11,7 +11,7 @@ from sqlalchemy.sql import Select
 
 from control.datasets.service import version_of
 from control.errors import FieldError, Problem, duplicate, invalid
-from control.jobs import attempts, estimate, schemas, states
+from control.jobs import attempts, estimate, merging, schemas, states
 from control.kit import ownership
 from control.kit.audit import note
 from control.kit.membership import teams_of
@@ -47,6 +47,8 @@ async def check(
     Raises:
         Problem: 422 that lists what is wrong with the data.
     """
+    if spec.recipe == "merge":
+        return await merging.check(session, person, spec), {}
     data = await _data(session, person, spec)
     warnings = [schemas.JobWarning(code="servable", message=one) for one in problems(spec, settings.max_lora_rank)]
     report = data["train"].pop("report")

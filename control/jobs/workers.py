@@ -6,14 +6,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
 from control.deployments import reconcile
-from control.jobs import allocator, attempts, service
+from control.jobs import allocator, attempts, service, states
+from control.kit.audit import Actor, note
 from control.kit.periodic import every
 from control.models import TrainerRow, TrainingAttempt, TrainingJob
 from control.models.base import now
@@ -53,9 +53,17 @@ async def sync(session: AsyncSession, status: WorkerStatus, settings: TrainingTa
     orders = [StopOrder(attempt=one.id) for one in asked] + [StopOrder(attempt=one, grace=0.0) for one in stop]
     engines = await reconcile.orders(session, status)
     return Orders(
-        start=tuple(start), stop=tuple(orders), forget=tuple(forget), engines=engines,
-        lease_seconds=settings.lease_seconds,
+        start=tuple(start), stop=tuple(orders), forget=tuple(forget), over=await _over(session, status.jobs),
+        engines=engines, lease_seconds=settings.lease_seconds,
     )  # fmt: skip
+
+
+async def _over(session: AsyncSession, jobs: Sequence[str]) -> tuple[str, ...]:
+    """Those of these jobs that are over or deleted."""
+    if not jobs:
+        return ()
+    going = TrainingJob.id.in_(jobs) & TrainingJob.state.not_in(states.OVER)
+    return tuple(set(jobs).difference(await session.scalars(select(TrainingJob.id).where(going))))
 
 
 async def _keep(session: AsyncSession, status: WorkerStatus) -> TrainerRow:
@@ -84,17 +92,22 @@ async def _to_start(
     for attempt, job in await session.execute(query):
         if attempt.id not in reported:
             attempt.lease_until = now() + lease
-            found.append(attempts.order(attempt, job))
+            found.append(await attempts.order(session, attempt, job))
     return found
 
 
 async def run(db: Database, settings: TrainingTable) -> None:
-    """Look for silent workers and for jobs that take too long, until cancelled.
+    """Look for silent workers, and for jobs that take too long or that nobody goes on with, until cancelled.
 
     A lease that ran out while this process was not there proves nothing: workers are given time to come back.
     """
-    lease = timedelta(seconds=settings.lease_seconds)
-    await every(SWEEP, partial(sweep, db, lease, not_before=now() + 2 * lease), "silent workers cannot be found now")
+    lease, not_before = timedelta(seconds=settings.lease_seconds), now() + timedelta(seconds=2 * settings.lease_seconds)
+
+    async def look() -> None:
+        await sweep(db, lease, not_before)
+        await give_up(db, timedelta(days=settings.resumable_days))
+
+    await every(SWEEP, look, "silent workers cannot be found now")
 
 
 async def sweep(db: Database, lease: timedelta, not_before: datetime | None = None) -> None:
@@ -113,6 +126,20 @@ async def sweep(db: Database, lease: timedelta, not_before: datetime | None = No
                 await attempts.settle(session, attempt, job, "lost", "control")
                 log.warning("job %s is lost: %s", job.name, attempt.message)
         await asyncio.sleep(0)
+
+
+async def give_up(db: Database, resumable: timedelta) -> None:
+    """Cancel jobs that stopped or failed so long ago: their checkpoints go, and their datasets may be deleted."""
+    old = (TrainingJob.state.in_(("stopped", "failed")), TrainingJob.ended_at < now() - resumable)
+    async with db.read() as session:
+        ids = list(await session.scalars(select(TrainingJob.id).where(*old)))
+    for id in ids:
+        async with db.write() as session:
+            job = await session.scalar(select(TrainingJob).where(TrainingJob.id == id, *old).with_for_update())
+            if job is not None:
+                note(session, Actor("control"), "cancel", "job", job.name, before={"state": job.state})
+                message = f"nobody went on with it for {resumable.days} days (resumable_days)"
+                await service.want(session, job, "cancel", "control", message)
 
 
 async def _ids(db: Database, conditions: Sequence[object]) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy import select
 
+from control.datasets.service import OVER
 from control.db import Database
 from control.errors import Problem
 from control.jobs import retry, states
@@ -32,7 +33,7 @@ def test_every_state_is_reached_and_only_ends_lead_nowhere() -> None:
     while more := {to for state in reached for to in states.MOVES[state]} - reached:  # type: ignore[index]
         reached |= more
     assert reached == set(states.STATES) == set(states.MOVES)
-    assert {state for state, to in states.MOVES.items() if not to} == states.OVER
+    assert {state for state, to in states.MOVES.items() if not to} == states.OVER == set(OVER)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.processes import eventually
-from tests.trainer.runs import ENVIRONMENT, Folder, dialogues, needs_recipes, preferences, spec, tiny
+from tests.trainer.runs import ENVIRONMENT, PYTHON, Folder, dialogues, needs_recipes, preferences, spec, tiny
 from trainer.contract.events import EVENT
 from trainer.contract.worker import Probe
 from trainer.hashes import sha256, weights_sha256
@@ -232,3 +232,65 @@ def test_a_run_file_with_a_word_that_nobody_knows_is_refused(tmp_path: Path) -> 
     assert "colour" in done.stderr
     with pytest.raises(ValidationError):
         EVENT.validate_python({"kind": "unknown"})
+
+
+def test_an_adapter_is_merged_into_its_base_and_the_model_answers_as_both_did(whole: Folder, tmp_path: Path) -> None:
+    adapter = whole.path / "adapter"
+    folder = Folder(tmp_path, _merging(), [], train=str(adapter), base_sha256=weights_sha256(tiny() / "base"))
+    assert folder.run() == 0, (folder.path / "log.txt").read_text()
+    ended = folder.finished()
+    (started,) = folder.events("started")
+    assert [one["step"] for one in folder.events("metrics")] == list(range(1, started["total_steps"] + 1))
+    output = folder.path / ended["output"]
+    assert {"config.json", "model.safetensors", "tokenizer_config.json"} <= {path.name for path in output.iterdir()}
+    assert not (output / "adapter_config.json").exists()
+    assert ended["details"]["base_sha256"] != weights_sha256(output), "the weights are others now"
+    apart = _largest_difference(tiny() / "base", adapter, output)
+    assert apart["merged"] < 1e-4 < 0.1 < apart["base"]
+
+
+def test_an_adapter_of_other_weights_or_that_is_not_there_is_not_merged(whole: Folder, tmp_path: Path) -> None:
+    adapter = whole.path / "adapter"
+    for number, (file, words) in enumerate(
+        (({"train": str(adapter), "base_sha256": "0" * 64}, "other weights"), ({"train": str(tmp_path)}, "no adapter"))
+    ):
+        folder = Folder(tmp_path / str(number), _merging(), [], **file)
+        assert folder.run() == 1
+        ended = folder.finished()
+        assert (ended["failure"], words in ended["message"]) == ("config", True), ended
+        assert not (folder.path / "adapter").exists()
+
+
+def test_a_merge_that_is_asked_to_stop_leaves_nothing(whole: Folder, tmp_path: Path) -> None:
+    folder = Folder(tmp_path, _merging(), [], train=str(whole.path / "adapter"))
+    (tmp_path / "STOP").touch()
+    assert folder.run() == 0
+    assert folder.finished()["outcome"] == "stopped"
+    assert not (tmp_path / "adapter").exists()
+
+
+def _merging() -> dict[str, Any]:
+    told = spec("merge", data={"train": "job@v1"})
+    return {key: told[key] for key in ("name", "recipe", "base", "data")} | {"training": {"precision": "fp32"}}
+
+
+def _largest_difference(base: Path, adapter: Path, merged: Path) -> dict[str, float]:
+    """Of the logits for a prompt, to those of the base with the adapter beside it."""
+    program = """
+import json, sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+base, adapter, merged = sys.argv[1:]
+load = lambda path: AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+ids = torch.tensor([[5, 9, 12, 7]])
+with torch.no_grad():
+    said = {"base": load(base)(ids).logits, "merged": load(merged)(ids).logits}
+    both = PeftModel.from_pretrained(load(base), adapter).eval()(ids).logits
+print(json.dumps({name: (one - both).abs().max().item() for name, one in said.items()}))
+"""
+    done = subprocess.run(
+        [str(PYTHON), "-c", program, str(base), str(adapter), str(merged)],
+        check=True, capture_output=True, text=True, timeout=100, env=ENVIRONMENT,
+    )  # fmt: skip
+    found: dict[str, float] = json.loads(done.stdout)
+    return found

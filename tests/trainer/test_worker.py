@@ -100,7 +100,7 @@ def test_a_job_is_run_and_all_of_it_is_with_control_before_it_is_said_to_have_en
     assert steps(control) == list(range(1, 1201))
     assert control.events["a1"][-1]["outcome"] == "completed"
     assert control.files["a1"] == {"adapter_model.safetensors": b"weights", "deep/a b.txt": b"more"}
-    assert control.beats[0]["recipes"] == ["lora_sft", "lora_dpo", "full_sft"]
+    assert control.beats[0]["recipes"] == ["lora_sft", "lora_dpo", "full_sft", "merge"]
     assert control.beats[0]["devices"][0]["uuid"] == "cpu-0"
 
 
@@ -111,9 +111,14 @@ def test_an_attempt_that_control_has_settled_is_forgotten_and_rows_are_kept(
     worker.begin()
     eventually(state(control, "ended"))
     control.start.clear()
+    assert control.beats[-1]["jobs"] == ["j1"]
+    control.orders = {"over": ["j1", "../data"]}
+    beats = len(control.beats)
+    eventually(lambda: len(control.beats) > beats + 2)
+    assert control.beats[-1]["jobs"] == ["j1"], "an attempt that control has not settled keeps its files"
     control.orders["forget"] = ["a1"]
-    eventually(lambda: not control.status("a1"))
-    eventually(lambda: not (worker.folder / "data/jobs/j1").exists())
+    eventually(lambda: control.beats[-1]["jobs"] == [])
+    assert not (worker.folder / "data/jobs/j1").exists()
     control.orders.clear()
     order(control, "learns 4", "a2")
     eventually(state(control, "ended", "a2"))
@@ -130,7 +135,7 @@ def test_a_stopped_job_keeps_its_checkpoints_and_a_later_attempt_goes_on(
     eventually(state(control, "ended"))
     assert control.events["a1"][-1]["outcome"] == "stopped"
     control.start.clear()
-    control.orders = {"forget": ["a1"]}
+    control.orders = {"forget": ["a1"], "over": ["another"]}
     eventually(lambda: not control.status("a1"))
     control.orders = {}
     order(control, "learns 9", "a2", resume=True)
@@ -245,6 +250,27 @@ def test_told_to_stop_it_ends_its_runs_with_checkpoints(control: FakeControl, wo
     eventually(lambda: control.events.get("a1"))
     worker.end()
     assert control.events["a1"][-1]["outcome"] == "stopped"
+
+
+def test_the_adapter_of_a_merge_is_fetched_before_it_begins(control: FakeControl, worker: WorkerProcess) -> None:
+    control.files["version-1"] = {"adapter_config.json": b"{}", "deep/weights.safetensors": b"weights"}
+    files = {name: hashlib.sha256(held).hexdigest() for name, held in control.files["version-1"].items()}
+    order(control, "learns 2", adapter={"adapter": "version-1", "base_sha256": "f" * 64, "files": files}, data=[])
+    control.start["a1"]["spec"] |= {"recipe": "merge", "data": {"train": "support-bot@v1"}}
+    worker.begin()
+    eventually(state(control, "ended"), 20)
+    told = json.loads((worker.run("j1", "a1") / "run.json").read_text())
+    assert told["base_sha256"] == "f" * 64
+    assert (Path(told["train"]) / "deep/weights.safetensors").read_bytes() == b"weights"
+    assert sorted(control.downloads) == [f"version-1/{name}" for name in sorted(files)]
+
+
+def test_a_file_of_an_adapter_that_leads_astray_fails_the_attempt(control: FakeControl, worker: WorkerProcess) -> None:
+    order(control, "learns 2", adapter={"adapter": "version-1", "files": {"../../x.json": "0" * 64}}, data=[])
+    worker.begin()
+    eventually(state(control, "ended"), 20)
+    assert "outside of its folder" in control.status("a1")["failure"]
+    assert control.downloads == []
 
 
 @needs_recipes

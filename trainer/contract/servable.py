@@ -16,8 +16,8 @@ _SAVED = ("classifier", "score")
 
 
 def problems(spec: JobSpec, max_lora_rank: int) -> tuple[str, ...]:
-    """Rules that keep the result of a job from being served; none of `full_sft`, which makes a whole model."""
-    if spec.recipe == "full_sft":
+    """Rules that keep the result of a job from being served; none of one that makes a whole model."""
+    if spec.recipe in ("full_sft", "merge"):
         return ()
     lora = spec.lora
     config = {

@@ -10,8 +10,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 Line = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-RecipeName = Literal["lora_sft", "lora_dpo", "full_sft", "llamafactory"]
-RECIPES: tuple[RecipeName, ...] = ("lora_sft", "lora_dpo", "full_sft", "llamafactory")
+RecipeName = Literal["lora_sft", "lora_dpo", "full_sft", "llamafactory", "merge"]
+RECIPES: tuple[RecipeName, ...] = ("lora_sft", "lora_dpo", "full_sft", "llamafactory", "merge")
 
 RowKind = Literal["sft", "preference", "kto", "pretrain"]
 """What a dataset's rows are once they were checked; `trainer.data` writes them, recipes read nothing else.
@@ -27,8 +27,9 @@ ROWS_OF: dict[RecipeName, tuple[RowKind, ...]] = {
     "full_sft": ("sft", "pretrain"),
     "lora_dpo": ("preference",),
     "llamafactory": ("sft", "preference", "kto", "pretrain"),
+    "merge": (),
 }
-"""Which rows a recipe can learn from."""
+"""Which rows a recipe can learn from; `merge` learns nothing."""
 
 
 class _Part(BaseModel):
@@ -47,7 +48,9 @@ class BaseModelRef(_Part):
 
 
 class Data(_Part):
-    """What is learned from. With control `NAME@N`, a version of a dataset; for `tunegate train` a file."""
+    """What is learned from. With control `NAME@N`, a version of a dataset; for `tunegate train` a file. For the recipe
+    `merge` the adapter: with control `NAME@vN`, for `tunegate train` its folder.
+    """
 
     train: Line
     validation: Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
@@ -139,6 +142,10 @@ class JobSpec(_Part):
 
     @model_validator(mode="after")
     def _fits(self) -> JobSpec:
+        if self.recipe == "merge" and (self.data.validation or self.data.validation_share or self.lora != Lora()):
+            raise ValueError("data, lora: merge takes nothing but data.train, the adapter")
+        if self.recipe == "merge" and self.resources != Resources():
+            raise ValueError("resources: merge runs in one process")
         if self.recipe == "full_sft" and self.lora.quantization != "none":
             raise ValueError("lora.quantization: full_sft trains the weights themselves, which cannot be quantised")
         if self.training.early_stop and not self.training.eval_every:

@@ -105,6 +105,8 @@ class WorkerStatus(_Message):
     """That can run here: their environments are there."""
     devices: tuple[Device, ...] = ()
     attempts: tuple[AttemptStatus, ...] = ()
+    jobs: tuple[str, ...] = ()
+    """Of which it has checkpoints or other files."""
     engines: tuple[EngineStatus, ...] = ()
 
 
@@ -117,6 +119,16 @@ class DataFile(_Message):
     rows: int
 
 
+class AdapterFiles(_Message):
+    """An adapter to fetch."""
+
+    adapter: str
+    """Id of the adapter version."""
+    base_sha256: str = ""
+    """Of the weights on which it was trained, where that is known."""
+    files: dict[str, Sha256]
+
+
 class AttemptOrder(_Message):
     """Run this. Repeated in every answer until the worker lists the attempt."""
 
@@ -127,6 +139,8 @@ class AttemptOrder(_Message):
     spec: JobSpec
     """With what the plan after an out-of-memory failure changed."""
     data: tuple[DataFile, ...] = ()
+    adapter: AdapterFiles | None = None
+    """That `merge` puts into its base model."""
     devices: tuple[str, ...] = ()
     """UUIDs."""
     resume: bool = False
@@ -147,15 +161,11 @@ class Probe(_Message):
     text: str
 
 
-class AdapterOrder(_Message):
+class AdapterOrder(AdapterFiles):
     """An adapter that an engine should have."""
 
-    adapter: str
-    """Id of the adapter version."""
     name: str
     """As requests call it."""
-    base_sha256: str = ""
-    files: dict[str, Sha256]
     probes: tuple[Probe, ...] = ()
 
 
@@ -173,6 +183,8 @@ class Orders(_Message):
     stop: tuple[StopOrder, ...] = ()
     forget: tuple[str, ...] = ()
     """Attempts whose end is stored: not to be reported any more."""
+    over: tuple[str, ...] = ()
+    """Jobs of which no attempt will follow: their files are not needed any more."""
     engines: tuple[EngineOrder, ...] = ()
     lease_seconds: float = 30.0
     """A worker that has not reached control for so long must take its attempts for lost, and end them."""

@@ -16,7 +16,7 @@ from typing import Any
 from trainer import log
 from trainer.client import Client, Unreachable
 from trainer.contract.worker import AdapterOrder, EngineAdapter, EngineStatus
-from trainer.hashes import sha256, weights_sha256
+from trainer.hashes import weights_sha256
 from trainer.settings import Engine
 
 EVERY = 2.0
@@ -133,12 +133,10 @@ class EngineAdapters:
         if one.base_sha256 and own and one.base_sha256 != own:
             raise Refused("it was trained on other weights than those of this engine's base model")
         folder = self._root / one.adapter
-        for name, digest in one.files.items():
-            target = folder / name
-            if not target.resolve().is_relative_to(folder.resolve()):
-                raise Refused(f"its file {name!r} would lie outside of its folder")
-            if not target.exists() or sha256(target) != digest:
-                self._client.get_adapter_file(one.adapter, name, target, digest)
+        try:
+            self._client.get_adapter(one, folder)
+        except ValueError as exc:
+            raise Refused(str(exc)) from exc
         status, text = self._post("/v1/load_lora_adapter", {"lora_name": one.name, "lora_path": str(folder)})
         if status != 200:
             raise Refused(f"the engine refused it ({status}): {text[:500]}")

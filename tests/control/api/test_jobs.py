@@ -11,7 +11,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from control.jobs.workers import sweep
+from control.jobs.workers import give_up, sweep
 from tests.control.api.conftest import Running
 from tests.control.api.training import CPU, STARTED, Worker, at, dataset, spec, trained
 
@@ -334,6 +334,40 @@ def test_a_dataset_that_a_job_needs_is_not_deleted(engineer: httpx.Client, worke
     assert engineer.delete("/api/v1/datasets/dialogues").status_code == 204
     answer = engineer.post("/api/v1/datasets", json={"name": "dialogues"})
     assert answer.status_code == 409, "an adapter has learned from rows of this name"
+
+
+def test_a_dataset_stays_while_a_failed_job_can_go_on_with_it(engineer: httpx.Client, worker: Worker) -> None:
+    queued(engineer)
+    worker.finish(worker.take(), "failed", 1, failure="data", message="row 3 is empty")
+    answer = engineer.delete("/api/v1/datasets/dialogues")
+    assert answer.json()["detail"].endswith("cancel or delete first support-bot (failed)")
+    assert answer.status_code == 409
+    assert engineer.post(f"{JOBS}/support-bot/start").json()["state"] == "queued", "its rows are still there"
+    engineer.post(f"{JOBS}/support-bot/cancel")
+    assert engineer.delete("/api/v1/datasets/dialogues").status_code == 204
+
+
+def test_a_worker_is_told_which_of_its_jobs_are_over(control: Running, engineer: httpx.Client, worker: Worker) -> None:
+    ids = []
+    for name, wish in (("paused", "pause"), ("canceled", "cancel"), ("deleted", "cancel"), ("failed", "")):
+        queued(engineer, name)
+        (order,) = worker.sync()["start"]
+        ids.append(order["job"])
+        worker.tell(order["attempt"], STARTED)
+        if wish:
+            engineer.post(f"{JOBS}/{name}/{wish}")
+        worker.status["jobs"] = ids
+        worker.finish(order["attempt"], *(("stopped",) if wish else ("failed", 1)), failure="data")
+    assert engineer.delete(f"{JOBS}/deleted").status_code == 204
+    assert set(worker.sync()["over"]) == {ids[1], ids[2]}
+    month = (datetime.now(UTC) - timedelta(days=31)).strftime("%Y-%m-%d %H:%M:%S.%f")
+    control.sql("UPDATE training_job SET ended_at = ? WHERE name = 'failed'", month)
+    asyncio.run(give_up(control.parts.db, timedelta(days=30)))
+    assert set(worker.sync()["over"]) == {ids[1], ids[2], ids[3]}
+    given_up = job(engineer, "failed")
+    assert (given_up["state"], states(given_up)[-1]) == ("canceled", "canceled")
+    assert "30 days" in given_up["events"][-1]["message"]
+    assert job(engineer, "paused")["state"] == "stopped", "it ended today"
 
 
 def test_files_that_arrive_broken_or_lead_astray_are_refused(engineer: httpx.Client, worker: Worker) -> None:

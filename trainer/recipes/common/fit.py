@@ -80,16 +80,21 @@ def fit(
         else:
             follow.say(trainer.model, trainer.state.global_step)
     if run.is_first:
-        _keep(run, trainer.model, tokenizer)
+        keep(run, trainer.model, tokenizer)
         details = {
-            "versions": {name: metadata.version(name) for name in _PACKAGES}, "base_sha256": base_hash(run.spec),
+            "versions": versions(), "base_sha256": base_hash(run.spec),
             "probes": probes(trainer.model, tokenizer, run.spec),
         }  # fmt: skip
         trackers.close()
         run.finished("completed", output=run.output.name, details=details)
 
 
-def _keep(run: Run, model: Any, tokenizer: Any) -> None:
+def versions() -> dict[str, str]:
+    """Of the packages that decide what comes out."""
+    return {name: metadata.version(name) for name in _PACKAGES}
+
+
+def keep(run: Run, model: Any, tokenizer: Any) -> None:
     """Write what came out beside its place, then put it there: it is whole or absent."""
     partial = run.output.with_name(f"{run.output.name}.partial")
     for left in (partial, run.output):

@@ -49,8 +49,10 @@ class RunFile(BaseModel):
 
     spec: JobSpec
     train: Path
-    """Rows, as `trainer.data.check` writes them."""
+    """Rows, as `trainer.data.check` writes them; for `merge` the adapter's folder."""
     validation: Path | None = None
+    base_sha256: str = ""
+    """Of the weights on which the adapter to merge was trained, where that is known."""
     resume: bool = False
     tracking: Tracking = Tracking()
 

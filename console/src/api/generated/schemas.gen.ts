@@ -5086,7 +5086,7 @@ export const LoraSchema = {
 
 export const DataSchema = {
     additionalProperties: false,
-    description: 'What is learned from. With control `NAME@N`, a version of a dataset; for `tunegate train` a file.',
+    description: 'What is learned from. With control `NAME@N`, a version of a dataset; for `tunegate train` a file. For the recipe\n`merge` the adapter: with control `NAME@vN`, for `tunegate train` its folder.',
     properties: {
         train: {
             maxLength: 1024,
@@ -5226,7 +5226,8 @@ export const JobSpecSchema = {
                 'lora_sft',
                 'lora_dpo',
                 'full_sft',
-                'llamafactory'
+                'llamafactory',
+                'merge'
             ],
             title: 'Recipe',
             type: 'string'

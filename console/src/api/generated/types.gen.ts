@@ -2935,7 +2935,8 @@ export type Lora = {
 /**
  * Data
  *
- * What is learned from. With control `NAME@N`, a version of a dataset; for `tunegate train` a file.
+ * What is learned from. With control `NAME@N`, a version of a dataset; for `tunegate train` a file. For the recipe
+ * `merge` the adapter: with control `NAME@vN`, for `tunegate train` its folder.
  */
 export type Data = {
     /**
@@ -3000,7 +3001,7 @@ export type JobSpec = {
     /**
      * Recipe
      */
-    recipe?: 'lora_sft' | 'lora_dpo' | 'full_sft' | 'llamafactory';
+    recipe?: 'lora_sft' | 'lora_dpo' | 'full_sft' | 'llamafactory' | 'merge';
     resources?: Resources;
     training?: Training;
 };

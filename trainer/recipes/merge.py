@@ -1,0 +1,57 @@
+"""An adapter is put into the weights of its base model; what comes out is a model of its own.
+
+python -m trainer.recipes.merge RUN_FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from trainer.recipes.common.fit import keep, versions
+from trainer.recipes.common.model import base_hash, device_name, load_model, load_tokenizer, probes
+from trainer.recipes.common.run import Refused, Run, main
+
+
+def recipe(run: Run) -> None:
+    """Load both, add the adapter's product to layer after layer, keep the model. A step is a layer."""
+    own = base_hash(run.spec)
+    if run.file.base_sha256 and own and own != run.file.base_sha256:
+        raise Refused("config", f"the adapter was trained on other weights than those in {run.spec.base.id}")
+    tokenizer = load_tokenizer(run.spec)
+    model = _with_adapter(run)
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    run.started(
+        total_steps=len(layers), device=device_name(), parameters=sum(one.numel() for one in model.parameters())
+    )
+    for number, layer in enumerate(layers, 1):
+        if run.asked_to_stop():
+            run.finished("stopped", message="stopped as asked; a merge begins from its start again")
+            return
+        layer.merge(safe_merge=True)
+        run.measured(number, {"merged_layers": number})
+    merged = model.unload()
+    keep(run, merged, tokenizer)
+    details = {
+        "versions": versions(), "base_sha256": own, "merged": run.spec.data.train,
+        "probes": probes(merged, tokenizer, run.spec),
+    }  # fmt: skip
+    run.finished("completed", output=run.output.name, details=details)
+
+
+def _with_adapter(run: Run) -> Any:
+    folder = Path(run.file.train)
+    if not (folder / "adapter_config.json").exists():
+        raise Refused("config", f"data.train: there is no adapter in the folder {folder}")
+    try:
+        return PeftModel.from_pretrained(load_model(run.spec), str(folder))
+    except (RuntimeError, ValueError, KeyError) as exc:  # shapes or layers of another model
+        raise Refused("config", f"the adapter does not fit the base model {run.spec.base.id}: {exc}") from exc
+
+
+if __name__ == "__main__":
+    sys.exit(main(recipe))
