@@ -116,8 +116,9 @@ def _reason(job: TrainingJob, workers: Sequence[TrainerRow], held: Counter[Owner
         return f"no worker has the environment of the recipe {job.spec['recipe']}"
     if not any(_chosen(job, worker.devices) for worker in able):
         nodes = job.spec["resources"]["nodes"]
-        where = f"{nodes} nodes with {job.devices // nodes} devices each" if nodes > 1 else f"{job.devices} devices"
-        return f"no worker has {where}: ask for fewer in resources"
+        if nodes > 1:
+            return f"no worker has {nodes} nodes with {job.devices // nodes} devices each: ask for fewer in resources"
+        return f"no worker has {job.devices} devices: ask for fewer in resources.processes"
     quota = quotas.get((job.owner_kind, job.owner))
     if quota is not None and held[(job.owner_kind, job.owner)] + job.devices > quota:
         return f"the team {job.owner!r} holds {held[(job.owner_kind, job.owner)]} of its {quota} devices"
