@@ -22,6 +22,8 @@ from trainer.settings import WorkerTable
 
 REAP = 60.0
 """Seconds between looks for runs that nobody follows."""
+REAP_AGAIN = 5.0
+"""The same where the last look failed."""
 
 
 class Worker:
@@ -98,6 +100,7 @@ class Worker:
 
     def _reap(self, stop: threading.Event) -> None:
         """End runs that nobody follows: of an attempt that was forgotten while the place where it ran was silent."""
+        silent = False
         while not stop.is_set():
             try:
                 for folder in self._runner.list_owned(self._root):
@@ -105,8 +108,12 @@ class Worker:
                         log.event("worker.reaps", level="warning", folder=str(folder))
                         self._runner.kill(folder, 0.0)
             except (Unavailable, OSError) as exc:
-                log.event("worker.reap_failed", level="warning", cause=str(exc))
-            stop.wait(REAP)
+                if not silent:
+                    log.event("worker.reap_failed", level="warning", cause=str(exc))
+                silent = True
+            else:
+                silent = False
+            stop.wait(REAP_AGAIN if silent else REAP)
 
     def _end(self) -> None:
         running = [attempt for attempt in self._attempts.values() if attempt.status.state != "ended"]

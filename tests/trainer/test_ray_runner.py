@@ -21,6 +21,7 @@ from tests.trainer.fake_control import FakeControl
 from tests.trainer.ray_cluster import BIN, HEAD, OTHER, PORT, TOKEN, URL, Cluster
 from tests.trainer.runs import PYTHON, Folder, dialogues, spec
 from tests.trainer.test_worker import FAKE, WorkerProcess, order, state, steps
+from trainer.contract.events import EVENT
 from trainer.nodes import node, processes
 from trainer.runners.base import Command, Unavailable
 from trainer.runners.ray import RayRunner
@@ -144,7 +145,7 @@ def test_a_stubborn_run_is_ended_on_all_nodes(cluster: Cluster, tmp_path: Path) 
     runner.kill(folder, 0.1)
     assert not ranks(folder)
     assert not runner.poll(folder).running
-    assert not processes_with(str(folder))
+    eventually(lambda: not processes_with(str(folder)), 30)
 
 
 def test_of_a_run_that_lost_a_rank_nothing_is_left_on_the_other_node(cluster: Cluster, tmp_path: Path) -> None:
@@ -161,9 +162,22 @@ def test_whoever_is_killed_nothing_is_left_and_the_run_is_over(cluster: Cluster,
     begun(runner, folder, "stops")
     (launcher,) = processes_with(f"trainer.nodes.node\0{folder}\0{1}")
     (driver,) = processes_with(f"-m\0trainer.nodes.ray_driver\0{folder}")
-    os.kill({"actor": _parent(launcher), "launcher": launcher, "driver": driver}[whose], signal.SIGKILL)
+    actor = int(Path(f"/proc/{launcher}/cmdline").read_bytes().split(b"\0")[-2])
+    os.kill({"actor": actor, "launcher": launcher, "driver": driver}[whose], signal.SIGKILL)
     assert ended(runner, folder) is None
-    assert not processes_with(str(folder))
+    eventually(lambda: not processes_with(str(folder)), 30)
+
+
+def test_a_run_that_waits_for_a_place_can_be_stopped_and_is_told_as_stopped(cluster: Cluster, tmp_path: Path) -> None:
+    runner, folder = runner_of(FAKE), tmp_path / "run"
+    folder.mkdir()
+    nowhere = Command("lora_sft", folder, 1, (f"{HEAD}/cpu-0", "10.77.0.9/cpu-0"), offline=True, nodes=2)
+    runner.submit(nowhere)
+    eventually((folder / node.LEASE).exists, 60)
+    assert runner.poll(folder).running
+    runner.request_stop(folder)
+    assert ended(runner, folder) == 0
+    assert EVENT.validate_json((folder / "events.jsonl").read_text()).outcome == "stopped"
 
 
 def test_a_wrong_token_is_named_with_its_setting(cluster: Cluster, tmp_path: Path) -> None:
@@ -184,16 +198,15 @@ def test_a_job_waits_for_a_cluster_that_is_away_and_its_worker_ends_what_nobody_
     worker.begin()
     try:
         eventually(lambda: "attempt.waits" in (tmp_path / "worker.log").read_text(), 30)
-        assert state(control, "preparing")()
+        eventually(state(control, "preparing"), 30)
         with pytest.raises(Unavailable):
             RayRunner(f"http://127.0.0.1:{port}", TOKEN, LEASE, "w", lambda recipe: FAKE).list_owned(tmp_path)
-        worker.end()  # it looks for what nobody follows when it starts, and then each minute
         with _forwarded(port):
-            worker.begin()
             eventually(state(control, "ended"), 60)
             eventually(lambda: not ranks(forgotten), 60)
             worker.end()
     finally:
+        worker.end()
         runner_of(FAKE).kill(forgotten, 0.0)
     assert (steps(control), control.status("a1")["exit_status"]) == ([1, 2, 3], 0)
 
@@ -208,10 +221,6 @@ def test_with_its_head_lost_the_ranks_end_by_their_lease_and_the_run_is_over(clu
     eventually(lambda: not ranks(folder), 30)
     assert ended(runner, folder) is None
     assert "the head of the cluster is lost" in (folder / "log-1.txt").read_text()
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
-"""`python -m trainer.nodes.node FOLDER NUMBER MASTER`: one node's share of a run on a cluster.
+"""`python -m trainer.nodes.node FOLDER NUMBER MASTER PID`: one node's share of a run on a cluster.
 
-Runs the recipe of FOLDER/plan.json, by torchrun where there are several processes, and ends all of it when somebody
-asks for that (FOLDER/KILL), when whoever started this has gone, or when nobody has renewed FOLDER/lease.json for the
-plan's `lease` seconds: ranks of a cluster whose head is lost would compute on, and another attempt beside them.
+It leaves at once. A process that it leaves behind, and that is nobody's child, runs the recipe of FOLDER/plan.json, by
+torchrun where there are several processes. It ends all of it when somebody asks for that (FOLDER/KILL), when PID, the
+process that started this, has gone, or when nobody has renewed FOLDER/lease.json for the plan's `lease` seconds: ranks
+of a cluster whose head is lost would compute on, and another attempt beside them.
 MASTER is host:port of the first node, where the ranks meet. FOLDER is shared by all nodes and the worker. The output
 is in log.txt, of other nodes than the first in log-NUMBER.txt; node-NUMBER.json says how it ended.
 """
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,42 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     """Run until the recipe has ended, or has been; the status is in the node's file."""
-    folder, number, master = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    folder, number, master, owner = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     plan = processes.read(folder / PLAN)
     if plan is None:
         raise SystemExit(f"{folder / PLAN} cannot be read: is the folder shared by all nodes?")
-    marks = marks_of(folder, number)
-    report = folder / report_name(number)
-    processes.write(report, {"ended": False})
-    parent, lease = os.getppid(), Lease(folder, plan["lease"])
-    why = ""
+    since = processes.start_time(owner)
+    if not _left_behind(folder / report_name(number)):
+        return 0
+    lease = Lease(folder, plan["lease"])
+
+    def over() -> str:
+        """Why this has to end; empty: it has not."""
+        if (folder / KILL).exists():
+            return "somebody asked for it"
+        if not since or processes.start_time(owner) != since:
+            return "the process of the cluster that ran it is gone"
+        return "nobody has renewed its lease: the head of the cluster is lost" if lease.is_over() else ""
+
+    _share(folder, number, plan, master, over)
+    return 0
+
+
+def _left_behind(report: Path) -> bool:
+    """Fork; whether this is the process that goes on. Its pid is in the report, since Ray ends an actor's children."""
+    reader, writer = os.pipe()
+    if child := os.fork():
+        processes.write(report, {"ended": False, "pid": child, "started": processes.start_time(child)})
+        return False
+    os.close(writer)
+    os.read(reader, 1)  # until the other one has gone
+    os.close(reader)
+    return True
+
+
+def _share(folder: Path, number: int, plan: dict[str, Any], master: str, over: Callable[[], str]) -> None:
+    """Run the recipe until it ends or has to."""
+    marks, report, why = marks_of(folder, number), folder / report_name(number), ""
     with (folder / log_name(number)).open("ab") as log:
         try:
             process = subprocess.Popen(
@@ -47,14 +76,13 @@ def main() -> int:
         except OSError as exc:
             log.write(f"{plan['python']}: {exc.strerror}\n".encode())
             processes.write(report, {"ended": True, "status": 127})
-            return 0
-        while process.poll() is None and not (why := _over(folder, parent, lease)):
+            return
+        while process.poll() is None and not (why := over()):
             time.sleep(_LOOK)
         processes.end(marks, POLITE)  # what torchrun left behind, too
         if why:
             log.write(f"node {number}: ended, because {why}\n".encode())
     processes.write(report, {"ended": True, "status": process.wait(), "why": why})
-    return 0
 
 
 def marks_of(folder: Path, number: int) -> dict[str, str]:
@@ -86,17 +114,6 @@ class Lease:
         if found is not None and found["count"] != self._count:
             self._count, self._seen = found["count"], time.monotonic()
         return time.monotonic() - self._seen > self._seconds
-
-
-def _over(folder: Path, parent: int, lease: Lease) -> str:
-    """Why this has to end; empty: it has not."""
-    if (folder / KILL).exists():
-        return "somebody asked for it"
-    if os.getppid() != parent:
-        return "the process of the cluster that ran it is gone"
-    if lease.is_over():
-        return "nobody has renewed its lease: the head of the cluster is lost"
-    return ""
 
 
 def _argv(plan: dict[str, Any], number: int, master: str) -> list[str]:

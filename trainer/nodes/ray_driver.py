@@ -8,10 +8,13 @@ ends the others.
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -40,15 +43,23 @@ class Share:
 
     def run(self, folder: str, number: int, master: str) -> int | None:
         """Run to the end; the status of the recipe, None where nobody knows it."""
-        argv = [sys.executable, "-m", "trainer.nodes.node", folder, str(number), master]
-        subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True).wait()
-        processes.end(node.marks_of(Path(folder), number), node.POLITE)  # nobody else would if it was killed
-        report = processes.read(Path(folder) / node.report_name(number)) or {}
-        if not report.get("ended"):
+        argv = [sys.executable, "-m", "trainer.nodes.node", folder, str(number), master, str(os.getpid())]
+        subprocess.run(argv, stdin=subprocess.DEVNULL, start_new_session=True, check=True)
+        path = Path(folder) / node.report_name(number)
+        while _runs(processes.read(path)):
+            time.sleep(_BEAT / 4)
+        report = processes.read(path)
+        if report is None or not report["ended"]:
+            processes.end(node.marks_of(Path(folder), number), node.POLITE)  # of a launcher that was killed
             report = {"ended": True, "status": None}
-            processes.write(Path(folder) / node.report_name(number), report)
+            processes.write(path, report)
         found: int | None = report["status"]
         return found
+
+
+def _runs(report: dict[str, Any] | None) -> bool:
+    """Whether the process that a node's report tells of is there."""
+    return report is not None and not report["ended"] and processes.start_time(report["pid"]) == report["started"]
 
 
 class Driver:
@@ -58,14 +69,14 @@ class Driver:
         self._folder, self._plan, self._count = folder, plan, 0
 
     def run(self) -> int | None:
-        """The status of the recipe; None where nobody knows it, or it was not begun."""
+        """The status of the recipe; None where nobody knows it, or it was ended before it could begin."""
         actors = self._actors()
         if actors is None:
-            return None
+            return self._not_begun()
         master = actors[0].master.remote()
         while not self._done([master]):
             if self._unwanted():
-                return None
+                return self._not_begun()
         address = ray.get(master)
         shares = [actor.run.remote(str(self._folder), number, address) for number, actor in enumerate(actors)]
         statuses: list[int | None] = []
@@ -102,6 +113,15 @@ class Driver:
         processes.write(self._folder / node.LEASE, {"count": self._count})
         done, _ = ray.wait(references, num_returns=len(references), timeout=_BEAT)
         return list(done)
+
+    def _not_begun(self) -> int | None:
+        """Told as the recipe would: there is nothing of which a checkpoint could be made."""
+        if not (self._folder / STOP).exists():
+            return None
+        told = {"kind": "finished", "at": time.time(), "outcome": "stopped", "step": 0, "message": "had not begun"}
+        with (self._folder / "events.jsonl").open("a", encoding="utf-8") as events:
+            events.write(json.dumps(told) + "\n")
+        return 0
 
     def _unwanted(self) -> bool:
         return any((self._folder / name).exists() for name in (STOP, node.KILL))

@@ -62,6 +62,7 @@ class RayRunner:
         recipe.copy_code(folder)
         if self._ask("GET", f"/api/jobs/{id}") is None:
             processes.write(folder / node.PLAN, self._plan(command))
+            (folder / node.KILL).unlink(missing_ok=True)  # of a worker that left before it could submit this
             self._ask("POST", "/api/jobs/", {
                 "submission_id": id, "entrypoint": f"python -m trainer.nodes.ray_driver {shlex.quote(str(folder))}",
                 "metadata": {"tunegate_worker": self._worker, "tunegate_folder": str(folder)},
@@ -102,6 +103,8 @@ class RayRunner:
             try:
                 self._ask("POST", f"/api/jobs/{_submission(folder)}/stop")
             except (OSError, Unavailable) as exc:
+                if not (folder / node.LEASE).exists():
+                    return  # it has not begun, and when its driver begins, it sees KILL
                 log.event("ray.stop_failed", level="warning", folder=str(folder), cause=str(exc))
 
     def list_owned(self, root: Path) -> list[Path]:
