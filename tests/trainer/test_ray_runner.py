@@ -27,7 +27,7 @@ from trainer.runners.base import Command, Unavailable
 from trainer.runners.ray import RayRunner
 
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         (not (BIN / "ray").exists() or not PYTHON.exists() or os.geteuid() != 0 or shutil.which("ip") is None)
         and os.environ.get("REQUIRE_TRAIN") != "1",
@@ -109,7 +109,7 @@ def test_two_nodes_train_one_adapter_and_control_has_all_of_it(control: FakeCont
         job = control.start["a1"]
         job["spec"] = spec(resources={"nodes": 2}, training={"max_steps": 6, "micro_batch": 2, "save_every": 3})
         job["data"][0] |= {"sha256": hashlib.sha256(rows).hexdigest(), "rows": 24}
-        eventually(state(control, "ended"), 150)
+        eventually(state(control, "ended"), 250)
     finally:
         worker.end()
     log = control.logs["a1"].decode()
@@ -128,7 +128,7 @@ def test_asked_to_stop_a_run_leaves_a_checkpoint_and_no_process(cluster: Cluster
     run = Folder(tmp_path / "run", told, dialogues("Yes."), tracking={"tensorboard": False})
     runner = runner_of(PYTHON)
     runner.submit(command(run.path))
-    eventually(lambda: run.losses() or not runner.poll(run.path).running, 120)
+    eventually(lambda: run.losses() or not runner.poll(run.path).running, 250)
     assert runner.list_owned(tmp_path) == [run.path]
     runner.request_stop(run.path)
     assert ended(runner, run.path) == 0
@@ -233,12 +233,17 @@ def _forwarded(port: int) -> Iterator[None]:
                 target.sendall(piece)
             target.shutdown(socket.SHUT_WR)
 
+    def carry(near: socket.socket) -> None:
+        with near, socket.create_connection((HEAD, PORT)) as far:
+            back = threading.Thread(target=pump, args=(far, near))
+            back.start()
+            pump(near, far)
+            back.join()
+
     def serve() -> None:
         with contextlib.suppress(OSError):
             while True:
-                near, far = listener.accept()[0], socket.create_connection((HEAD, PORT))
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=pump, args=pair, daemon=True).start()
+                threading.Thread(target=carry, args=(listener.accept()[0],), daemon=True).start()
 
     with socket.create_server(("127.0.0.1", port)) as listener:
         threading.Thread(target=serve, daemon=True).start()
