@@ -209,12 +209,14 @@ def load(path: Path) -> Settings:
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    """`('engine', 0, 'port')` as `[[engine]] 1: port: `."""
+    """`('engine', 0, 'port')` as `[[engine]] 1: port: `, `('trainer', 'slots')` as `[trainer]: slots: `."""
     if not location:
         return ""
-    table, *rest = location
-    number, *keys = rest or [""]
-    where = f"[[{table}]] {number + 1}" if isinstance(number, int) else f"[[{table}]]"
+    table, *keys = location
+    where = f"[[{table}]]" if table == "engine" else f"[{table}]"
+    match keys:
+        case [int(number), *keys]:
+            where = f"{where} {number + 1}"
     return ": ".join([where, *map(str, keys), ""])
 
 

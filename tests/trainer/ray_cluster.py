@@ -92,7 +92,7 @@ class Cluster:
 
     def _await(self) -> None:
         """Until both nodes are there."""
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         asked = urllib.request.Request(f"{URL}/nodes?view=summary", headers={"authorization": f"Bearer {TOKEN}"})
         while True:
             with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=5) as answer:

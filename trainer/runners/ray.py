@@ -209,14 +209,15 @@ def _submission(folder: Path) -> str:
 
 
 def _parts(machine: dict[str, Any], slots: int) -> list[dict[str, Any]]:
-    """Devices of one node, as the dashboard tells of it; their names begin with its address."""
+    """Devices of one node, as the dashboard tells of it, but no more than Ray gives; names begin with its address."""
+    given = machine["raylet"]["resourcesTotal"]
     address, (total, available, *_) = str(machine["ip"]), machine["mem"]
     gpus = [
         {
             "uuid": f"{address}/{gpu['uuid']}", "name": str(gpu["name"]), "memory_mib": int(gpu["memoryTotal"]),
             "used_mib": int(gpu["memoryUsed"]), "percent": int(gpu.get("utilizationGpu") or 0), "node": address,
         }
-        for gpu in machine.get("gpus") or []
+        for gpu in (machine.get("gpus") or [])[: int(given.get("GPU", 0))]
     ]  # fmt: skip
     return gpus or [
         {
@@ -224,5 +225,5 @@ def _parts(machine: dict[str, Any], slots: int) -> list[dict[str, Any]]:
             "memory_mib": int(total) // _MIB // slots, "used_mib": int(total - available) // _MIB // slots,
             "percent": int(machine["cpu"]),
         }
-        for index in range(slots)
+        for index in range(min(slots, int(given.get("CPU", 0))))
     ]  # fmt: skip
