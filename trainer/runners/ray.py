@@ -28,7 +28,7 @@ from trainer.runners import recipe
 from trainer.runners.base import Command, Status, Unavailable
 
 LAUNCHER, EXIT, STOP = "launcher.json", "exit.json", "STOP"
-TIMEOUT = 5.0
+TIMEOUT = 10.0
 """Seconds that the cluster has for an answer; with its head lost, it gives none."""
 _GOING = ("PENDING", "RUNNING")
 _LOOK = 0.2
@@ -125,7 +125,8 @@ class RayRunner:
             self._silent = True
             return self._devices
         self._silent = False
-        alive = [one for one in summary if (one.get("raylet") or {}).get("state") == "ALIVE"]
+        # a node that has just come has not told of itself yet
+        alive = [one for one in summary if "mem" in one and (one.get("raylet") or {}).get("state") == "ALIVE"]
         found = [part for one in sorted(alive, key=lambda one: str(one["ip"])) for part in _parts(one, slots)]
         self._devices = tuple(Device(index=index, **part) for index, part in enumerate(found))
         return self._devices
@@ -210,7 +211,7 @@ def _submission(folder: Path) -> str:
 
 def _parts(machine: dict[str, Any], slots: int) -> list[dict[str, Any]]:
     """Devices of one node, as the dashboard tells of it, but no more than Ray gives; names begin with its address."""
-    given = machine["raylet"]["resourcesTotal"]
+    given = machine["raylet"].get("resourcesTotal", {})
     address, (total, available, *_) = str(machine["ip"]), machine["mem"]
     gpus = [
         {
