@@ -10,6 +10,7 @@ VENV := .venv
 VENV_VLLM := .venv-vllm
 VENV_TRAIN := .venv-train
 VENV_LLAMAFACTORY := .venv-llamafactory
+VENV_RAY := .venv-ray
 UV := $(VENV)/bin/uv
 COMPILE := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock'
@@ -21,7 +22,7 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
-.PHONY: help install run test check llamafactory console screens fix bench bench-control bench-console bench-training bench-serving bench-rag soak fuzz matrix lock clean
+.PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag soak fuzz matrix lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -31,7 +32,7 @@ install: $(VENV)/.installed $(VENV_VLLM)/.installed $(VENV_TRAIN)/.installed con
 run: install ## start everything: gateway on 127.0.0.1:8000 and vLLM with a tiny model (options: ARGS="--listen …")
 	@exec $(VENV)/bin/tunegate up $(ARGS)
 
-test: install llamafactory ## run all tests (one file: make test ARGS=tests/control)
+test: install llamafactory ray ## run all tests (one file: make test ARGS=tests/control)
 	@bash requirements/install-databases.sh
 	@bash requirements/install-browser.sh
 	@$(if $(ARGS),,cd console && npm run --silent test)
@@ -45,6 +46,8 @@ check: $(VENV)/.installed console/node_modules/.installed ## lint, format, types
 	@$(VENV)/bin/pytest -q tests/architecture
 
 llamafactory: $(VENV_LLAMAFACTORY)/.installed ## fill .venv-llamafactory: for jobs of that recipe (2 GB)
+
+ray: $(VENV_RAY)/.installed ## fill .venv-ray: a Ray cluster for the tests (400 MB)
 
 console: console/dist/index.html ## build the console
 
@@ -101,9 +104,10 @@ lock: $(VENV)/.uv ## resolve the lock files again, keeping the versions that sti
 	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: --no-binary pwinput \
 		--excludes requirements/llamafactory-cpu.excludes \
 		requirements/llamafactory-cpu.in -o requirements/llamafactory-cpu.lock
+	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: requirements/ray.in -o requirements/ray.lock
 
 clean: ## remove the environments and caches (var/, with its configuration and ledger, stays)
-	@rm -rf $(VENV) $(VENV_VLLM) $(VENV_TRAIN) $(VENV_LLAMAFACTORY) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist console/node_modules console/dist
+	@rm -rf $(VENV) $(VENV_VLLM) $(VENV_TRAIN) $(VENV_LLAMAFACTORY) $(VENV_RAY) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist console/node_modules console/dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- The console: its packages from its lock file, and what is built of it
@@ -141,3 +145,6 @@ $(VENV_TRAIN)/.installed: requirements/train-cpu.lock requirements/install-train
 
 $(VENV_LLAMAFACTORY)/.installed: requirements/llamafactory-cpu.lock requirements/install-train.sh $(VENV)/.uv
 	@bash requirements/install-train.sh $(UV) $(VENV_LLAMAFACTORY) llamafactory
+
+$(VENV_RAY)/.installed: requirements/ray.lock requirements/install-ray.sh $(VENV)/.uv
+	@bash requirements/install-ray.sh $(UV) $(VENV_RAY)

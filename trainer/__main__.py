@@ -18,8 +18,10 @@ from trainer.client import Client
 from trainer.engines.adapters import EngineAdapters
 from trainer.engines.supervisor import EngineSupervisor, Policy
 from trainer.engines.vllm import launch
+from trainer.runners.base import Runner
 from trainer.runners.local import LocalRunner
-from trainer.settings import Engine, Settings, SettingsError, load, secret
+from trainer.runners.ray import RayRunner
+from trainer.settings import Engine, Settings, SettingsError, WorkerTable, load, secret
 from trainer.worker import Worker
 
 
@@ -42,21 +44,31 @@ def main() -> int:
         sys.stderr.write(f"{options.config} has neither [[engine]] tables nor [control] url: there is nothing to do\n")
         return 2
     try:
-        client = _client(settings)
+        client, runner = _client(settings), _runner(settings.worker)
     except SettingsError as exc:
         sys.stderr.write(f"{options.config}: {exc}\n")
         return 2
-    asyncio.run(_work(settings, client))
+    asyncio.run(_work(settings, client, runner))
     return 0
 
 
 def _client(settings: Settings) -> Client | None:
     """The way to control; None: there is none, and only engines are run."""
     control = settings.control
-    return None if control.url is None else Client(control.url, secret(control.token), control.ca_file)
+    return (
+        None if control.url is None else Client(control.url, secret(control.token, "[control] token"), control.ca_file)
+    )
 
 
-async def _work(settings: Settings, client: Client | None) -> None:
+def _runner(table: WorkerTable) -> Runner:
+    """Where jobs run."""
+    if table.runner == "local":
+        return LocalRunner(table.interpreter)
+    token = secret(table.ray.token, "[trainer.ray] token") if table.ray.token else ""
+    return RayRunner(table.ray.address, token, table.ray.lease, table.worker_name, table.interpreter)
+
+
+async def _work(settings: Settings, client: Client | None, runner: Runner) -> None:
     stop, ended = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,7 +79,7 @@ async def _work(settings: Settings, client: Client | None) -> None:
         running = [group.create_task(supervisor.run()) for supervisor in supervisors]
         working = None
         if client is not None:
-            working = group.create_task(asyncio.to_thread(_worker(settings, client, supervisors).run, ended))
+            working = group.create_task(asyncio.to_thread(_worker(settings, client, runner, supervisors).run, ended))
         await stop.wait()
         log.event("trainer.stopping")
         ended.set()
@@ -78,13 +90,13 @@ async def _work(settings: Settings, client: Client | None) -> None:
     log.event("trainer.stopped")
 
 
-def _worker(settings: Settings, client: Client, supervisors: Sequence[EngineSupervisor]) -> Worker:
+def _worker(settings: Settings, client: Client, runner: Runner, supervisors: Sequence[EngineSupervisor]) -> Worker:
     table = settings.worker
     engines = [
         EngineAdapters(engine, table.data_dir, client, lambda supervisor=supervisor: supervisor.starts)  # type: ignore[misc]
         for engine, supervisor in zip(settings.engines, supervisors, strict=True)
     ]
-    return Worker(table, client, LocalRunner(table.interpreter), tuple(engines))
+    return Worker(table, client, runner, tuple(engines))
 
 
 def _supervisor(engine: Engine) -> EngineSupervisor:

@@ -19,7 +19,7 @@ from typing import Any
 from trainer import log
 from trainer.client import Client, Over, TooLarge, Unreachable, WrongOffset
 from trainer.contract.worker import AttemptOrder, AttemptState, AttemptStatus
-from trainer.runners.base import Command, Runner
+from trainer.runners.base import Command, Runner, Unavailable
 
 TICK = 0.5
 """Seconds between looks at a run."""
@@ -123,12 +123,11 @@ class Attempt:
         }  # fmt: skip
         (self.folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
         spec = self.order.spec
-        self._runner.submit(
-            Command(
-                recipe=spec.recipe, folder=self.folder, processes=spec.resources.processes, devices=self.order.devices,
-                offline=spec.base.source == "path",
-            )
+        command = Command(
+            recipe=spec.recipe, folder=self.folder, processes=spec.resources.processes, devices=self.order.devices,
+            offline=spec.base.source == "path", nodes=spec.resources.nodes,
         )  # fmt: skip
+        self._patiently(lambda: self._runner.submit(command))
         if self._stop_after is not None:  # it was asked to end while it was prepared
             self._runner.request_stop(self.folder)
 
@@ -190,7 +189,7 @@ class Attempt:
             try:
                 work()
                 return
-            except Unreachable as exc:
+            except (Unreachable, Unavailable) as exc:
                 log.event("attempt.waits", level="warning", attempt=self.order.attempt, cause=str(exc))
                 if self._stop_after is not None and time.monotonic() > self._stop_after:
                     raise

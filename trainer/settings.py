@@ -108,6 +108,21 @@ class Tracking(BaseModel):
     """Keep TensorBoard's files in the run's folder."""
 
 
+class RayTable(BaseModel):
+    """`[trainer.ray]`: the cluster on which `runner = "ray"` runs jobs. It shares the worker's folders (`data_dir`, the
+    interpreters, base models) under the same paths.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s?#]+[^\s?#]*$")] = "http://127.0.0.1:8265"
+    """URL of the head's dashboard, which has the Jobs API. Who reaches it can run anything on the cluster."""
+    token: str = ""
+    """Token of a cluster with RAY_AUTH_MODE=token, as env:NAME or file:PATH; empty if the cluster asks for none."""
+    lease: Annotated[float, Field(ge=3, le=600)] = 30.0
+    """Seconds after which a node ends its share of a job whose head it does not hear any more."""
+
+
 class WorkerTable(BaseModel):
     """`[trainer]`: the worker that runs training jobs beside the GPUs. It needs `[control] url` and `token`."""
 
@@ -121,8 +136,12 @@ class WorkerTable(BaseModel):
     """Interpreter of the environment that has the packages of the recipes."""
     llamafactory_python: Path = Path(".venv-llamafactory/bin/python")
     """The same of the recipe `llamafactory`, which `make llamafactory` fills."""
+    runner: Literal["local", "ray"] = "local"
+    """Where jobs run: processes of this machine, or of the Ray cluster of `[trainer.ray]`."""
+    ray: RayTable = RayTable()
+    """The Ray cluster."""
     slots: Annotated[int, Field(ge=1, le=256)] = 1
-    """Without a GPU: how many jobs share the CPU."""
+    """Without a GPU: how many jobs share the CPU, of each node of a cluster."""
     interval: Annotated[float, Field(gt=0, le=60)] = 2.0
     """Seconds between heartbeats."""
     stop_grace: Annotated[float, Field(ge=0, le=600)] = 10.0
@@ -190,17 +209,19 @@ def load(path: Path) -> Settings:
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    """`('engine', 0, 'port')` as `[[engine]] 1: port: `."""
+    """`('engine', 0, 'port')` as `[[engine]] 1: port: `, `('trainer', 'slots')` as `[trainer]: slots: `."""
     if not location:
         return ""
-    table, *rest = location
-    number, *keys = rest or [""]
-    where = f"[[{table}]] {number + 1}" if isinstance(number, int) else f"[[{table}]]"
+    table, *keys = location
+    where = f"[[{table}]]" if table == "engine" else f"[{table}]"
+    match keys:
+        case [int(number), *keys]:
+            where = f"{where} {number + 1}"
     return ": ".join([where, *map(str, keys), ""])
 
 
-def secret(reference: str) -> str:
-    """The text behind `env:NAME` or `file:PATH`.
+def secret(reference: str, setting: str) -> str:
+    """The text behind `env:NAME` or `file:PATH`. `setting`: whose value that is.
 
     Raises:
         SettingsError: it is neither, or there is nothing.
@@ -209,7 +230,7 @@ def secret(reference: str) -> str:
     try:
         text = os.environ.get(rest, "") if kind == "env" else Path(rest).read_text(encoding="utf-8").strip()
     except OSError as exc:
-        raise SettingsError(f"[control] token: cannot read {rest}: {exc.strerror}") from exc
+        raise SettingsError(f"{setting}: cannot read {rest}: {exc.strerror}") from exc
     if kind not in ("env", "file") or not text:
-        raise SettingsError("[control] token: write env:NAME or file:PATH of a service token")
+        raise SettingsError(f"{setting}: write env:NAME or file:PATH of a token")
     return text

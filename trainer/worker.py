@@ -17,10 +17,14 @@ from trainer.attempt import Attempt
 from trainer.client import Client, Unreachable
 from trainer.contract.spec import RECIPES, RecipeName
 from trainer.contract.worker import Orders, WorkerStatus
-from trainer.devices import devices
 from trainer.engines.adapters import EngineAdapters
-from trainer.runners.base import Runner
+from trainer.runners.base import Runner, Unavailable
 from trainer.settings import WorkerTable
+
+REAP = 60.0
+"""Seconds between looks for runs that nobody follows."""
+REAP_AGAIN = 5.0
+"""The same where the last look failed."""
 
 
 class Worker:
@@ -40,6 +44,7 @@ class Worker:
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for attempt in Attempt.found(self._root, self._client, self._runner, self._settings.tracking.model_dump()):
             self._begin(attempt)
+        threading.Thread(target=self._reap, args=(stop,), name="reaper", daemon=True).start()
         while not stop.is_set():
             self._turn()
             stop.wait(self._settings.interval)
@@ -97,7 +102,7 @@ class Worker:
         held = {device: f"engine {engine.name}" for engine in self._engines for device in engine.devices}
         return WorkerStatus(
             worker=self._settings.worker_name, boot=self._boot, version=metadata.version("tunegate"),
-            recipes=self._recipes(), devices=devices(self._settings.slots, held),
+            recipes=self._recipes(), devices=self._runner.devices(self._settings.slots, held),
             attempts=tuple(attempt.status for attempt in self._attempts.values()), jobs=self._jobs(),
             engines=tuple(engine.status for engine in self._engines),
         )  # fmt: skip
@@ -105,6 +110,23 @@ class Worker:
     def _recipes(self) -> tuple[RecipeName, ...]:
         """Those whose environment is here."""
         return tuple(recipe for recipe in RECIPES if self._settings.interpreter(recipe).exists())
+
+    def _reap(self, stop: threading.Event) -> None:
+        """End runs that nobody follows: of an attempt that was forgotten while the place where it ran was silent."""
+        silent = False
+        while not stop.is_set():
+            try:
+                for folder in self._runner.list_owned(self._root):
+                    if folder not in {attempt.folder for attempt in tuple(self._attempts.values())}:
+                        log.event("worker.reaps", level="warning", folder=str(folder))
+                        self._runner.kill(folder, 0.0)
+            except (Unavailable, OSError) as exc:
+                if not silent:
+                    log.event("worker.reap_failed", level="warning", cause=str(exc))
+                silent = True
+            else:
+                silent = False
+            stop.wait(REAP_AGAIN if silent else REAP)
 
     def _end(self) -> None:
         running = [attempt for attempt in self._attempts.values() if attempt.status.state != "ended"]

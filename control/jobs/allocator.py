@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,6 +20,8 @@ from control.models import DeviceClaim, Team, TrainerRow, TrainingAttempt, Train
 from control.models.base import now
 
 Owner = tuple[str, str]
+Device = dict[str, Any]
+"""As a worker tells of it: `trainer.contract.worker.Device`."""
 
 
 async def queue(session: AsyncSession) -> list[TrainingJob]:
@@ -46,16 +49,28 @@ async def allocate(session: AsyncSession, worker: TrainerRow, lease: timedelta) 
         quota = quotas.get(owner)
         if quota is not None and held[owner] + job.devices > quota:
             continue
-        if job.devices > len(free):
+        chosen = _chosen(job, free)
+        if not chosen:
             return
-        chosen, free = free[: job.devices], free[job.devices :]
-        await attempts.begin(session, job, worker.name, chosen, lease)
+        free = [one for one in free if one not in chosen]
+        await attempts.begin(session, job, worker.name, [one["uuid"] for one in chosen], lease)
         held[owner] += job.devices
 
 
 def _may_run(job: TrainingJob, worker: TrainerRow) -> bool:
     ready = job.not_before is None or job.not_before <= now()
-    return ready and job.spec["recipe"] in worker.recipes and job.devices <= len(worker.devices)
+    return ready and job.spec["recipe"] in worker.recipes and bool(_chosen(job, worker.devices))
+
+
+def _chosen(job: TrainingJob, among: Sequence[Device]) -> list[Device]:
+    """Devices for a job: on as many nodes as it wants, of each as many as it has processes there. Empty: too few."""
+    nodes = job.spec["resources"]["nodes"]
+    each = job.devices // nodes
+    by_node: dict[str, list[Device]] = {}
+    for one in among:
+        by_node.setdefault(one.get("node", ""), []).append(one)
+    fitting = [devices[:each] for devices in by_node.values() if len(devices) >= each]
+    return [one for devices in fitting[:nodes] for one in devices] if len(fitting) >= nodes else []
 
 
 async def _waits_for_another(session: AsyncSession, job: TrainingJob, worker: TrainerRow, lease: timedelta) -> bool:
@@ -65,9 +80,9 @@ async def _waits_for_another(session: AsyncSession, job: TrainingJob, worker: Tr
     return other is not None and other.seen_at > now() - 2 * lease
 
 
-async def _free(session: AsyncSession, worker: TrainerRow) -> list[str]:
+async def _free(session: AsyncSession, worker: TrainerRow) -> list[Device]:
     claimed = set(await session.scalars(select(DeviceClaim.uuid).where(DeviceClaim.worker == worker.name)))
-    return [one["uuid"] for one in worker.devices if one["uuid"] not in claimed and not one["held_by"]]
+    return [one for one in worker.devices if one["uuid"] not in claimed and not one["held_by"]]
 
 
 async def _held(session: AsyncSession) -> Counter[Owner]:
@@ -99,7 +114,10 @@ def _reason(job: TrainingJob, workers: Sequence[TrainerRow], held: Counter[Owner
     able = [worker for worker in workers if job.spec["recipe"] in worker.recipes]
     if not able:
         return f"no worker has the environment of the recipe {job.spec['recipe']}"
-    if all(len(worker.devices) < job.devices for worker in able):
+    if not any(_chosen(job, worker.devices) for worker in able):
+        nodes = job.spec["resources"]["nodes"]
+        if nodes > 1:
+            return f"no worker has {nodes} nodes with {job.devices // nodes} devices each: ask for fewer in resources"
         return f"no worker has {job.devices} devices: ask for fewer in resources.processes"
     quota = quotas.get((job.owner_kind, job.owner))
     if quota is not None and held[(job.owner_kind, job.owner)] + job.devices > quota:

@@ -50,7 +50,13 @@ def test_every_setting_says_what_it_means(model: type[BaseModel]) -> None:
 
 
 def keys() -> Iterator[tuple[str, str]]:
-    for model in [*MODELS, trainer_settings.Engine, trainer_settings.WorkerTable, trainer_settings.Tracking]:
+    for model in [
+        *MODELS,
+        trainer_settings.Engine,
+        trainer_settings.WorkerTable,
+        trainer_settings.Tracking,
+        trainer_settings.RayTable,
+    ]:
         for name, field in model.model_fields.items():
             yield model.__name__, field.alias or name
 
@@ -60,7 +66,7 @@ def test_the_example_configuration_shows_every_key(model: str, key: str) -> None
     text = read("config.example.toml")
     if model == "Engine":
         text = text[text.index("[[engine]]") :]
-    if model in ("WorkerTable", "Tracking"):
+    if model in ("WorkerTable", "Tracking", "RayTable"):
         text = text[text.index("# [trainer]") :]
     shown = rf"(?m)(?:^\s*(?:# )?|[{{,] ?){key} = |\[\[?(?:\w+\.)?{key}\]"
     assert re.search(shown, text), f"config.example.toml has no `{key}` of {model}"

@@ -36,7 +36,7 @@ def tiny() -> Path:
     _KEPT.append(kept)
     out = Path(kept.name) / "tiny"
     command = [str(PYTHON), "-W", "ignore", str(ROOT / "trainer/recipes/tiny_model.py"), str(out)]
-    subprocess.run(command, check=True, env=ENVIRONMENT, timeout=100)
+    subprocess.run(command, check=True, env=ENVIRONMENT, timeout=280)
     return out
 
 

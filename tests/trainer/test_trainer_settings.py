@@ -41,6 +41,9 @@ def test_tables_of_the_other_planes_are_not_looked_at(tmp_path: Path) -> None:
         (GOOD + 'adapters = { "x=y" = "/x" }', "adapters: x=y"),
         (GOOD + 'kind = "ollama"', "[[engine]] 1: kind"),
         ("[[engine]", "FILE: not valid TOML"),
+        ('[trainer]\nrunner = "cloud"', "FILE: [trainer]: runner: Input should be 'local' or 'ray'"),
+        ('[trainer.ray]\naddress = "ray://head:10001"', "FILE: [trainer]: ray: address: "),
+        ("[trainer.ray]\nlease = 0", "FILE: [trainer]: ray: lease: "),
         ("engine = 3", "FILE: [[engine]]"),
     ],
 )
@@ -71,3 +74,14 @@ def test_the_command_refuses_a_file_without_engines(tmp_path: Path) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 2
     assert "neither [[engine]] tables nor [control] url" in done.stderr
+
+
+def test_a_token_of_the_cluster_that_is_not_there_is_named_before_anything_is_started(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(
+        GOOD + '[trainer]\nrunner = "ray"\nray = { token = "env:NOT_SET_ANYWHERE" }\n'
+    )
+    command = [sys.executable, "-m", "trainer", "--config", str(tmp_path / "config.toml")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "[trainer.ray] token: write env:NAME or file:PATH" in done.stderr) == (2, True), (
+        done.stderr
+    )

@@ -35,6 +35,8 @@ class Device(_Message):
     used_mib: Whole = 0
     percent: Whole = 0
     """How busy it was in the last second."""
+    node: str = ""
+    """The machine of the worker's cluster that it is in; empty where the worker is one machine."""
     held_by: str = ""
     """`engine NAME` where one of the worker's engines has it."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trainer.contract.spec import RecipeName
+from trainer.contract.worker import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +18,16 @@ class Command:
     folder: Path
     """The run's folder, with `run.json`."""
     processes: int
+    """On each node."""
     devices: tuple[str, ...]
     """UUIDs of GPUs, or slots of the CPU (`cpu-0`)."""
     offline: bool
     """No model hub is asked."""
+    nodes: int = 1
+
+
+class Unavailable(Exception):
+    """The place where runs go does not answer now: try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,12 @@ class Runner(Protocol):
     """Starts recipes, and finds them again by their folder after a restart."""
 
     def submit(self, command: Command) -> None:
-        """Start a recipe. Raises OSError if that cannot be done."""
+        """Start a recipe.
+
+        Raises:
+            Unavailable: not now. What was begun all the same, a next call finds.
+            OSError: that cannot be done.
+        """
 
     def poll(self, folder: Path) -> Status:
         """How the run in a folder is."""
@@ -45,7 +57,12 @@ class Runner(Protocol):
         """Ask for a checkpoint and the end."""
 
     def kill(self, folder: Path, grace: float) -> None:
-        """End all of its processes: after a request they have `grace` seconds. Returns when none is left."""
+        """End all of its processes: after a request they have `grace` seconds. Returns when none is left, or, where
+        nobody answers, when none can be left.
+        """
 
     def list_owned(self, root: Path) -> list[Path]:
-        """Folders below `root` in which a run has processes."""
+        """Folders below `root` in which a run has processes. Raises Unavailable if that is not known now."""
+
+    def devices(self, slots: int, held: dict[str, str]) -> tuple[Device, ...]:
+        """What runs can have: GPUs, or where there is none `slots` of a machine's CPU. `held`: uuid → by what."""

@@ -254,6 +254,21 @@ def test_a_large_job_is_not_starved_by_small_ones(control: Running) -> None:
     assert job(admin, "giant")["waits_for"] == "no worker has 3 devices: ask for fewer in resources.processes"
 
 
+def test_nodes_of_a_cluster_are_given_whole_shares(control: Running) -> None:
+    admin, worker = control.admin, Worker(control)
+    worker.status["devices"] = [
+        {**CPU[0], "uuid": f"{n}/cpu-{i}", "node": n} for n in ("n1", "n2", "n3") for i in (0, 1)
+    ]
+    dataset(admin)
+    queued(admin, "small")
+    small = worker.take()
+    queued(admin, "wide", spec={"resources": {"nodes": 2, "processes": 2}})
+    (order,) = worker.sync(at(small))["start"]
+    assert order["devices"] == ["n2/cpu-0", "n2/cpu-1", "n3/cpu-0", "n3/cpu-1"], "n1 has one left"
+    queued(admin, "wider", spec={"resources": {"nodes": 4}})
+    assert job(admin, "wider")["waits_for"] == "no worker has 4 nodes with 1 devices each: ask for fewer in resources"
+
+
 def test_a_device_is_never_claimed_twice(control: Running, engineer: httpx.Client, worker: Worker) -> None:
     queued(engineer)
     attempt = worker.take()

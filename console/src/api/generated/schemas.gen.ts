@@ -1155,6 +1155,11 @@ export const HeldDeviceSchema = {
             title: 'Name',
             type: 'string'
         },
+        node: {
+            default: '',
+            title: 'Node',
+            type: 'string'
+        },
         percent: {
             default: 0,
             title: 'Percent',

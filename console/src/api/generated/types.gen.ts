@@ -617,6 +617,10 @@ export type HeldDevice = {
      */
     name: string;
     /**
+     * Node
+     */
+    node?: string;
+    /**
      * Percent
      */
     percent?: number;

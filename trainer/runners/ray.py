@@ -1,0 +1,230 @@
+"""Recipes as jobs of a Ray cluster, by its Jobs REST API: the worker needs no Ray, and any Ray that serves version 1 of
+that API will do.
+
+`[trainer] data_dir` is a folder that the worker and all nodes of the cluster share under one path, and so are the
+interpreters of the recipes and the base models. So a run has the same files as on one machine: events, log,
+checkpoints, STOP. What Ray is asked for is to start a driver of ours (`trainer.nodes.ray_driver`), and whether it still
+runs. A lost cluster loses no job: ranks end when nobody renews their lease, and then the attempt is over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import shlex
+import ssl
+import time
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainer import log
+from trainer.contract.spec import RecipeName
+from trainer.contract.worker import Device
+from trainer.nodes import node, processes
+from trainer.runners import recipe
+from trainer.runners.base import Command, Status, Unavailable
+
+LAUNCHER, EXIT, STOP = "launcher.json", "exit.json", "STOP"
+TIMEOUT = 10.0
+"""Seconds that the cluster has for an answer; with its head lost, it gives none."""
+_GOING = ("PENDING", "RUNNING")
+_LOOK = 0.2
+_MIB = 1 << 20
+
+
+class RayRunner:
+    """One Ray cluster. `worker`: the name under which its jobs are known there; `token`: empty if it has none."""
+
+    def __init__(
+        self, address: str, token: str, lease: float, worker: str, interpreter: Callable[[RecipeName], Path],
+        threads: int = 1,
+    ) -> None:  # fmt: skip
+        parts = urllib.parse.urlsplit(address.rstrip("/"))
+        self._secure, self._host, self._prefix = parts.scheme == "https", parts.netloc, parts.path
+        self._context = ssl.create_default_context() if self._secure else None
+        self._token, self._lease, self._worker = token, lease, worker
+        self._interpreter, self._threads = interpreter, threads
+        self._leases: dict[Path, node.Lease] = {}
+        self._devices: tuple[Device, ...] = ()
+        self._silent = False
+
+    def submit(self, command: Command) -> None:
+        """Start a recipe's driver, unless it was started before by a call whose answer was lost.
+
+        Raises:
+            Unavailable: the cluster does not answer.
+            OSError: it refuses the token or the job, or the folder cannot be written.
+        """
+        folder, id = command.folder, _submission(command.folder)
+        recipe.copy_code(folder)
+        if self._ask("GET", f"/api/jobs/{id}") is None:
+            processes.write(folder / node.PLAN, self._plan(command))
+            (folder / node.KILL).unlink(missing_ok=True)  # of a worker that left before it could submit this
+            self._ask("POST", "/api/jobs/", {
+                "submission_id": id, "entrypoint": f"python -m trainer.nodes.ray_driver {shlex.quote(str(folder))}",
+                "metadata": {"tunegate_worker": self._worker, "tunegate_folder": str(folder)},
+                "runtime_env": {"env_vars": {"PYTHONPATH": str(folder / "code")}},
+            })  # fmt: skip
+        processes.write(folder / LAUNCHER, {"submission": id})
+
+    def poll(self, folder: Path) -> Status:
+        """How the run in a folder is. One that nobody can tell of runs until its lease must have ended it."""
+        try:
+            state = self._state(folder)
+        except OSError:
+            state = "UNKNOWN"
+        ended = processes.read(folder / EXIT)  # after the state: a job that is over has written it, or never will
+        if ended is not None:
+            return Status(running=False, exit_status=ended["status"])
+        if state in _GOING:
+            return Status(running=True)
+        if state == "UNKNOWN":
+            begun = (folder / node.LEASE).exists()  # if not, it will be once the cluster is there
+            return Status(running=not (begun and self._lease_is_over(folder)))
+        if folder.exists():
+            (folder / node.KILL).touch()
+        return Status(running=not (self._nodes_ended(folder) or self._lease_is_over(folder)))
+
+    def request_stop(self, folder: Path) -> None:
+        """Ask for a checkpoint and the end."""
+        (folder / STOP).touch()
+
+    def kill(self, folder: Path, grace: float) -> None:
+        """Wait `grace` seconds for the end, then end every process of the run: by its nodes, and by Ray."""
+        if self._gone(folder, grace):
+            return
+        if folder.exists():
+            (folder / node.KILL).touch()
+        deadline = time.monotonic() + 2 * self._lease + node.POLITE
+        while not self._gone(folder, node.POLITE) and time.monotonic() < deadline:
+            try:
+                self._ask("POST", f"/api/jobs/{_submission(folder)}/stop")
+            except (OSError, Unavailable) as exc:
+                if not (folder / node.LEASE).exists():
+                    return  # it has not begun, and when its driver begins, it sees KILL
+                log.event("ray.stop_failed", level="warning", folder=str(folder), cause=str(exc))
+
+    def list_owned(self, root: Path) -> list[Path]:
+        """Folders below `root` whose jobs the cluster has and has not ended. Raises Unavailable, OSError."""
+        mine = [
+            Path(job["metadata"]["tunegate_folder"]) for job in self._ask("GET", "/api/jobs/") or []
+            if job["status"] in _GOING and (job.get("metadata") or {}).get("tunegate_worker") == self._worker
+        ]  # fmt: skip
+        return [folder for folder in mine if folder.is_relative_to(root)]
+
+    def devices(self, slots: int, held: dict[str, str]) -> tuple[Device, ...]:
+        """GPUs of all nodes, or `slots` of each node's CPU. While the cluster is silent, those that it had."""
+        try:
+            summary = (self._ask("GET", "/nodes?view=summary") or {})["data"]["summary"]
+        except (OSError, Unavailable, KeyError) as exc:
+            if not self._silent:
+                log.event("ray.silent", level="warning", cause=str(exc))
+            self._silent = True
+            return self._devices
+        self._silent = False
+        # a node that has just come has not told of itself yet
+        alive = [one for one in summary if "mem" in one and (one.get("raylet") or {}).get("state") == "ALIVE"]
+        found = [part for one in sorted(alive, key=lambda one: str(one["ip"])) for part in _parts(one, slots)]
+        self._devices = tuple(Device(index=index, **part) for index, part in enumerate(found))
+        return self._devices
+
+    def _plan(self, command: Command) -> dict[str, Any]:
+        gpus = [device for device in command.devices if "/cpu-" not in device]
+        addresses = sorted({device.partition("/")[0] for device in command.devices})
+        if len(addresses) != command.nodes:
+            raise OSError(f"resources.nodes: {command.nodes} are wanted, and the devices are on {len(addresses)}")
+        return {
+            "python": str(self._interpreter(command.recipe)), "recipe": recipe.argv(command), "gpus": bool(gpus),
+            "nodes": command.nodes, "processes": command.processes, "addresses": addresses, "lease": self._lease,
+            "environment": recipe.environment(command, None if gpus else self._threads),
+        }  # fmt: skip
+
+    def _state(self, folder: Path) -> str:
+        """Ray's word; UNKNOWN if it does not answer, GONE if it does not know the job."""
+        try:
+            job = self._ask("GET", f"/api/jobs/{_submission(folder)}")
+        except Unavailable:
+            return "UNKNOWN"
+        return "GONE" if job is None else str(job["status"])
+
+    def _lease_is_over(self, folder: Path) -> bool:
+        """Whether its nodes have ended it by now: twice its time, since their clocks began later."""
+        if not (folder / node.LEASE).exists():
+            return True
+        return self._leases.setdefault(folder, node.Lease(folder, 2 * self._lease)).is_over()
+
+    def _nodes_ended(self, folder: Path) -> bool:
+        reports = [processes.read(path) for path in folder.glob("node-*.json")]
+        return all(report is not None and report["ended"] for report in reports)
+
+    def _gone(self, folder: Path, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.poll(folder).running:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK)
+        return True
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The cluster's answer; None: there is no such thing.
+
+        Raises:
+            Unavailable: it does not answer, or not with sense.
+            OSError: it refuses.
+        """
+        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        options: dict[str, Any] = {"context": self._context} if self._secure else {}
+        connection = kind(self._host, timeout=TIMEOUT, **options)
+        headers = {"content-type": "application/json"}
+        if self._token:
+            headers["authorization"] = f"Bearer {self._token}"
+        try:
+            connection.request(method, f"{self._prefix}{path}", None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            status, text = answer.status, answer.read()
+            found = json.loads(text) if status < 300 else None
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            raise Unavailable(f"Ray at {self._host}: {type(exc).__name__}: {exc}") from exc
+        finally:
+            connection.close()
+        return found if status < 300 else _refused(f"Ray at {self._host}: {status}", status, text)
+
+
+def _refused(said: str, status: int, text: bytes) -> None:
+    if status == 404:
+        return
+    words = text[-1000:].decode(errors="replace").strip()
+    if status in (401, 403):
+        raise PermissionError(f"{said}: it does not take the token of [trainer.ray] token: {words}")
+    if status >= 500:
+        raise Unavailable(f"{said}: {words}")
+    raise OSError(f"{said}: {words}")
+
+
+def _submission(folder: Path) -> str:
+    """What Ray calls the run in a folder: the same at each call."""
+    return f"tunegate-{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}"
+
+
+def _parts(machine: dict[str, Any], slots: int) -> list[dict[str, Any]]:
+    """Devices of one node, as the dashboard tells of it, but no more than Ray gives; names begin with its address."""
+    given = machine["raylet"].get("resourcesTotal", {})
+    address, (total, available, *_) = str(machine["ip"]), machine["mem"]
+    gpus = [
+        {
+            "uuid": f"{address}/{gpu['uuid']}", "name": str(gpu["name"]), "memory_mib": int(gpu["memoryTotal"]),
+            "used_mib": int(gpu["memoryUsed"]), "percent": int(gpu.get("utilizationGpu") or 0), "node": address,
+        }
+        for gpu in (machine.get("gpus") or [])[: int(given.get("GPU", 0))]
+    ]  # fmt: skip
+    return gpus or [
+        {
+            "uuid": f"{address}/cpu-{index}", "name": str(machine["hostname"]), "node": address,
+            "memory_mib": int(total) // _MIB // slots, "used_mib": int(total - available) // _MIB // slots,
+            "percent": int(machine["cpu"]),
+        }
+        for index in range(min(slots, int(given.get("CPU", 0))))
+    ]  # fmt: skip
