@@ -22,6 +22,22 @@ CHINESE = [
 ]  # fmt: skip
 
 
+def bind(console: Console) -> None:
+    """Let the route `desk` answer with the base, in the console."""
+    page = console.page
+    console.open("/routes/desk/edit")
+    page.get_by_role("button", name="Knowledge").click()
+    page.locator("[data-test=knowledge]").click()
+    page.locator("[data-test=knowledge-bases]").click()
+    page.get_by_role("option", name="handbook").click()
+    page.keyboard.press("Escape")
+    page.get_by_label("Tokens of all passages").fill("60")
+    page.get_by_label("What the model is told").fill("Known: {passages}")
+    page.get_by_text("Answers carry citations").click()
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url(re.compile("/routes/desk/overview"))
+
+
 def test_dropped_files_are_answered_with(stack: Stack, page: Page) -> None:
     spec = stack.admin.get("/api/v1/routes/alpha").json()["spec"]
     body = {"name": "desk", "spec": {"target": spec["target"]}, "grants": [{"principal_kind": "everyone"}]}
@@ -48,17 +64,7 @@ def test_dropped_files_are_answered_with(stack: Stack, page: Page) -> None:
     page.locator("ol li").first.get_by_role("link").click()
     expect(page.locator(".text.hit")).to_contain_text("三十天带薪年假")
 
-    console.open("/routes/desk/edit")
-    page.get_by_role("button", name="Knowledge").click()
-    page.locator("[data-test=knowledge]").click()
-    page.locator("[data-test=knowledge-bases]").click()
-    page.get_by_role("option", name="handbook").click()
-    page.keyboard.press("Escape")
-    page.get_by_label("Tokens of all passages").fill("60")
-    page.get_by_label("What the model is told").fill("Known: {passages}")
-    page.get_by_text("Answers carry citations").click()
-    page.get_by_role("button", name="Save").click()
-    page.wait_for_url(re.compile("/routes/desk/overview"))
+    bind(console)
 
     def ask() -> tuple[str, list[dict[str, Any]]]:
         with stack.client() as client:
