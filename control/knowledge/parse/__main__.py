@@ -113,6 +113,8 @@ def main(path: Path, name: str, target: Path) -> None:
         result: dict[str, object] = {"kind": out.kind, "pages": out.pages, "blocks": out.blocks}
     except Refused as exc:
         result = {"code": exc.code, "message": str(exc)[:900]}
+    except MemoryError:
+        raise  # of the limit, and no fault of the file's
     except Exception as exc:  # noqa: BLE001 - of a damaged file, the libraries raise whatever its parts lead to
         result = {"code": "broken", "message": f"it is damaged: {type(exc).__name__}: {exc}"[:900]}
     partial = target.with_name(target.name + ".partial")
