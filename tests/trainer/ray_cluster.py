@@ -56,11 +56,15 @@ class Cluster:
             listen = [f"--port={PORT + 1}", f"--dashboard-host={HEAD}", f"--dashboard-port={PORT}"]
             self._start("head", HEAD, "--head", *listen, f"--temp-dir={self.folder}/ray")
             eventually(_listens, 60)
-            self._start("node", OTHER, f"--address={HEAD}:{PORT + 1}")
-            self._await()
+            self.join()
         except BaseException:
             self.close()
             raise
+
+    def join(self) -> None:
+        """Start the node beside the head, again if it was lost."""
+        self._start("node", OTHER, f"--address={HEAD}:{PORT + 1}")
+        self._await()
 
     def close(self) -> None:
         """End all of it."""

@@ -182,6 +182,17 @@ def test_whoever_is_killed_nothing_is_left_and_the_run_is_over(cluster: Cluster,
     eventually(lambda: not processes_with(str(folder)), 30)
 
 
+def test_of_a_run_that_lost_a_node_nothing_is_left_on_the_other(cluster: Cluster, tmp_path: Path) -> None:
+    runner, folder = runner_of(FAKE), tmp_path / "run"
+    begun(runner, folder, "stops")
+    processes.signal_all(ranks(folder, 1) + cluster.pids("node"), signal.SIGKILL)
+    try:
+        eventually(lambda: not ranks(folder), 60)
+        assert ended(runner, folder) is None
+    finally:
+        cluster.join()
+
+
 def test_a_run_that_waits_for_a_place_can_be_stopped_and_is_told_as_stopped(cluster: Cluster, tmp_path: Path) -> None:
     runner, folder = runner_of(FAKE), tmp_path / "run"
     folder.mkdir()
