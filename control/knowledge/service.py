@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, and_, case, func, select, update as change
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import Select
 
+from control.db import lock
 from control.errors import Problem, duplicate, not_found
 from control.keys import service as keys
 from control.kit.audit import note
@@ -17,7 +18,7 @@ from control.kit.ownership import find_to_change, is_theirs, owner_of, visible_t
 from control.kit.pages import contains
 from control.kit.permissions import Person
 from control.knowledge import access, schemas
-from control.models import KnowledgeBase, KnowledgeDocument, KnowledgeEntry, KnowledgeIndex
+from control.models import KnowledgeBase, KnowledgeDocument, KnowledgeEntry, KnowledgeIndex, Route
 from control.models.base import new_id, now
 
 
@@ -100,8 +101,16 @@ async def update(
 
 
 async def remove(session: AsyncSession, person: Person, name: str) -> None:
-    """Forget a base: nobody finds it from now on, its name is free, and the rest is taken away by and by."""
+    """Forget a base: nobody finds it from now on, its name is free, and the rest is taken away by and by.
+
+    Raises:
+        Problem: 409 `in_use` while routes answer with it.
+    """
+    await lock(session, "config")  # no route comes to need it meanwhile
     base = await find_to_change(session, person, KnowledgeBase, name)
+    routes = await session.execute(select(Route.name, Route.spec).order_by(Route.name))
+    if needing := [route for route, spec in routes if name in (spec.get("knowledge") or {}).get("bases", ())]:
+        raise Problem(409, "in_use", f"these routes answer with {name!r}: {', '.join(needing[:20])}")
     note(session, person.actor, "delete", "knowledge_base", name, before=facts(base, await newest_of(session, base)))
     base.deleting, base.name, base.row_version = True, f"({base.id})", base.row_version + 1
     await session.flush()

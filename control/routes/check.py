@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.errors import FieldError, fields
-from control.models import Endpoint, Route
+from control.models import Endpoint, KnowledgeBase, Route
 from control.routes.schemas import RouteName
 from gateway.contract import snapshot as wire
 
@@ -27,18 +27,21 @@ Found = Iterable[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The other routes, and all endpoints. Loaded under the `config` lock when something is going to be saved."""
+    """The other routes, endpoints and knowledge bases. Loaded under the `config` lock when something is to be saved."""
 
     routes: Mapping[str, Route]
     endpoints: Mapping[str, bool]
     """Name -> whether it is enabled."""
+    bases: frozenset[str]
+    """Names of knowledge bases."""
 
     @classmethod
     async def load(cls, session: AsyncSession) -> Known:
         """Read them."""
         routes = {row.name: row for row in await session.scalars(select(Route))}
         endpoints = {row.name: row.enabled for row in await session.scalars(select(Endpoint))}
-        return cls(routes, endpoints)
+        bases = await session.scalars(select(KnowledgeBase.name).where(~KnowledgeBase.deleting))
+        return cls(routes, endpoints, frozenset(bases))
 
     def fallback_of(self, name: str) -> str | None:
         """Where a route's requests go when its targets have failed."""
@@ -64,7 +67,7 @@ def problems(name: str, spec: Mapping[str, Any], known: Known) -> list[FieldErro
         found.append(FieldError(at=f"{AT}.name", message="the name stands beside the spec, not in it"))
     if taken := _taken(name, known).get(name):
         found.append(FieldError(at="body.name", message=f"{name!r} is an alias of the route {taken!r}"))
-    parts = (_targets, _shadow, _aliases, _fallback)
+    parts = (_targets, _shadow, _knowledge, _aliases, _fallback)
     beyond = [problem for part in parts for problem in part(name, route, known)]
     if route.system_prompt is not None and len(route.system_prompt) > LONGEST_PROMPT:
         beyond.append(("system_prompt", f"is longer than {LONGEST_PROMPT} characters"))
@@ -90,6 +93,12 @@ def _targets(name: str, route: wire.Route, known: Known) -> Found:
 def _shadow(name: str, route: wire.Route, known: Known) -> Found:
     if route.shadow is not None:
         yield from _place("shadow", name, route.shadow, known)
+
+
+def _knowledge(name: str, route: wire.Route, known: Known) -> Found:
+    for number, base in enumerate(route.knowledge.bases if route.knowledge is not None else ()):
+        if base not in known.bases:
+            yield f"knowledge.bases.{number}", f"there is no knowledge base {base!r}"
 
 
 def _place(at: str, name: str, place: wire.Target | wire.Shadow, known: Known) -> Found:

@@ -21,7 +21,7 @@ BODY_BYTES = 65_536
 PATIENCE = 10.0
 """Seconds that a search may take."""
 _LIMITS = ("top_k", "score_floor", "token_budget")
-_CODES = {404: "caller_not_found", 409: "tunegate_retrieval", 422: "caller_bad_request"}
+_CODES = {404: "caller_not_found", 422: "caller_bad_request"}
 
 
 async def search(retriever: Retriever, key: KeyRecord, base: str, request: Request) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 class RetrievalError(Exception):
     """A search brought nothing, and not because there is nothing. The message holds no secret and no question.
 
-    `status`: 404 where a base is not there for this caller, 409 where it is not ready, 422 where the question or its
-    limits are wrong, 503 for all else.
+    `status`: 404 where a base is not there for this caller, 422 where the question or its limits are wrong, 503 for
+    all else.
     """
 
     def __init__(self, status: int, message: str) -> None:

@@ -15,7 +15,6 @@ REPLY_BYTES = 16_777_216
 _MEMBERS = {"base": str, "document": str, "title": str, "chunk": str, "section": str, "text": str}
 _REASONS = {
     404: "a knowledge base of this route is not there, or the API key may not read it",
-    409: "a knowledge base of this route is still being built",
     422: "control refuses the question or its limits",
 }
 

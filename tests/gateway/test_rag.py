@@ -162,7 +162,6 @@ FAILING = {
     "talks nonsense": fake.answering(200, b'{"passages":[{"text":1}]}'),
     "says no JSON": fake.answering(200, b"<html>"),
     "has no such base": fake.answering(404, b"{}"),
-    "is not ready": fake.answering(409, b"{}"),
     "is endless": fake.endless,
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx2 as httpx
 
 from tests.control.api.conftest import Running
-from tests.control.knowledge.conftest import BASES, add, ready, search, settled
+from tests.control.knowledge.conftest import BASES, add, base, ready, search, settled
 from tests.fakes import documents as made
 
 LEAVE = "Everyone has thirty days of annual leave each year. Ask your manager two weeks before."
@@ -54,3 +54,19 @@ def test_what_is_deleted_or_replaced_is_not_found_from_that_answer_on(engineer: 
     assert {one["document"] for one in search(engineer, "handbook", "annual leave")} == {newer["id"]}
     assert engineer.delete(f"{BASES}/handbook/documents/{newer['id']}").status_code == 204
     assert search(engineer, "handbook", "annual leave") == []
+
+
+def test_a_route_names_bases_that_are_there_and_they_stay_while_it_does(control: Running) -> None:
+    admin = control.admin
+    base(admin, "library")
+    endpoint = {"name": "e", "provider": "dummy", "spec": {}}
+    assert admin.post("/api/v1/endpoints", json=endpoint).status_code == 201
+    spec = {"target": [{"endpoint": "e", "model": "m"}], "knowledge": {"bases": ["library", "nothing"]}}
+    wrong = admin.post("/api/v1/routes", json={"name": "asks", "spec": spec})
+    assert [(one["at"], wrong.status_code) for one in wrong.json()["errors"]] == [("body.spec.knowledge.bases.1", 422)]
+    spec["knowledge"] = {"bases": ["library"]}
+    assert admin.post("/api/v1/routes", json={"name": "asks", "spec": spec}).status_code == 201
+    kept = admin.delete(f"{BASES}/library")
+    assert (kept.status_code, kept.json()["code"], "asks" in kept.json()["detail"]) == (409, "in_use", True)
+    assert admin.delete("/api/v1/routes/asks").status_code == 204
+    assert admin.delete(f"{BASES}/library").status_code == 204
