@@ -11,9 +11,13 @@ from playwright.sync_api import Page, Response, expect
 
 from control.kit.permissions import ROLES, Role
 from tests.console.browsing import Console
-from tests.control.api.conftest import Running
+from tests.control.api.conftest import Running, Start
 from tests.control.api.test_request_log import filled
 from tests.control.api.training import dataset, spec
+from tests.control.knowledge.conftest import add, base, milvus
+from tests.fakes.milvus import MilvusLite
+
+__all__ = ["milvus"]
 
 VIEWS = Path(__file__).parents[2] / "console/src/views"
 ROUTE = {
@@ -34,6 +38,8 @@ ACTIONS = [
     ("job", "role=button[name='Cancel the job']", {"training:write"}),
     ("adapters", "role=button[name='Upload a version']", {"training:own"}),
     ("adapter", "role=button[name='Upload a version']", {"training:write"}),
+    ("knowledge", "[data-test=create-base]", {"knowledge:own"}),
+    ("knowledge-base", "[data-test=files]", {"knowledge:own"}),
     ("teams", "role=button[name='Add a team']", {"teams:write"}),
     ("team", "role=button[name='Edit']", {"teams:write"}),
     ("users", "role=button[name='Add a person']", {"users:write"}),
@@ -70,6 +76,12 @@ PAGES = shown_pages()
 
 
 @pytest.fixture
+def control(start_control: Start, milvus: MilvusLite) -> Running:
+    """With knowledge bases."""
+    return start_control(knowledge={"milvus_uri": milvus.uri})
+
+
+@pytest.fixture
 def paths(control: Running) -> dict[str, str]:
     """Path of each page; those about one thing are about one that is there."""
     post = control.admin.post
@@ -80,15 +92,23 @@ def paths(control: Running) -> dict[str, str]:
     dataset(control.admin)
     assert post("/api/v1/jobs", json={"spec": spec("job"), "draft": True}).is_success
     assert post("/api/v1/adapters", json={"name": "adapter"}).is_success
-    things = {
-        "endpoint": "e1", "route": "chat", "route-edit": "chat", "team": "lab", "request": one, "dataset": "dialogues",
-        "job": "job", "adapter": "adapter",
+    # engineers are in the team whose base it is: of another one they may open no document
+    assert post("/api/v1/teams", json={"name": "library"}).is_success
+    assert control.admin.put("/api/v1/teams/library/members", json={"username": "engineer"}).is_success
+    base(control.admin, "handbook", team="library", readers=[{"kind": "everyone"}])
+    document = add(control.admin, "handbook", "a.txt", "Leave: thirty days.")["id"]
+    things: dict[str, tuple[str, ...]] = {
+        "endpoint": ("e1",), "route": ("chat",), "route-edit": ("chat",), "team": ("lab",), "request": (one,),
+        "dataset": ("dialogues",), "job": ("job",), "adapter": ("adapter",), "knowledge-base": ("handbook",),
+        "knowledge-document": ("handbook", document),
     }  # fmt: skip
     tabs = ":tab(overview|versions|grants|explain)"
-    return {
-        name: re.sub(r":\w+", things.get(name, ""), shown.path.replace(tabs, "overview"))
-        for name, shown in PAGES.items()
-    }
+
+    def path(name: str, shown: Shown) -> str:
+        parts = iter(things.get(name, ()))
+        return re.sub(r":\w+", lambda _: next(parts, ""), shown.path.replace(tabs, "overview"))
+
+    return {name: path(name, shown) for name, shown in PAGES.items()}
 
 
 @pytest.mark.parametrize("role", get_args(Role))

@@ -16,7 +16,7 @@ export default [
   {
     path: '/knowledge/:name/documents/:id',
     name: 'knowledge-document',
-    meta: { permissions: ['knowledge:list'], parent: 'knowledge' },
+    meta: { permissions: ['knowledge:own', 'knowledge:read'], parent: 'knowledge' },
     component: () => import('./DocumentPage.vue'),
   },
 ] satisfies RouteRecordRaw[]
