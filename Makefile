@@ -22,6 +22,9 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
+# Tests with real engines and recipes, which want the machine for themselves.
+ALONE := tests/e2e tests/trainer
+
 .PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag soak fuzz matrix lock clean
 
 help: ## list the targets
@@ -36,7 +39,8 @@ test: install llamafactory ray ## run all tests (one file: make test ARGS=tests/
 	@bash requirements/install-databases.sh
 	@bash requirements/install-browser.sh
 	@$(if $(ARGS),,cd console && npm run --silent test)
-	@$(VENV)/bin/pytest -m 'not soak' $(if $(ARGS),$(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
+	@$(VENV)/bin/pytest -m 'not soak' $(if $(ARGS),$(ARGS),-n 2 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%))
+	@$(if $(ARGS),,$(VENV)/bin/pytest -m 'not soak' $(ALONE))
 
 check: $(VENV)/.installed console/node_modules/.installed ## lint, format, types, architecture
 	@$(VENV)/bin/ruff check .

@@ -145,7 +145,7 @@ def test_up_without_vllm_serves_the_dummy_and_stops_without_a_trace(tmp_path: Pa
     with log.open("w") as out:
         process = subprocess.Popen(up(tmp_path, "--listen", address), stdout=out, stderr=out)
     try:
-        eventually(lambda: "Ctrl-C stops everything" in log.read_text(), 40)
+        eventually(lambda: "Ctrl-C stops everything" in log.read_text(), 100)
         assert "vLLM is not installed" in log.read_text()
         second = subprocess.run(up(tmp_path), check=False, capture_output=True, text=True, timeout=20)
         assert f"(process {process.pid})" in second.stdout

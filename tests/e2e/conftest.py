@@ -29,7 +29,7 @@ from tests.processes import eventually, free_port, processes_with
 from trainer.engines import procfs
 
 VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm/bin/python"
-START_SECONDS = 200
+START_SECONDS = 300
 PASSWORD = "a password of my own"
 """Of the admin, once the first one was changed."""
 
