@@ -262,7 +262,7 @@ class Worker:
         self.health.keep({target.id for route in routes for tier in route.tiers for target in tier})
 
     async def _follow_config(self) -> None:
-        async for change in watch(self._config):
+        async for change in watch(self._config, self.holder.current.version):
             try:
                 if isinstance(change, ConfigError):
                     raise change

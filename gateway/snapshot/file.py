@@ -67,13 +67,15 @@ def report(path: Path, error: ConfigError) -> list[str]:
     return lines
 
 
-async def watch(path: Path, interval: float = 0.25) -> AsyncIterator[wire.Snapshot | ConfigError]:
-    """Yield a snapshot, or what is wrong with it, whenever the file's content changes.
+async def watch(path: Path, running: str, interval: float = 0.25) -> AsyncIterator[wire.Snapshot | ConfigError]:
+    """Yield a snapshot, or what is wrong with it, whenever the file changes after it was read as the version `running`:
+    also while the gateway was still starting.
 
     Polls the file's identity (inode, size, time): that works on every platform and file system, and for the renames
     by which editors and Kubernetes replace files.
     """
-    seen = _identity(path)
+    seen: tuple[int, int, int] | None = (0, 0, 0)
+    known = running
     while True:
         await asyncio.sleep(interval)
         identity = _identity(path)
@@ -89,7 +91,11 @@ async def watch(path: Path, interval: float = 0.25) -> AsyncIterator[wire.Snapsh
             yield ConfigError([((), f"cannot be read: {exc.strerror}")])
         else:
             seen = identity
-            if snapshot.routes:
+            if snapshot.version == known:
+                known = (
+                    ""  # from now on a file that was only touched is read again: a secret beside it may have changed
+                )
+            elif snapshot.routes:
                 yield snapshot
             else:  # an editor's half-written file must not look like a decision
                 yield ConfigError([((), "there is no [[route]] any more: no model could be served")])
