@@ -75,7 +75,8 @@ async def watch(path: Path, running: str, interval: float = 0.25) -> AsyncIterat
     by which editors and Kubernetes replace files.
     """
     seen: tuple[int, int, int] | None = (0, 0, 0)
-    known = running
+    known: str | None = running
+    """At the first look only: later, a file that was merely touched is read again, since a secret may have changed."""
     while True:
         await asyncio.sleep(interval)
         identity = _identity(path)
@@ -91,11 +92,10 @@ async def watch(path: Path, running: str, interval: float = 0.25) -> AsyncIterat
             yield ConfigError([((), f"cannot be read: {exc.strerror}")])
         else:
             seen = identity
-            if snapshot.version == known:
-                known = (
-                    ""  # from now on a file that was only touched is read again: a secret beside it may have changed
-                )
-            elif snapshot.routes:
+            unchanged, known = snapshot.version == known, None
+            if unchanged:
+                continue
+            if snapshot.routes:
                 yield snapshot
             else:  # an editor's half-written file must not look like a decision
                 yield ConfigError([((), "there is no [[route]] any more: no model could be served")])

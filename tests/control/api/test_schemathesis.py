@@ -24,7 +24,7 @@ SEED = "20261124"
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("part", ["people", "internal", "single sign-on"])
+@pytest.mark.parametrize("part", ["people", "knowledge", "internal", "single sign-on"])
 def test_no_operation_breaks_its_promise(
     start_control: Start, idp: IdentityProvider, tmp_path: Path, part: str
 ) -> None:
