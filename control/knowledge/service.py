@@ -183,7 +183,10 @@ def facts(base: KnowledgeBase, index: KnowledgeIndex) -> dict[str, Any]:
 
 async def _check(session: AsyncSession, person: Person, embedding: schemas.Embedding, models: Sequence[str]) -> None:
     if isinstance(embedding, schemas.RouteEmbedding):
-        await keys.find_to_change(session, person, embedding.key)  # whoever could not use it does not make it pay
+        try:
+            await keys.find_to_change(session, person, embedding.key)  # whoever could not use it does not make it pay
+        except Problem as exc:
+            raise Problem(422, "unknown_key", exc.detail) if exc.status == 404 else exc from exc
     elif embedding.model not in models:
         raise Problem(
             422, "unknown_model", f"there is no model {embedding.model!r} here: {', '.join(models) or 'none'}"

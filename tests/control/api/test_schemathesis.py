@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.control.api.conftest import Start
+from tests.control.knowledge.conftest import milvus
+from tests.fakes.milvus import MilvusLite
 from tests.fakes.oidc import IdentityProvider
+
+__all__ = ["milvus"]
 
 CHECKS = ",".join(
     (
@@ -24,15 +28,22 @@ SEED = "20261124"
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("part", ["people", "knowledge", "internal", "single sign-on"])
+@pytest.mark.parametrize("part", ["people", "knowledge", "internal", "retrieval", "single sign-on"])
 def test_no_operation_breaks_its_promise(
-    start_control: Start, idp: IdentityProvider, tmp_path: Path, part: str
+    start_control: Start, idp: IdentityProvider, milvus: MilvusLite, tmp_path: Path, part: str
 ) -> None:
-    control = start_control(oidc=idp.settings(), public_url="http://console.test")
-    token = control.service_token if part == "internal" else control.admin.headers["authorization"].split()[1]
+    knowledge = {"knowledge": {"milvus_uri": milvus.uri}} if part in ("knowledge", "retrieval") else {}
+    control = start_control(oidc=idp.settings(), public_url="http://console.test", **knowledge)
+    token = (
+        control.service_token
+        if part in ("internal", "retrieval")
+        else control.admin.headers["authorization"].split()[1]
+    )
     which = {
-        "people": ["--exclude-path-regex", "^/internal/|/sso$|/oidc/"],
-        "internal": ["--include-path-regex", "^/internal/"],
+        "people": ["--exclude-path-regex", "^/internal/|/sso$|/oidc/|/v1/knowledge"],
+        "knowledge": ["--include-path-regex", "^/api/v1/knowledge"],
+        "internal": ["--include-path-regex", "^/internal/(?!v1/retrieval)"],
+        "retrieval": ["--include-path-regex", "^/internal/v1/retrieval"],
         "single sign-on": ["--include-path-regex", "/sso$|/oidc/|/methods$"],
     }[part]
     done = subprocess.run(

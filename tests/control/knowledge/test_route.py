@@ -42,7 +42,7 @@ def test_a_session_token_of_the_key_is_shown_and_never_its_secret(client: httpx.
 def test_a_key_of_somebody_else_cannot_be_made_to_pay(client: httpx.Client) -> None:
     embedding = {"kind": "route", "route": "embed", "key": "console@admin"}
     answer = client.post(BASES, json={"name": "mine", "embedding": embedding})
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_key")
 
 
 def test_what_may_pass_is_tried_again_and_what_will_not_fails(client: httpx.Client, gateway: Upstream) -> None:
