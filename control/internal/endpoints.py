@@ -80,7 +80,7 @@ async def get_spend(session: Db, token: ServiceToken, after: Annotated[int, Quer
     return await spend_after(session, after)
 
 
-@router.post("/retrieval")
+@router.post("/retrieval", responses=answers(404))
 async def post_retrieval(body: RetrievalRequest, parts: Parts, token: ServiceToken) -> RetrievalReply:
     """Passages for a query: those that the caller may see, whom the gateway has authenticated."""
     engine = required(parts.knowledge)
