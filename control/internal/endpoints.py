@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from control.deps import Db, Parts, service
-from control.errors import Problem
+from control.errors import Problem, answers
 from control.gateways import service as gateways
 from control.knowledge import access
 from control.knowledge.engine import required
