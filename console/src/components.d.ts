@@ -15,6 +15,7 @@ declare module 'vue' {
     BudgetBars: typeof import('./components/BudgetBars.vue')['default']
     BudgetEditor: typeof import('./components/BudgetEditor.vue')['default']
     ChartPanel: typeof import('./components/ChartPanel.vue')['default']
+    DropArea: typeof import('./components/DropArea.vue')['default']
     EChart: typeof import('./components/EChart.vue')['default']
     ElAlert: typeof import('element-plus/es')['ElAlert']
     ElButton: typeof import('element-plus/es')['ElButton']

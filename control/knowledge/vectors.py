@@ -59,7 +59,7 @@ class Vectors:
     async def prepare(self, collection: str, dimension: int) -> None:
         """Make the collection if it is not there. Raises Trouble, as every method does."""
         async with self._one_at_a_time:
-            await self._call(lambda client: _prepared(client, collection, dimension))
+            await self._call(lambda client: prepared(client, collection, dimension))
 
     async def put(self, collection: str, rows: Sequence[Row]) -> None:
         """Write chunks; those with an id that is there are replaced."""
@@ -147,7 +147,8 @@ def none_of(field: str, values: Sequence[str]) -> str:
     return f"not ({one_of(field, values)})"
 
 
-def _prepared(client: MilvusClient, collection: str, dimension: int) -> None:
+def prepared(client: MilvusClient, collection: str, dimension: int) -> None:
+    """Make the collection of an index, with what searches by vector and by words, if it is not there."""
     from pymilvus import DataType, Function, FunctionType  # noqa: PLC0415 - loaded by now
 
     if client.has_collection(collection, timeout=TIMEOUT):

@@ -23,7 +23,7 @@ from control.usage.daily import DailyUsage
 from control.usage.reports import Question, UsageReport
 from control.usage.shadows import ShadowSums
 from control.usage.sources import Dimension, Filters, visible_to
-from gateway.contract.usage import End
+from gateway.contract.usage import End, RetrievalOutcome
 
 router = APIRouter(prefix="/usage", tags=["usage"])
 Reader = Annotated[Person, Depends(allow("usage:own"))]
@@ -73,8 +73,8 @@ class LedgerRow(BaseModel):
     ttft_ms: float | None
     duration_ms: float
     attempts: list[Any]
-    retrieval: dict[str, Any] | None
-    """What was looked up in knowledge bases: outcome (found, nothing, failed), passages, ms."""
+    retrieval: RetrievalOutcome | None
+    """What was looked up in knowledge bases."""
     shadow_of: str | None
     """Of a copy for a shadow target: the `id` of the request that was copied."""
 

@@ -50,7 +50,7 @@ class Attempt(BaseModel):
     """From dispatch to the attempt's first content or failure."""
 
 
-class Retrieval(BaseModel):
+class RetrievalOutcome(BaseModel):
     """What was looked up in knowledge bases for a request. Embedding the question is a request of its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,7 +96,7 @@ class UsageEvent(BaseModel):
     """From admission to the first content sent to the client."""
     duration_ms: float
     attempts: tuple[Attempt, ...]
-    retrieval: Retrieval | None = None
+    retrieval: RetrievalOutcome | None = None
     """Absent where the route has no knowledge bases."""
     shadow_of: str | None = None
     """Of a copy for a route's shadow: the `id` of the request that was copied. Its cost is nobody's: it counts for no

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.contract import snapshot as wire
-from gateway.contract.usage import Attempt, End, Retrieval, Tokens, UsageEvent
+from gateway.contract.usage import Attempt, End, RetrievalOutcome, Tokens, UsageEvent
 from gateway.contract.version import SCHEMA_VERSION
 
 HERE = Path(__file__).parent
@@ -72,7 +72,7 @@ def test_a_usage_event_of_every_version_decodes(path: Path) -> None:
 def test_the_newest_golden_events_use_every_field_and_every_end() -> None:
     lines = (HERE / f"usage/v{SCHEMA_VERSION}.jsonl").read_text().splitlines()
     documents = [json.loads(line) for line in lines]
-    assert fields(UsageEvent, Tokens, Attempt, Retrieval) == set(members(documents))
+    assert fields(UsageEvent, Tokens, Attempt, RetrievalOutcome) == set(members(documents))
     assert {document["end"] for document in documents} == set(End.__args__)
 
 

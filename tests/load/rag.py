@@ -26,7 +26,7 @@ from pymilvus import AnnSearchRequest, MilvusClient, RRFRanker
 
 from control.knowledge.local_model import LocalModel, folders
 from control.knowledge.terms import terms
-from control.knowledge.vectors import _prepared as make_collection
+from control.knowledge.vectors import prepared as make_collection
 from tests.fakes.gateway import Gateway
 from tests.fakes.milvus import MilvusLite
 from tests.fakes.plane import Plane
@@ -242,8 +242,8 @@ def _good(reply: Any) -> None:
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--modules", type=int, default=600)
-    parser.add_argument("--questions", type=int, default=300)
+    parser.add_argument("--modules", type=int, default=400)
+    parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     texts, known = corpus(options.modules)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from control.deployments.rollout import Arm, why_not
+from control.deployments.rollout import EVERY, Arm, why_not
 from tests.control.api.conftest import Running
 from tests.control.api.test_adapters import ADAPTERS, engine, has, post, targets
 from tests.control.api.training import Worker, dataset, trained
@@ -135,7 +135,7 @@ def test_whoever_changes_the_route_or_stops_it_ends_it(control: Running, enginee
     assert targets(control) == [(V2, 100), (V1, 900)]
     post(engineer, "support-bot/rollout/stop", status=404)
     report(control, 50, attempt(V2))
-    time.sleep(4)
+    time.sleep(EVERY + 1)  # the next look has come
     assert targets(control) == [(V2, 100), (V1, 900)], "nobody goes on with it"
 
 

@@ -4111,6 +4111,37 @@ export const PassageSchema = {
     type: 'object'
 } as const;
 
+export const RetrievalOutcomeSchema = {
+    additionalProperties: false,
+    description: 'What was looked up in knowledge bases for a request. Embedding the question is a request of its own.',
+    properties: {
+        ms: {
+            title: 'Ms',
+            type: 'number'
+        },
+        outcome: {
+            enum: [
+                'found',
+                'nothing',
+                'failed'
+            ],
+            title: 'Outcome',
+            type: 'string'
+        },
+        passages: {
+            title: 'Passages',
+            type: 'integer'
+        }
+    },
+    required: [
+        'outcome',
+        'passages',
+        'ms'
+    ],
+    title: 'RetrievalOutcome',
+    type: 'object'
+} as const;
+
 export const RetrievalSchema = {
     additionalProperties: false,
     description: 'How passages are found: the same for searches here and for the gateway.',
@@ -4373,14 +4404,12 @@ export const LedgerRowSchema = {
         retrieval: {
             anyOf: [
                 {
-                    additionalProperties: true,
-                    type: 'object'
+                    $ref: '#/components/schemas/RetrievalOutcome'
                 },
                 {
                     type: 'null'
                 }
-            ],
-            title: 'Retrieval'
+            ]
         },
         route: {
             title: 'Route',

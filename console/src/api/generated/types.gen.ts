@@ -2366,6 +2366,26 @@ export type Passage = {
 };
 
 /**
+ * RetrievalOutcome
+ *
+ * What was looked up in knowledge bases for a request. Embedding the question is a request of its own.
+ */
+export type RetrievalOutcome = {
+    /**
+     * Ms
+     */
+    ms: number;
+    /**
+     * Outcome
+     */
+    outcome: 'found' | 'nothing' | 'failed';
+    /**
+     * Passages
+     */
+    passages: number;
+};
+
+/**
  * Retrieval
  *
  * How passages are found: the same for searches here and for the gateway.
@@ -2529,12 +2549,7 @@ export type LedgerRow = {
      * Request Id
      */
     request_id: string;
-    /**
-     * Retrieval
-     */
-    retrieval: {
-        [key: string]: unknown;
-    } | null;
+    retrieval: RetrievalOutcome | null;
     /**
      * Route
      */
