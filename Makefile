@@ -39,8 +39,9 @@ test: install llamafactory ray ## run all tests (one file: make test ARGS=tests/
 	@bash requirements/install-databases.sh
 	@bash requirements/install-browser.sh
 	@$(if $(ARGS),,cd console && npm run --silent test)
-	@$(VENV)/bin/pytest -m 'not soak' $(if $(ARGS),$(ARGS),-n 2 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%))
-	@$(if $(ARGS),,$(VENV)/bin/pytest -m 'not soak' $(ALONE))
+	@$(if $(ARGS),$(VENV)/bin/pytest -m 'not soak' $(ARGS),\
+	    rc=0; $(VENV)/bin/pytest -m 'not soak' -n 2 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%) || rc=$$?; \
+	    $(VENV)/bin/pytest -m 'not soak' $(ALONE) || rc=$$?; exit $$rc)
 
 check: $(VENV)/.installed console/node_modules/.installed ## lint, format, types, architecture
 	@$(VENV)/bin/ruff check .

@@ -34,6 +34,7 @@ def order(control: Running, name: str = "chat") -> list[tuple[str, int]]:
 def choose(page: Page, field: Locator, text: str) -> None:
     field.click()
     page.locator(".el-select-dropdown__item:visible", has_text=text).first.click()
+    expect(field).to_contain_text(text)
 
 
 def save(page: Page) -> None:
