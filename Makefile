@@ -36,7 +36,7 @@ run: install ## start everything: gateway on 127.0.0.1:8000 and vLLM with a tiny
 	@exec $(VENV)/bin/tunegate up $(ARGS)
 
 test: install llamafactory ray ## run all tests (one file: make test ARGS=tests/control)
-	@bash requirements/install-databases.sh
+	@bash requirements/install-servers.sh
 	@bash requirements/install-browser.sh
 	@$(if $(ARGS),,cd console && npm run --silent test)
 	@$(if $(ARGS),$(VENV)/bin/pytest -m 'not soak' $(ARGS),\

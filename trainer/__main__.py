@@ -21,6 +21,7 @@ from trainer.engines.vllm import launch
 from trainer.runners.base import Runner
 from trainer.runners.local import LocalRunner
 from trainer.runners.ray import RayRunner
+from trainer.runners.slurm import SlurmRunner
 from trainer.settings import Engine, Settings, SettingsError, WorkerTable, load, secret
 from trainer.worker import Worker
 
@@ -64,6 +65,11 @@ def _runner(table: WorkerTable) -> Runner:
     """Where jobs run."""
     if table.runner == "local":
         return LocalRunner(table.interpreter)
+    if table.runner == "slurm":
+        slurm = table.slurm
+        return SlurmRunner(
+            slurm.partition, slurm.options, slurm.python, slurm.gpu_memory_mib, slurm.lease, table.interpreter
+        )
     token = secret(table.ray.token, "[trainer.ray] token") if table.ray.token else ""
     return RayRunner(table.ray.address, token, table.ray.lease, table.worker_name, table.interpreter)
 

@@ -123,6 +123,25 @@ class RayTable(BaseModel):
     """Seconds after which a node ends its share of a job whose head it does not hear any more."""
 
 
+class SlurmTable(BaseModel):
+    """`[trainer.slurm]`: the cluster on which `runner = "slurm"` runs jobs, by Slurm's commands on this machine. It
+    shares the worker's folders under the same paths.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    partition: Annotated[str, StringConstraints(pattern=r"^[\w.\-]*$")] = ""
+    """Whose nodes are used; empty: all nodes, and Slurm's default partition."""
+    options: tuple[Annotated[str, StringConstraints(pattern=r"^--")], ...] = ()
+    """More options of sbatch, such as `--account=ml`, `--qos=high`, `--time=2-0`, `--cpus-per-task=8`."""
+    python: str = "python3"
+    """On the nodes, what starts the recipes' interpreter: any Python from 3.9 on."""
+    gpu_memory_mib: Annotated[int, Field(ge=0)] = 0
+    """MiB of each GPU, which Slurm does not tell. 0: not known, and no job is refused for want of it."""
+    lease: Annotated[float, Field(ge=3, le=600)] = 30.0
+    """Seconds after which a node ends its share of a job whose batch script it does not hear any more."""
+
+
 class WorkerTable(BaseModel):
     """`[trainer]`: the worker that runs training jobs beside the GPUs. It needs `[control] url` and `token`."""
 
@@ -136,10 +155,13 @@ class WorkerTable(BaseModel):
     """Interpreter of the environment that has the packages of the recipes."""
     llamafactory_python: Path = Path(".venv-llamafactory/bin/python")
     """The same of the recipe `llamafactory`, which `make llamafactory` fills."""
-    runner: Literal["local", "ray"] = "local"
-    """Where jobs run: processes of this machine, or of the Ray cluster of `[trainer.ray]`."""
+    runner: Literal["local", "ray", "slurm"] = "local"
+    """Where jobs run: processes of this machine, of the Ray cluster of `[trainer.ray]`, or of the Slurm cluster of
+    `[trainer.slurm]`."""
     ray: RayTable = RayTable()
     """The Ray cluster."""
+    slurm: SlurmTable = SlurmTable()
+    """The Slurm cluster."""
     slots: Annotated[int, Field(ge=1, le=256)] = 1
     """Without a GPU: how many jobs share the CPU, of each node of a cluster."""
     interval: Annotated[float, Field(gt=0, le=60)] = 2.0

@@ -209,7 +209,7 @@ async def _version(session: AsyncSession, person: Person, spec: JobSpec, text: s
 async def _smallest_device(session: AsyncSession, spec: JobSpec) -> int | None:
     """MiB of the smallest device of a worker that could run it; None: no worker is known."""
     workers = [row for row in await session.scalars(select(TrainerRow)) if spec.recipe in row.recipes]
-    return min((one["memory_mib"] for row in workers for one in row.devices), default=None)
+    return min((one["memory_mib"] for row in workers for one in row.devices if one["memory_mib"]), default=None)
 
 
 async def _speed(session: AsyncSession, spec: JobSpec) -> float | None:

@@ -49,6 +49,11 @@ class Plane:
         self.client.headers["authorization"] = f"Bearer {token}"
         return self
 
+    def sign_in(self) -> None:
+        """Once more: a session of the API lasts for some minutes."""
+        token = self.post("/auth/login", username="admin", password=PASSWORD)["access_token"]
+        self.client.headers["authorization"] = f"Bearer {token}"
+
     def __exit__(self, *_: object) -> None:
         self.client.close()
         if self.process is not None and self.process.poll() is None:

@@ -257,6 +257,7 @@ def main() -> int:
         vectors = {one.text: model.embed([one.text])[0].tolist() for one in questions}
         found, beside = {}, {}
         for mode in MODES:
+            ours.plane.sign_in()
             ours.mode(mode)
             found[mode] = recall(questions, ours.search)
             beside[mode] = recall(questions, lambda text: plain.search(text, mode, vectors[text]))  # noqa: B023
@@ -266,6 +267,7 @@ def main() -> int:
             embedding.append(timed(lambda: model.embed([text])))  # noqa: B023
             whole.append(timed(lambda: ours.search(text)))  # noqa: B023
             script.append(timed(lambda: plain.search(text, "hybrid", vectors[text])))  # noqa: B023
+        ours.plane.sign_in()
         without, through = through_the_gateway(ours, Path(name), questions)
     facts = Facts(
         len(texts),

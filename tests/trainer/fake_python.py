@@ -53,8 +53,9 @@ def main() -> int:
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # inherited by the helper
     helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"], start_new_session=True)
-    (folder / "pids.partial").write_text(f"{os.getpid()} {helper.pid}")
-    (folder / "pids.partial").rename(folder / "pids")
+    partial = folder / f"pids.{os.getpid()}.partial"  # of this node alone
+    partial.write_text(f"{os.getpid()} {helper.pid}")
+    partial.rename(folder / "pids")
     print("arguments:", *sys.argv[1:], flush=True)
     print("code:", os.environ["PYTHONPATH"], "secret:", os.environ.get("TUNEGATE_SECRET"), flush=True)
     if mode == "dies":

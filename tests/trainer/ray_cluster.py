@@ -1,9 +1,8 @@
-"""A real Ray cluster of two nodes on this machine, in a network namespace of its own: Ray listens on all interfaces."""
+"""A real Ray cluster of two nodes on this machine, for a network of its own: Ray listens on all interfaces."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -12,38 +11,18 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 from tests.processes import eventually
+from tests.trainer.namespace import HEAD, OTHER
 from tests.trainer.runs import ROOT
 from trainer.nodes import processes
 
 BIN = ROOT / ".venv-ray/bin"
 TOKEN = "0123456789abcdef0123456789abcdef0123456789"
-HEAD, OTHER, PORT = "10.77.0.1", "10.77.0.2", 28265
+PORT = 28265
 URL = f"http://{HEAD}:{PORT}"
 _MARK = "TUNEGATE_TEST_CLUSTER"
-_NEWNET = 0x40000000
-
-
-@contextlib.contextmanager
-def network() -> Iterator[None]:
-    """Puts this thread, and what it starts, into a new network. Raises PermissionError where that is not allowed."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
-        if libc.unshare(_NEWNET):
-            raise PermissionError(f"a network namespace: {os.strerror(ctypes.get_errno())}")
-        try:
-            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-            for address in (HEAD, OTHER):
-                subprocess.run(["ip", "addr", "add", f"{address}/32", "dev", "lo"], check=True)
-            yield
-        finally:
-            assert libc.setns(before, _NEWNET) == 0
-    finally:
-        os.close(before)
 
 
 class Cluster:

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.processes import eventually, free_port, processes_with
-from tests.trainer import ray_cluster
 from tests.trainer.fake_control import FakeControl
-from tests.trainer.ray_cluster import BIN, HEAD, OTHER, PORT, TOKEN, URL, Cluster
+from tests.trainer.namespace import HEAD, OTHER, network
+from tests.trainer.ray_cluster import BIN, PORT, TOKEN, URL, Cluster
 from tests.trainer.runs import PYTHON, Folder, dialogues, spec
 from tests.trainer.test_worker import FAKE, WorkerProcess, order, state, steps
 from trainer.contract.events import EVENT
@@ -42,7 +42,7 @@ LEASE = 5.0
 def cluster() -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(ray_cluster.network())
+            stack.enter_context(network())
         except PermissionError as exc:
             if os.environ.get("REQUIRE_TRAIN") == "1":
                 raise

@@ -41,7 +41,7 @@ def test_tables_of_the_other_planes_are_not_looked_at(tmp_path: Path) -> None:
         (GOOD + 'adapters = { "x=y" = "/x" }', "adapters: x=y"),
         (GOOD + 'kind = "ollama"', "[[engine]] 1: kind"),
         ("[[engine]", "FILE: not valid TOML"),
-        ('[trainer]\nrunner = "cloud"', "FILE: [trainer]: runner: Input should be 'local' or 'ray'"),
+        ('[trainer]\nrunner = "cloud"', "FILE: [trainer]: runner: Input should be 'local', 'ray' or 'slurm'"),
         ('[trainer.ray]\naddress = "ray://head:10001"', "FILE: [trainer]: ray: address: "),
         ("[trainer.ray]\nlease = 0", "FILE: [trainer]: ray: lease: "),
         ("engine = 3", "FILE: [[engine]]"),

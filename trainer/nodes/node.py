@@ -10,7 +10,9 @@ is in log.txt, of other nodes than the first in log-NUMBER.txt; node-NUMBER.json
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -22,10 +24,13 @@ from typing import Any
 
 from trainer.nodes import processes
 
-PLAN, LEASE, KILL = "plan.json", "lease.json", "KILL"
+PLAN, LEASE, KILL, STOP = "plan.json", "lease.json", "KILL", "STOP"
+LAUNCHER, EXIT = "launcher.json", "exit.json"
 POLITE = 3.0
 """Seconds between asking the processes to end and ending them."""
 _LOOK = 0.2
+_TAIL = 1 << 16
+"""Bytes of the other nodes' output that the run's log has at its end."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -36,6 +41,8 @@ def main() -> int:
     if plan is None:
         raise SystemExit(f"{folder / PLAN} cannot be read: is the folder shared by all nodes?")
     since = processes.start_time(owner)
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
     if not _left_behind(folder / report_name(number)):
         return 0
     lease = Lease(folder, plan["lease"])
@@ -44,12 +51,37 @@ def main() -> int:
         """Why this has to end; empty: it has not."""
         if (folder / KILL).exists():
             return "somebody asked for it"
+        if told:
+            return "the cluster told it to"
         if not since or processes.start_time(owner) != since:
             return "the process of the cluster that ran it is gone"
         return "nobody has renewed its lease: the head of the cluster is lost" if lease.is_over() else ""
 
     _share(folder, number, plan, master, over)
     return 0
+
+
+def supervise(folder: Path, number: int, master: str) -> int | None:
+    """In the process that the cluster started on a node: have the node's share run to its end. The status of the
+    recipe, None where nobody knows it.
+    """
+    argv = [sys.executable, "-m", "trainer.nodes.node", str(folder), str(number), master, str(os.getpid())]
+    subprocess.run(argv, stdin=subprocess.DEVNULL, start_new_session=True, check=True)
+    path = folder / report_name(number)
+    while _runs(processes.read(path)):
+        time.sleep(_LOOK)
+    report = processes.read(path)
+    if report is None or not report["ended"]:
+        processes.end(marks_of(folder, number), POLITE)  # of a launcher that was killed
+        report = {"ended": True, "status": None}
+        processes.write(path, report)
+    found: int | None = report["status"]
+    return found
+
+
+def _runs(report: dict[str, Any] | None) -> bool:
+    """Whether the process that a node's report tells of is there."""
+    return report is not None and not report["ended"] and processes.start_time(report["pid"]) == report["started"]
 
 
 def _left_behind(report: Path) -> bool:
@@ -65,7 +97,7 @@ def _left_behind(report: Path) -> bool:
 
 
 def _share(folder: Path, number: int, plan: dict[str, Any], master: str, over: Callable[[], str]) -> None:
-    """Run the recipe until it ends or has to."""
+    """Run the recipe until it ends, or `over` says why it has to; the status is in the node's file."""
     marks, report, why = marks_of(folder, number), folder / report_name(number), ""
     with (folder / log_name(number)).open("ab") as log:
         try:
@@ -98,6 +130,32 @@ def report_name(number: int) -> str:
 def log_name(number: int) -> str:
     """The file with a node's output."""
     return f"log-{number}.txt" if number else "log.txt"
+
+
+def join_logs(folder: Path, nodes: int) -> None:
+    """Put the end of the other nodes' output behind the first one's."""
+    with (folder / log_name(0)).open("ab") as log:
+        for number in range(1, nodes):
+            with contextlib.suppress(OSError), (folder / log_name(number)).open("rb") as other:
+                other.seek(max(0, other.seek(0, 2) - _TAIL))
+                log.write(f"\n---- node {number} ----\n".encode() + other.read())
+
+
+def tell_not_begun(folder: Path) -> int | None:
+    """A run that ends before it began, told as the recipe would: there is nothing to make a checkpoint of. Its status,
+    None if nobody asked it to stop.
+    """
+    if not (folder / STOP).exists():
+        return None
+    told = {"kind": "finished", "at": time.time(), "outcome": "stopped", "step": 0, "message": "had not begun"}
+    with (folder / "events.jsonl").open("a", encoding="utf-8") as events:
+        events.write(json.dumps(told) + "\n")
+    return 0
+
+
+def renew(folder: Path, count: int) -> None:
+    """Renew the lease of all nodes; `count` is another one each time."""
+    processes.write(folder / LEASE, {"count": count})
 
 
 class Lease:

@@ -7,14 +7,9 @@ ends the others.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import signal
 import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -25,11 +20,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from trainer.nodes import node, processes
 
-EXIT, STOP = "exit.json", "STOP"
 _BEAT = 1.0
 """Seconds between renewals; a lease lasts several of them."""
-_TAIL = 1 << 16
-"""Bytes of the other nodes' output that the run's log has at its end."""
 
 
 class Share:
@@ -43,23 +35,7 @@ class Share:
 
     def run(self, folder: str, number: int, master: str) -> int | None:
         """Run to the end; the status of the recipe, None where nobody knows it."""
-        argv = [sys.executable, "-m", "trainer.nodes.node", folder, str(number), master, str(os.getpid())]
-        subprocess.run(argv, stdin=subprocess.DEVNULL, start_new_session=True, check=True)
-        path = Path(folder) / node.report_name(number)
-        while _runs(processes.read(path)):
-            time.sleep(_BEAT / 4)
-        report = processes.read(path)
-        if report is None or not report["ended"]:
-            processes.end(node.marks_of(Path(folder), number), node.POLITE)  # of a launcher that was killed
-            report = {"ended": True, "status": None}
-            processes.write(path, report)
-        found: int | None = report["status"]
-        return found
-
-
-def _runs(report: dict[str, Any] | None) -> bool:
-    """Whether the process that a node's report tells of is there."""
-    return report is not None and not report["ended"] and processes.start_time(report["pid"]) == report["started"]
+        return node.supervise(Path(folder), number, master)
 
 
 class Driver:
@@ -72,11 +48,11 @@ class Driver:
         """The status of the recipe; None where nobody knows it, or it was ended before it could begin."""
         actors = self._actors()
         if actors is None:
-            return self._not_begun()
+            return node.tell_not_begun(self._folder)
         master = actors[0].master.remote()
         while not self._done([master]):
             if self._unwanted():
-                return self._not_begun()
+                return node.tell_not_begun(self._folder)
         address = ray.get(master)
         shares = [actor.run.remote(str(self._folder), number, address) for number, actor in enumerate(actors)]
         statuses: list[int | None] = []
@@ -110,21 +86,12 @@ class Driver:
     def _done(self, references: list[Any]) -> list[Any]:
         """Those that are done after a beat; the lease is renewed."""
         self._count += 1
-        processes.write(self._folder / node.LEASE, {"count": self._count})
+        node.renew(self._folder, self._count)
         done, _ = ray.wait(references, num_returns=len(references), timeout=_BEAT)
         return list(done)
 
-    def _not_begun(self) -> int | None:
-        """Told as the recipe would: there is nothing of which a checkpoint could be made."""
-        if not (self._folder / STOP).exists():
-            return None
-        told = {"kind": "finished", "at": time.time(), "outcome": "stopped", "step": 0, "message": "had not begun"}
-        with (self._folder / "events.jsonl").open("a", encoding="utf-8") as events:
-            events.write(json.dumps(told) + "\n")
-        return 0
-
     def _unwanted(self) -> bool:
-        return any((self._folder / name).exists() for name in (STOP, node.KILL))
+        return any((self._folder / name).exists() for name in (node.STOP, node.KILL))
 
 
 def _result(share: Any) -> int | None:
@@ -148,12 +115,8 @@ def main() -> int:
         status = Driver(folder, plan).run()
     finally:
         (folder / node.KILL).touch()
-    with (folder / node.log_name(0)).open("ab") as log:
-        for number in range(1, plan["nodes"]):
-            with contextlib.suppress(OSError), (folder / node.log_name(number)).open("rb") as other:
-                other.seek(max(0, other.seek(0, 2) - _TAIL))
-                log.write(f"\n---- node {number} ----\n".encode() + other.read())
-    processes.write(folder / EXIT, {"status": status})
+    node.join_logs(folder, plan["nodes"])
+    processes.write(folder / node.EXIT, {"status": status})
     return 0 if status == 0 else 1
 
 

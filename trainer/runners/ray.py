@@ -14,7 +14,6 @@ import http.client
 import json
 import shlex
 import ssl
-import time
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -25,29 +24,28 @@ from trainer.contract.spec import RecipeName
 from trainer.contract.worker import Device
 from trainer.nodes import node, processes
 from trainer.runners import recipe
-from trainer.runners.base import Command, Status, Unavailable
+from trainer.runners.base import Command, Unavailable
+from trainer.runners.cluster import ClusterRunner, State, plan
 
-LAUNCHER, EXIT, STOP = "launcher.json", "exit.json", "STOP"
 TIMEOUT = 10.0
 """Seconds that the cluster has for an answer; with its head lost, it gives none."""
 _GOING = ("PENDING", "RUNNING")
-_LOOK = 0.2
 _MIB = 1 << 20
 
 
-class RayRunner:
+class RayRunner(ClusterRunner):
     """One Ray cluster. `worker`: the name under which its jobs are known there; `token`: empty if it has none."""
 
     def __init__(
         self, address: str, token: str, lease: float, worker: str, interpreter: Callable[[RecipeName], Path],
         threads: int = 1,
     ) -> None:  # fmt: skip
+        super().__init__(lease)
         parts = urllib.parse.urlsplit(address.rstrip("/"))
         self._secure, self._host, self._prefix = parts.scheme == "https", parts.netloc, parts.path
         self._context = ssl.create_default_context() if self._secure else None
-        self._token, self._lease, self._worker = token, lease, worker
+        self._token, self._worker = token, worker
         self._interpreter, self._threads = interpreter, threads
-        self._leases: dict[Path, node.Lease] = {}
         self._devices: tuple[Device, ...] = ()
         self._silent = False
 
@@ -61,51 +59,15 @@ class RayRunner:
         folder, id = command.folder, _submission(command.folder)
         recipe.copy_code(folder)
         if self._ask("GET", f"/api/jobs/{id}") is None:
-            processes.write(folder / node.PLAN, self._plan(command))
+            told = plan(command, self._interpreter(command.recipe), self._lease, self._threads)
+            processes.write(folder / node.PLAN, told)
             (folder / node.KILL).unlink(missing_ok=True)  # of a worker that left before it could submit this
             self._ask("POST", "/api/jobs/", {
                 "submission_id": id, "entrypoint": f"python -m trainer.nodes.ray_driver {shlex.quote(str(folder))}",
                 "metadata": {"tunegate_worker": self._worker, "tunegate_folder": str(folder)},
                 "runtime_env": {"env_vars": {"PYTHONPATH": str(folder / "code")}},
             })  # fmt: skip
-        processes.write(folder / LAUNCHER, {"submission": id})
-
-    def poll(self, folder: Path) -> Status:
-        """How the run in a folder is. One that nobody can tell of runs until its lease must have ended it."""
-        try:
-            state = self._state(folder)
-        except OSError:
-            state = "UNKNOWN"
-        ended = processes.read(folder / EXIT)  # after the state: a job that is over has written it, or never will
-        if ended is not None:
-            return Status(running=False, exit_status=ended["status"])
-        if state in _GOING:
-            return Status(running=True)
-        if state == "UNKNOWN":
-            begun = (folder / node.LEASE).exists()  # if not, it will be once the cluster is there
-            return Status(running=not (begun and self._lease_is_over(folder)))
-        if folder.exists():
-            (folder / node.KILL).touch()
-        return Status(running=not (self._nodes_ended(folder) or self._lease_is_over(folder)))
-
-    def request_stop(self, folder: Path) -> None:
-        """Ask for a checkpoint and the end."""
-        (folder / STOP).touch()
-
-    def kill(self, folder: Path, grace: float) -> None:
-        """Wait `grace` seconds for the end, then end every process of the run: by its nodes, and by Ray."""
-        if self._gone(folder, grace):
-            return
-        if folder.exists():
-            (folder / node.KILL).touch()
-        deadline = time.monotonic() + 2 * self._lease + node.POLITE
-        while not self._gone(folder, node.POLITE) and time.monotonic() < deadline:
-            try:
-                self._ask("POST", f"/api/jobs/{_submission(folder)}/stop")
-            except (OSError, Unavailable) as exc:
-                if not (folder / node.LEASE).exists():
-                    return  # it has not begun, and when its driver begins, it sees KILL
-                log.event("ray.stop_failed", level="warning", folder=str(folder), cause=str(exc))
+        processes.write(folder / node.LAUNCHER, {"submission": id})
 
     def list_owned(self, root: Path) -> list[Path]:
         """Folders below `root` whose jobs the cluster has and has not ended. Raises Unavailable, OSError."""
@@ -131,42 +93,15 @@ class RayRunner:
         self._devices = tuple(Device(index=index, **part) for index, part in enumerate(found))
         return self._devices
 
-    def _plan(self, command: Command) -> dict[str, Any]:
-        gpus = [device for device in command.devices if "/cpu-" not in device]
-        addresses = sorted({device.partition("/")[0] for device in command.devices})
-        if len(addresses) != command.nodes:
-            raise OSError(f"resources.nodes: {command.nodes} are wanted, and the devices are on {len(addresses)}")
-        return {
-            "python": str(self._interpreter(command.recipe)), "recipe": recipe.argv(command), "gpus": bool(gpus),
-            "nodes": command.nodes, "processes": command.processes, "addresses": addresses, "lease": self._lease,
-            "environment": recipe.environment(command, None if gpus else self._threads),
-        }  # fmt: skip
-
-    def _state(self, folder: Path) -> str:
-        """Ray's word; UNKNOWN if it does not answer, GONE if it does not know the job."""
+    def _state(self, folder: Path) -> State:
         try:
             job = self._ask("GET", f"/api/jobs/{_submission(folder)}")
         except Unavailable:
-            return "UNKNOWN"
-        return "GONE" if job is None else str(job["status"])
+            return "unknown"
+        return "going" if job is not None and job["status"] in _GOING else "over"
 
-    def _lease_is_over(self, folder: Path) -> bool:
-        """Whether its nodes have ended it by now: twice its time, since their clocks began later."""
-        if not (folder / node.LEASE).exists():
-            return True
-        return self._leases.setdefault(folder, node.Lease(folder, 2 * self._lease)).is_over()
-
-    def _nodes_ended(self, folder: Path) -> bool:
-        reports = [processes.read(path) for path in folder.glob("node-*.json")]
-        return all(report is not None and report["ended"] for report in reports)
-
-    def _gone(self, folder: Path, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while self.poll(folder).running:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_LOOK)
-        return True
+    def _cancel(self, folder: Path) -> None:
+        self._ask("POST", f"/api/jobs/{_submission(folder)}/stop")
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The cluster's answer; None: there is no such thing.

@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Installs the database servers that the tests use, where that is possible: Debian, as root. Nothing is started.
+# Installs the servers that the tests use (databases, Slurm), where that is possible: Debian, as root. The tests start
+# their own, with folders and ports of their own.
 set -euo pipefail
 missing=()
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 [ -x /usr/sbin/mariadbd ] || missing+=(mariadb-server)
+[ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmd ] && [ -x /usr/sbin/munged ] && [ -x /usr/bin/sbatch ] ||
+  missing+=(slurmctld slurmd slurm-client munge)
+command -v ip >/dev/null || missing+=(iproute2)
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
   echo "installing ${missing[*]} for the tests"
