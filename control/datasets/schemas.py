@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, JsonValue, StringConstraints
 
 from control.kit.schemas import A_MOMENT, Body, Moment, Note, RowVersion, Slug, example
+from trainer.contract.spec import BaseModelRef
+from trainer.contract.worker import TokenLengths
 
 Format = Literal["auto", "messages", "alpaca", "sharegpt", "preference", "kto", "text"]
 State = Literal["uploading", "checking", "ready", "rejected"]
@@ -199,6 +201,39 @@ class DatasetDetail(Dataset):
     items: list[DatasetVersion]
     adapters: list[UsedBy]
     """Which have learned from it."""
+
+
+class TokenCountCreate(Body):
+    """Whose tokens are counted."""
+
+    model_config = example(base={"source": "path", "id": "/models/qwen3-8b"})
+
+    base: BaseModelRef
+    """A folder is one of a worker."""
+
+
+class TokenCount(BaseModel):
+    """How long the rows of a version are in tokens of a base model, with its chat template."""
+
+    model_config = example(
+        base={"source": "path", "id": "/models/qwen3-8b", "revision": ""}, state="done", message="",
+        lengths={
+            "rows": 3, "total": 90, "min": 10, "p50": 30, "p95": 50, "max": 50, "width": 1,
+            "bins": [{"to": 10, "rows": 1}, {"to": 30, "rows": 1}, {"to": 50, "rows": 1}],
+        },
+        worker="gpu-1", created_at=A_MOMENT, created_by="alice",
+    )  # fmt: skip
+
+    base: BaseModelRef
+    state: Literal["waiting", "counting", "done", "failed"]
+    message: str
+    """Why it failed, or what it waits for."""
+    lengths: TokenLengths | None
+    """None: they are not counted yet."""
+    worker: str
+    """That counts, or has counted."""
+    created_at: datetime
+    created_by: str
 
 
 class DatasetRow(BaseModel):

@@ -28,6 +28,7 @@ def fill(control: Running) -> None:
     worker = Worker(control, "gpu-node-1", DEVICES)
     worker.status["recipes"] = ["lora_sft", "lora_dpo", "full_sft"]
     worker.status["engines"] = [_engine([])]
+    _count(control, worker)
     _job(control, "support-bot")
     _finish(worker, worker.take(), 120)
     _job(control, "support-bot-lr", training={"learning_rate": 0.0001})
@@ -46,6 +47,23 @@ def fill(control: Running) -> None:
     worker.status["engines"] = [_engine([{"name": "support-bot@v1", "state": "loaded"}])]
     worker.sync({"attempt": running, "state": "running"})
     _roll_out(control, worker, {"attempt": running, "state": "running"})
+
+
+def _count(control: Running, worker: Worker) -> None:
+    """How long the rows are for a base model that no worker has, and for that of the jobs."""
+    path = "/api/v1/datasets/support-dialogues/versions/1/tokens"
+    bins = [{"to": 16 * n, "rows": round(60 * math.exp(-(((n - 9) / 4) ** 2)) + (n == 260))} for n in range(1, 261)]
+    bins = [one for one in bins if one["rows"]]
+    lengths = {
+        "rows": sum(one["rows"] for one in bins), "total": sum(one["to"] * one["rows"] for one in bins),
+        "min": 22, "p50": 148, "p95": 224, "max": 4153, "width": 16, "bins": bins,
+    }  # fmt: skip
+    for base, said in (("/models/gone", {"failure": "there is no such model"}), (BASE, {"lengths": lengths})):
+        assert control.admin.post(path, json={"base": {"id": base}}).status_code == 202
+        (order,) = worker.sync()["counts"]
+        worker.status["counts"] = [{"count": order["count"], **said}]
+        assert worker.sync()["counts"] == []
+    worker.status["counts"] = []
 
 
 def _roll_out(control: Running, worker: Worker, *attempts: dict[str, Any]) -> None:

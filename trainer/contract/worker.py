@@ -14,10 +14,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainer.contract.spec import JobSpec, Line, RecipeName, Sha256
+from trainer.contract.spec import BaseModelRef, JobSpec, Line, RecipeName, Sha256
 
 Whole = Annotated[int, Field(strict=True)]
 """A number, and not true or "1"."""
+BINS = 2048
+"""Most bins of a histogram of token lengths."""
 
 
 class _Message(BaseModel):
@@ -83,6 +85,38 @@ class EngineStatus(_Message):
     adapters: tuple[EngineAdapter, ...] = ()
 
 
+class LengthBin(_Message):
+    """Rows of about one length."""
+
+    to: Whole
+    """Tokens of the longest that are counted here; the bin before says where it begins."""
+    rows: Whole
+
+
+class TokenLengths(_Message):
+    """How long the rows of a dataset version are in tokens of a base model, uncut."""
+
+    rows: Whole
+    total: Whole
+    min: Whole
+    p50: Whole
+    p95: Whole
+    max: Whole
+    width: Whole
+    """Of the bins, each of which ends at a multiple of it."""
+    bins: tuple[LengthBin, ...] = Field(max_length=BINS)
+    """From short to long; empty ones are left out."""
+
+
+class CountStatus(_Message):
+    """A count that has ended on this worker."""
+
+    count: str
+    lengths: TokenLengths | None = None
+    """None: it failed."""
+    failure: str = ""
+
+
 class WorkerStatus(_Message):
     """The heartbeat."""
 
@@ -110,6 +144,7 @@ class WorkerStatus(_Message):
     jobs: tuple[str, ...] = ()
     """Of which it has checkpoints or other files."""
     engines: tuple[EngineStatus, ...] = ()
+    counts: tuple[CountStatus, ...] = ()
 
 
 class DataFile(_Message):
@@ -178,6 +213,14 @@ class EngineOrder(_Message):
     adapters: tuple[AdapterOrder, ...] = ()
 
 
+class CountOrder(_Message):
+    """Count the tokens of a dataset version's rows. Repeated until control has heard of the end."""
+
+    count: str
+    base: BaseModelRef
+    data: DataFile
+
+
 class Orders(_Message):
     """What control wants of a worker now."""
 
@@ -188,6 +231,8 @@ class Orders(_Message):
     over: tuple[str, ...] = ()
     """Jobs of which no attempt will follow: their files are not needed any more."""
     engines: tuple[EngineOrder, ...] = ()
+    counts: tuple[CountOrder, ...] = ()
+    """A count that is not here any more is ended."""
     lease_seconds: float = 30.0
     """A worker that has not reached control for so long must take its attempts for lost, and end them."""
 

@@ -61,7 +61,7 @@ class FollowFactory(Follow):
 
 def recipe(run: Run) -> None:
     """Write what LLaMA-Factory reads, let it learn, keep the adapter."""
-    tokenizer = load_tokenizer(run.spec)
+    tokenizer = load_tokenizer(run.spec.base)
     train, held = split(run)
     stage = stage_of(train)
     files = run.folder / f"factory-{run.rank}"  # of each process: none has to wait for another

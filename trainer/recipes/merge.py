@@ -22,7 +22,7 @@ def recipe(run: Run) -> None:
     own = base_hash(run.spec)
     if run.file.base_sha256 and own and own != run.file.base_sha256:
         raise Refused("config", f"the adapter was trained on other weights than those in {run.spec.base.id}")
-    tokenizer = load_tokenizer(run.spec)
+    tokenizer = load_tokenizer(run.spec.base)
     model = _with_adapter(run)
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     run.started(

@@ -16,6 +16,7 @@ TABLES = (
     "rollout",
     "deployment",
     "dataset_origin",
+    "token_count",
     "adapter_data",
     "training_sample",
     "training_metric",
@@ -184,6 +185,27 @@ def upgrade() -> None:
         **BINARY,
     )
     op.create_index("ix_dataset_version_state", "dataset_version", ["state"], unique=False)
+    op.create_table(
+        "token_count",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("version_id", sa.String(length=36), nullable=False),
+        sa.Column("base", sa.JSON(), nullable=False),
+        sa.Column("base_hash", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("worker", sa.String(length=120), nullable=False),
+        sa.Column("tried", sa.JSON(), nullable=False),
+        sa.Column("lengths", sa.JSON(), nullable=False),
+        sa.Column("message", sa.String(length=1000), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["dataset_version.id"], name=op.f("fk_token_count_version_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_token_count")),
+        sa.UniqueConstraint("version_id", "base_hash", name=op.f("uq_token_count_version_id")),
+        **BINARY,
+    )
+    op.create_index("ix_token_count_state", "token_count", ["state"], unique=False)
     op.create_table(
         "training_attempt",
         sa.Column("id", sa.String(length=36), nullable=False),

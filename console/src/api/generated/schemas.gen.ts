@@ -95,6 +95,80 @@ export const EngineStatusSchema = {
     type: 'object'
 } as const;
 
+export const LengthBinSchema = {
+    description: 'Rows of about one length.',
+    properties: {
+        rows: {
+            title: 'Rows',
+            type: 'integer'
+        },
+        to: {
+            title: 'To',
+            type: 'integer'
+        }
+    },
+    required: [
+        'to',
+        'rows'
+    ],
+    title: 'LengthBin',
+    type: 'object'
+} as const;
+
+export const TokenLengthsSchema = {
+    description: 'How long the rows of a dataset version are in tokens of a base model, uncut.',
+    properties: {
+        bins: {
+            items: {
+                $ref: '#/components/schemas/LengthBin'
+            },
+            maxItems: 2048,
+            title: 'Bins',
+            type: 'array'
+        },
+        max: {
+            title: 'Max',
+            type: 'integer'
+        },
+        min: {
+            title: 'Min',
+            type: 'integer'
+        },
+        p50: {
+            title: 'P50',
+            type: 'integer'
+        },
+        p95: {
+            title: 'P95',
+            type: 'integer'
+        },
+        rows: {
+            title: 'Rows',
+            type: 'integer'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        },
+        width: {
+            title: 'Width',
+            type: 'integer'
+        }
+    },
+    required: [
+        'rows',
+        'total',
+        'min',
+        'p50',
+        'p95',
+        'max',
+        'width',
+        'bins'
+    ],
+    title: 'TokenLengths',
+    type: 'object'
+} as const;
+
 export const UserUpdateSchema = {
     additionalProperties: false,
     description: 'Changes of a person; what is absent stays.',
@@ -1284,6 +1358,160 @@ export const TokensSchema = {
         'expires_in'
     ],
     title: 'Tokens',
+    type: 'object'
+} as const;
+
+export const TokenCountCreateSchema = {
+    additionalProperties: false,
+    description: 'Whose tokens are counted.',
+    examples: [
+        {
+            base: {
+                id: '/models/qwen3-8b',
+                source: 'path'
+            }
+        }
+    ],
+    properties: {
+        base: {
+            $ref: '#/components/schemas/BaseModelRef',
+            description: 'A folder is one of a worker.'
+        }
+    },
+    required: [
+        'base'
+    ],
+    title: 'TokenCountCreate',
+    type: 'object'
+} as const;
+
+export const BaseModelRefSchema = {
+    additionalProperties: false,
+    description: 'Where the base model\'s weights come from.',
+    properties: {
+        id: {
+            maxLength: 1024,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Id',
+            type: 'string'
+        },
+        revision: {
+            default: '',
+            maxLength: 200,
+            pattern: '^[A-Za-z0-9_./-]*$',
+            title: 'Revision',
+            type: 'string'
+        },
+        source: {
+            default: 'path',
+            enum: [
+                'path',
+                'modelscope',
+                'huggingface'
+            ],
+            title: 'Source',
+            type: 'string'
+        }
+    },
+    required: [
+        'id'
+    ],
+    title: 'BaseModelRef',
+    type: 'object'
+} as const;
+
+export const TokenCountSchema = {
+    description: 'How long the rows of a version are in tokens of a base model, with its chat template.',
+    examples: [
+        {
+            base: {
+                id: '/models/qwen3-8b',
+                revision: '',
+                source: 'path'
+            },
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            lengths: {
+                bins: [
+                    {
+                        rows: 1,
+                        to: 10
+                    },
+                    {
+                        rows: 1,
+                        to: 30
+                    },
+                    {
+                        rows: 1,
+                        to: 50
+                    }
+                ],
+                max: 50,
+                min: 10,
+                p50: 30,
+                p95: 50,
+                rows: 3,
+                total: 90,
+                width: 1
+            },
+            message: '',
+            state: 'done',
+            worker: 'gpu-1'
+        }
+    ],
+    properties: {
+        base: {
+            $ref: '#/components/schemas/BaseModelRef'
+        },
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        lengths: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/TokenLengths'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        message: {
+            title: 'Message',
+            type: 'string'
+        },
+        state: {
+            enum: [
+                'waiting',
+                'counting',
+                'done',
+                'failed'
+            ],
+            title: 'State',
+            type: 'string'
+        },
+        worker: {
+            title: 'Worker',
+            type: 'string'
+        }
+    },
+    required: [
+        'base',
+        'state',
+        'message',
+        'lengths',
+        'worker',
+        'created_at',
+        'created_by'
+    ],
+    title: 'TokenCount',
     type: 'object'
 } as const;
 
@@ -5148,42 +5376,6 @@ export const DataSchema = {
         'train'
     ],
     title: 'Data',
-    type: 'object'
-} as const;
-
-export const BaseModelRefSchema = {
-    additionalProperties: false,
-    description: 'Where the base model\'s weights come from.',
-    properties: {
-        id: {
-            maxLength: 1024,
-            minLength: 1,
-            pattern: '^[^\\x00-\\x1f\\x7f]+$',
-            title: 'Id',
-            type: 'string'
-        },
-        revision: {
-            default: '',
-            maxLength: 200,
-            pattern: '^[A-Za-z0-9_./-]*$',
-            title: 'Revision',
-            type: 'string'
-        },
-        source: {
-            default: 'path',
-            enum: [
-                'path',
-                'modelscope',
-                'huggingface'
-            ],
-            title: 'Source',
-            type: 'string'
-        }
-    },
-    required: [
-        'id'
-    ],
-    title: 'BaseModelRef',
     type: 'object'
 } as const;
 

@@ -69,6 +69,62 @@ export type EngineStatus = {
 };
 
 /**
+ * LengthBin
+ *
+ * Rows of about one length.
+ */
+export type LengthBin = {
+    /**
+     * Rows
+     */
+    rows: number;
+    /**
+     * To
+     */
+    to: number;
+};
+
+/**
+ * TokenLengths
+ *
+ * How long the rows of a dataset version are in tokens of a base model, uncut.
+ */
+export type TokenLengths = {
+    /**
+     * Bins
+     */
+    bins: Array<LengthBin>;
+    /**
+     * Max
+     */
+    max: number;
+    /**
+     * Min
+     */
+    min: number;
+    /**
+     * P50
+     */
+    p50: number;
+    /**
+     * P95
+     */
+    p95: number;
+    /**
+     * Rows
+     */
+    rows: number;
+    /**
+     * Total
+     */
+    total: number;
+    /**
+     * Width
+     */
+    width: number;
+};
+
+/**
  * UserUpdate
  *
  * Changes of a person; what is absent stays.
@@ -688,6 +744,68 @@ export type Tokens = {
      * Token Type
      */
     token_type?: string;
+};
+
+/**
+ * TokenCountCreate
+ *
+ * Whose tokens are counted.
+ */
+export type TokenCountCreate = {
+    /**
+     * A folder is one of a worker.
+     */
+    base: BaseModelRef;
+};
+
+/**
+ * BaseModelRef
+ *
+ * Where the base model's weights come from.
+ */
+export type BaseModelRef = {
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Revision
+     */
+    revision?: string;
+    /**
+     * Source
+     */
+    source?: 'path' | 'modelscope' | 'huggingface';
+};
+
+/**
+ * TokenCount
+ *
+ * How long the rows of a version are in tokens of a base model, with its chat template.
+ */
+export type TokenCount = {
+    base: BaseModelRef;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    lengths: TokenLengths | null;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * State
+     */
+    state: 'waiting' | 'counting' | 'done' | 'failed';
+    /**
+     * Worker
+     */
+    worker: string;
 };
 
 /**
@@ -2970,26 +3088,6 @@ export type Data = {
      * Validation Share
      */
     validation_share?: number;
-};
-
-/**
- * BaseModelRef
- *
- * Where the base model's weights come from.
- */
-export type BaseModelRef = {
-    /**
-     * Id
-     */
-    id: string;
-    /**
-     * Revision
-     */
-    revision?: string;
-    /**
-     * Source
-     */
-    source?: 'path' | 'modelscope' | 'huggingface';
 };
 
 /**
@@ -9277,6 +9375,120 @@ export type ListDatasetRowsResponses = {
 };
 
 export type ListDatasetRowsResponse = ListDatasetRowsResponses[keyof ListDatasetRowsResponses];
+
+export type ListTokenCountsData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/versions/{number}/tokens';
+};
+
+export type ListTokenCountsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListTokenCountsError = ListTokenCountsErrors[keyof ListTokenCountsErrors];
+
+export type ListTokenCountsResponses = {
+    /**
+     * Response List Token Counts
+     *
+     * Successful Response
+     */
+    200: Array<TokenCount>;
+};
+
+export type ListTokenCountsResponse = ListTokenCountsResponses[keyof ListTokenCountsResponses];
+
+export type CountTokensData = {
+    body: TokenCountCreate;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/versions/{number}/tokens';
+};
+
+export type CountTokensErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CountTokensError = CountTokensErrors[keyof CountTokensErrors];
+
+export type CountTokensResponses = {
+    /**
+     * Successful Response
+     */
+    202: TokenCount;
+};
+
+export type CountTokensResponse = CountTokensResponses[keyof CountTokensResponses];
 
 export type ListEndpointsData = {
     body?: never;
