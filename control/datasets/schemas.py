@@ -11,7 +11,7 @@ from control.kit.schemas import A_MOMENT, Body, Moment, Note, RowVersion, Slug, 
 from trainer.contract.spec import BaseModelRef
 from trainer.contract.worker import TokenLengths
 
-Format = Literal["auto", "messages", "alpaca", "sharegpt", "preference", "kto", "text"]
+Format = Literal["auto", "messages", "alpaca", "sharegpt", "preference", "kto", "text", "choice"]
 State = Literal["uploading", "checking", "ready", "rejected"]
 Source = Literal["upload", "requests", "chats", "edit"]
 Filename = Annotated[
@@ -147,7 +147,7 @@ class DatasetVersion(BaseModel):
     sha256: str
     """Of the checked rows; empty until they are."""
     kind: str
-    """What the rows are for: sft, preference, kto or pretrain."""
+    """What the rows are for: sft, preference, kto, pretrain or choice."""
     rows: int
     """Accepted ones."""
     report: dict[str, Any]

@@ -1,6 +1,6 @@
 """All tables: importing this package fills `Base.metadata`."""
 
-from control.models.adapters import Adapter, AdapterData, AdapterVersion, Deployment, Rollout
+from control.models.adapters import Adapter, AdapterData, AdapterEvaluation, AdapterVersion, Deployment, Rollout
 from control.models.base import Base
 from control.models.chat import ChatSession
 from control.models.gateways import BreakerSpan, GatewayRow
@@ -36,6 +36,7 @@ __all__ = [
     "ROLLUPS",
     "Adapter",
     "AdapterData",
+    "AdapterEvaluation",
     "AdapterVersion",
     "ApiKey",
     "AuditRow",

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.control.api.conftest import Running
 from tests.control.api.training import CONFIG, STARTED, Worker, begun, checked, sent, weights
+from trainer.contract.evaluation import Evaluated, Side, accuracy
 
 DEVICES = [
     {
@@ -29,7 +30,8 @@ def fill(control: Running) -> None:
     worker.status["recipes"] = ["lora_sft", "lora_dpo", "full_sft"]
     worker.status["engines"] = [_engine([])]
     _count(control, worker)
-    _job(control, "support-bot")
+    _questions(control)
+    _job(control, "support-bot", eval={"data": "support-quiz@1"})
     _finish(worker, worker.take(), 120)
     _job(control, "support-bot-lr", training={"learning_rate": 0.0001})
     running = worker.take()
@@ -47,6 +49,21 @@ def fill(control: Running) -> None:
     worker.status["engines"] = [_engine([{"name": "support-bot@v1", "state": "loaded"}])]
     worker.sync({"attempt": running, "state": "running"})
     _roll_out(control, worker, {"attempt": running, "state": "running"})
+
+
+def _side(right: int) -> Side:
+    return Side(plain=accuracy(right, 240), normalised=accuracy(right + 6, 240))
+
+
+def _questions(control: Running) -> None:
+    assert control.admin.post("/api/v1/datasets", json={"name": "support-quiz"}).status_code == 201
+    rows = [
+        {"question": f"How long may item {n} be returned?", "choices": ["14 days", "30 days"], "answer": "B"}
+        for n in range(240)
+    ]
+    number = begun(control.admin, "support-quiz")
+    sent(control.admin, "support-quiz", number, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    assert checked(control.admin, "support-quiz", number)["state"] == "ready"
 
 
 def _count(control: Running, worker: Worker) -> None:
@@ -138,4 +155,9 @@ def _finish(worker: Worker, attempt: str, steps: int) -> None:
     _tell(worker, attempt, steps)
     worker.put(attempt, "adapter_model.safetensors", weights())
     worker.put(attempt, "adapter_config.json", json.dumps(CONFIG).encode())
-    worker.finish(attempt, step=steps, metrics={"loss": 0.63, "eval_loss": 0.74, "tokens_per_second": 5230.0})
+    details = {"evaluation": Evaluated(
+        questions=240, cut=2, base=_side(131), result=_side(187), won=68, lost=12,
+    ).model_dump(mode="json")}  # fmt: skip
+    worker.finish(
+        attempt, step=steps, details=details, metrics={"loss": 0.63, "eval_loss": 0.74, "tokens_per_second": 5230.0}
+    )

@@ -3,7 +3,7 @@
 POST /internal/v1/trainer/sync                        WorkerStatus → Orders, every few seconds: the heartbeat
 POST /internal/v1/trainer/attempts/{id}/events        EventBatch → Taken
 POST /internal/v1/trainer/attempts/{id}/log?offset=N  bytes of the log → Taken
-GET  /internal/v1/trainer/data/{version}/{split}      rows of a dataset version, `train` or `validation`
+GET  /internal/v1/trainer/data/{version}/{split}      rows of a dataset version, of a `Split`
 PUT  /internal/v1/trainer/attempts/{id}/files/{path}  a file of the adapter, streamed, `x-sha256` its hash
 GET  /internal/v1/trainer/adapters/{id}/files/{path}  a file of an adapter
 """
@@ -147,11 +147,15 @@ class WorkerStatus(_Message):
     counts: tuple[CountStatus, ...] = ()
 
 
+Split = Literal["train", "validation", "evaluation"]
+"""What a job does with rows: it learns, measures its loss, or is asked questions."""
+
+
 class DataFile(_Message):
     """Rows to fetch, unless a file of this hash is there already."""
 
     version: str
-    split: Literal["train", "validation"]
+    split: Split
     sha256: Sha256
     rows: int
 
@@ -177,7 +181,7 @@ class AttemptOrder(_Message):
     """With what the plan after an out-of-memory failure changed."""
     data: tuple[DataFile, ...] = ()
     adapter: AdapterFiles | None = None
-    """That `merge` puts into its base model."""
+    """Of the recipes that take one (`OF_AN_ADAPTER`)."""
     devices: tuple[str, ...] = ()
     """UUIDs."""
     resume: bool = False

@@ -18,6 +18,7 @@ TABLES = (
     "dataset_origin",
     "token_count",
     "adapter_data",
+    "adapter_evaluation",
     "training_sample",
     "training_metric",
     "training_event",
@@ -296,6 +297,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_training_sample")),
         sa.UniqueConstraint("job_id", "step", "number", name=op.f("uq_training_sample_job_id")),
         **BINARY,
+    )
+    op.create_table(
+        "adapter_evaluation",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("adapter_version_id", sa.String(length=36), nullable=False),
+        sa.Column("data", sa.String(length=140), nullable=False),
+        sa.Column("job", sa.String(length=120), nullable=False),
+        sa.Column("found", sa.JSON(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["adapter_version_id"],
+            ["adapter_version.id"],
+            name=op.f("fk_adapter_evaluation_adapter_version_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_adapter_evaluation")),
+        **BINARY,
+    )
+    op.create_index(
+        op.f("ix_adapter_evaluation_adapter_version_id"), "adapter_evaluation", ["adapter_version_id"], unique=False
     )
     op.create_table(
         "adapter_data",

@@ -5,6 +5,22 @@ export type ClientOptions = {
 };
 
 /**
+ * Evaluation
+ *
+ * Multiple-choice questions that the base model and the result answer, by the likelihood of each choice.
+ */
+export type TrainerContractSpecEvaluation = {
+    /**
+     * Data
+     */
+    data: string;
+    /**
+     * Limit
+     */
+    limit?: number | null;
+};
+
+/**
  * EngineAdapter
  *
  * An adapter in an engine.
@@ -1541,6 +1557,40 @@ export type SingleSignOn = {
 };
 
 /**
+ * Side
+ *
+ * One model's answers.
+ */
+export type Side = {
+    normalised: Accuracy;
+    plain: Accuracy;
+};
+
+/**
+ * Accuracy
+ *
+ * A share of right answers with its 95 % interval (Wilson's, which holds for few questions, too).
+ */
+export type Accuracy = {
+    /**
+     * High
+     */
+    high: number;
+    /**
+     * Low
+     */
+    low: number;
+    /**
+     * Right
+     */
+    right: number;
+    /**
+     * Share
+     */
+    share: number;
+};
+
+/**
  * ShadowSums
  *
  * What one shadow target did.
@@ -3073,7 +3123,7 @@ export type Lora = {
  * Data
  *
  * What is learned from. With control `NAME@N`, a version of a dataset; for `tunegate train` a file. For the recipe
- * `merge` the adapter: with control `NAME@vN`, for `tunegate train` its folder.
+ * `merge` and `evaluate` the adapter: with control `NAME@vN`, for `tunegate train` its folder.
  */
 export type Data = {
     /**
@@ -3102,6 +3152,7 @@ export type JobSpec = {
     adapter?: string | null;
     base: BaseModelRef;
     data: Data;
+    eval?: TrainerContractSpecEvaluation | null;
     lora?: Lora;
     /**
      * Max Hours
@@ -3118,7 +3169,7 @@ export type JobSpec = {
     /**
      * Recipe
      */
-    recipe?: 'lora_sft' | 'lora_dpo' | 'full_sft' | 'llamafactory' | 'merge';
+    recipe?: 'lora_sft' | 'lora_dpo' | 'full_sft' | 'llamafactory' | 'merge' | 'evaluate';
     resources?: Resources;
     training?: Training;
 };
@@ -4800,6 +4851,53 @@ export type Check = {
 };
 
 /**
+ * Evaluation
+ *
+ * How a version and its base model answered multiple-choice questions.
+ */
+export type Evaluation = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Data
+     */
+    data: string;
+    found: Evaluated;
+    /**
+     * Job
+     */
+    job: string;
+};
+
+/**
+ * Evaluated
+ *
+ * The answers of the base model and of the result to the same questions.
+ */
+export type Evaluated = {
+    base: Side;
+    /**
+     * Cut
+     */
+    cut?: number;
+    /**
+     * Lost
+     */
+    lost: number;
+    /**
+     * Questions
+     */
+    questions: number;
+    result: Side;
+    /**
+     * Won
+     */
+    won: number;
+};
+
+/**
  * EngineRef
  *
  * An engine of a worker.
@@ -5260,7 +5358,7 @@ export type DatasetVersionCreate = {
      *
      * What its rows are; found out from them by default.
      */
-    format?: 'auto' | 'messages' | 'alpaca' | 'sharegpt' | 'preference' | 'kto' | 'text';
+    format?: 'auto' | 'messages' | 'alpaca' | 'sharegpt' | 'preference' | 'kto' | 'text' | 'choice';
 };
 
 /**
@@ -5284,7 +5382,7 @@ export type DatasetVersion = {
     /**
      * Format
      */
-    format: 'auto' | 'messages' | 'alpaca' | 'sharegpt' | 'preference' | 'kto' | 'text';
+    format: 'auto' | 'messages' | 'alpaca' | 'sharegpt' | 'preference' | 'kto' | 'text' | 'choice';
     /**
      * Kind
      */
@@ -6610,6 +6708,10 @@ export type AdapterVersion = {
     details: {
         [key: string]: unknown;
     };
+    /**
+     * Evaluations
+     */
+    evaluations: Array<Evaluation>;
     /**
      * Files
      */
