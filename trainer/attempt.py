@@ -107,7 +107,7 @@ class Attempt:
         checkpoints.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "checkpoints").exists():
             (self.folder / "checkpoints").symlink_to("../checkpoints", target_is_directory=True)
-        data = {one.split: self._root / "data" / f"{one.sha256}.jsonl" for one in self.order.data}
+        data: dict[str, Path] = {one.split: self._root / "data" / f"{one.sha256}.jsonl" for one in self.order.data}
         for one in self.order.data:
             if not data[one.split].exists():
                 self._patiently(
@@ -119,6 +119,7 @@ class Attempt:
         run = {
             "spec": self.order.spec.model_dump(mode="json"), "train": str(data["train"]),
             "validation": str(data["validation"]) if "validation" in data else None, "resume": self.order.resume,
+            "evaluation": str(data["evaluation"]) if "evaluation" in data else None,
             "tracking": self._tracking, "base_sha256": adapter.base_sha256 if adapter is not None else "",
         }  # fmt: skip
         (self.folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
@@ -177,6 +178,8 @@ class Attempt:
         """The files of what came out, if it has come out whole."""
         ended = _last(self.folder / "events.jsonl")
         if ended.get("kind") != "finished" or ended.get("outcome") != "completed":
+            return
+        if not ended["output"]:  # of an evaluation nothing comes out but figures
             return
         output = self.folder / str(ended["output"])
         for path in sorted(path for path in output.rglob("*") if path.is_file()):

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainer.contract import estimate, servable
-from trainer.contract.spec import ROWS_OF, JobSpec
+from trainer.contract.spec import OF_AN_ADAPTER, ROWS_OF, JobSpec
 from trainer.devices import devices
 from trainer.progress import Progress
 from trainer.runners.base import Command
@@ -99,7 +99,8 @@ def read_spec(path: Path) -> JobSpec:
     files = {"train": str(here / spec.data.train)}
     if spec.data.validation:
         files["validation"] = str(here / spec.data.validation)
-    return spec.model_copy(update={"base": base, "data": spec.data.model_copy(update=files)})
+    asked = spec.eval and spec.eval.model_copy(update={"data": str(here / spec.eval.data)})
+    return spec.model_copy(update={"base": base, "data": spec.data.model_copy(update=files), "eval": asked})
 
 
 def _prepare(spec: JobSpec, folder: Path, python: Path, options: argparse.Namespace) -> None:
@@ -115,22 +116,20 @@ def _prepare(spec: JobSpec, folder: Path, python: Path, options: argparse.Namesp
     for problem in servable.problems(spec, SERVED_RANK):
         sys.stderr.write(f"note: it cannot be served later: {problem}\n")
     folder.mkdir(parents=True, exist_ok=True)
-    if spec.recipe == "merge":
-        told = {"spec": spec.model_dump(mode="json"), "train": spec.data.train, "resume": options.resume}
-        (folder / "run.json").write_text(json.dumps(told, ensure_ascii=False, indent=2), encoding="utf-8")
-        return
-    files = {split: path for split, path in (("train", spec.data.train), ("validation", spec.data.validation)) if path}
-    reports = {} if begun else {split: _checked(spec, Path(path), folder / split) for split, path in files.items()}
-    if reports:
+    files = {"train": spec.data.train, "validation": spec.data.validation, "evaluation": spec.eval and spec.eval.data}
+    adapter = {"train": files.pop("train")} if spec.recipe in OF_AN_ADAPTER else {}
+    wanted = {split: Path(path) for split, path in files.items() if path}
+    reports = {} if begun else {split: _checked(spec, split, path, folder / split) for split, path in wanted.items()}
+    if "train" in reports:
         _weigh(spec, reports["train"])
     told = {
         "spec": spec.model_dump(mode="json"), "resume": options.resume, "tracking": {"swanlab": options.swanlab},
-        **{split: str(folder / split / "rows.jsonl") for split in files},
+        **{split: str(folder / split / "rows.jsonl") for split in wanted}, **adapter,
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(told, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
-def _checked(spec: JobSpec, source: Path, out: Path) -> dict[str, Any]:
+def _checked(spec: JobSpec, split: str, source: Path, out: Path) -> dict[str, Any]:
     """The report about a file of rows, which are then in `out`."""
     command = [sys.executable, "-m", "trainer.data.check", str(source), str(out)]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
@@ -143,9 +142,10 @@ def _checked(spec: JobSpec, source: Path, out: Path) -> dict[str, Any]:
         sys.stderr.write(f"  {report['rejected']} rejected {report['reasons']}: see {out / 'rejected.jsonl'}\n")
     if not report["accepted"]:
         raise Wrong(f"{source}: no row can be used")
-    if report["kind"] not in ROWS_OF[spec.recipe]:
-        wanted = " or ".join(ROWS_OF[spec.recipe])
-        raise Wrong(f"{source}: its rows are of kind {report['kind']}, and {spec.recipe} learns from {wanted}")
+    kinds = ("choice",) if split == "evaluation" else ROWS_OF[spec.recipe]
+    if report["kind"] not in kinds:
+        what = "eval.data has" if split == "evaluation" else f"{spec.recipe} learns from"
+        raise Wrong(f"{source}: its rows are of kind {report['kind']}, and {what} {' or '.join(kinds)}")
     return report
 
 

@@ -17,6 +17,7 @@ from trainer.attempt import Attempt
 from trainer.client import Client, Unreachable
 from trainer.contract.spec import RECIPES, RecipeName
 from trainer.contract.worker import Orders, WorkerStatus
+from trainer.counting import Counting
 from trainer.engines.adapters import EngineAdapters
 from trainer.runners.base import Runner, Unavailable
 from trainer.settings import WorkerTable
@@ -37,6 +38,7 @@ class Worker:
         self._root = settings.data_dir.absolute()
         self._boot = secrets.token_hex(8)
         self._attempts: dict[str, Attempt] = {}
+        self._counting = Counting(self._root, client, settings.interpreter("lora_sft"))
         self._lease, self._heard, self._silent = 60.0, time.monotonic(), False
 
     def run(self, stop: threading.Event) -> None:
@@ -79,6 +81,7 @@ class Worker:
             if (attempt := self._attempts.pop(id, None)) is not None:
                 attempt.forget()
         self._clear(set(orders.over))
+        self._counting.want(orders.counts)
         wanted = {order.engine: order.adapters for order in orders.engines}
         for engine in self._engines:
             engine.want(wanted.get(engine.name, ()))
@@ -104,7 +107,7 @@ class Worker:
             worker=self._settings.worker_name, boot=self._boot, version=metadata.version("tunegate"),
             recipes=self._recipes(), devices=self._runner.devices(self._settings.slots, held),
             attempts=tuple(attempt.status for attempt in self._attempts.values()), jobs=self._jobs(),
-            engines=tuple(engine.status for engine in self._engines),
+            engines=tuple(engine.status for engine in self._engines), counts=self._counting.ended,
         )  # fmt: skip
 
     def _recipes(self) -> tuple[RecipeName, ...]:
@@ -129,6 +132,7 @@ class Worker:
             stop.wait(REAP_AGAIN if silent else REAP)
 
     def _end(self) -> None:
+        self._counting.close()
         running = [attempt for attempt in self._attempts.values() if attempt.status.state != "ended"]
         for attempt in running:
             attempt.stop(self._settings.stop_grace)

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.kit.audit import Actor, note
-from control.models import Adapter, AdapterData, AdapterVersion, TrainingAttempt, TrainingJob
+from control.models import Adapter, AdapterData, AdapterEvaluation, AdapterVersion, TrainingAttempt, TrainingJob
 from control.models.base import new_id, now
+from trainer.contract.evaluation import Evaluated
 from trainer.contract.spec import JobSpec
 
+log = logging.getLogger("tunegate.control.adapters")
 
-async def register(
-    session: AsyncSession, job: TrainingJob, attempt: TrainingAttempt, source: AdapterVersion | None = None
+
+async def result(
+    session: AsyncSession, job: TrainingJob, attempt: TrainingAttempt, source: AdapterVersion | None
+) -> AdapterVersion:
+    """What a job has come to: a new version, or of an evaluation the one that was asked, `source`; with its answers."""
+    spec = JobSpec.model_validate(attempt.spec)
+    evaluates = source is not None and spec.recipe == "evaluate"
+    version = source if evaluates else await _register(session, spec, job, attempt, source)
+    assert version is not None
+    _keep_evaluation(session, job, attempt, version)
+    return version
+
+
+async def _register(
+    session: AsyncSession, spec: JobSpec, job: TrainingJob, attempt: TrainingAttempt, source: AdapterVersion | None
 ) -> AdapterVersion:
     """The next version of the job's adapter, from the files that its last attempt has sent. `source`: the adapter
     version that it has merged; what that has learned from, the result has too.
     """
-    spec = JobSpec.model_validate(attempt.spec)
     query = select(Adapter).where(Adapter.name == spec.adapter_name).with_for_update()
     adapter = await session.scalar(query)
     if adapter is None:
@@ -29,9 +45,10 @@ async def register(
     adapter.latest += 1
     adapter.row_version += 1
     details: dict[str, Any] = dict(attempt.finished.get("details") or {})
+    details.pop("evaluation", None)  # has a table of its own, since more may follow
     probes, base_sha256 = details.pop("probes", []), details.pop("base_sha256", "")
     full = spec.recipe in ("full_sft", "merge")
-    data = [{key: held[key] for key in ("name", "number", "sha256")} for held in job.data.values()]
+    data = [{key: held[key] for key in ("name", "number", "sha256")} for held in _learned(job)]
     data = list(source.data) if source is not None else data
     problems = (
         [f"{spec.recipe} makes a whole model: serve it as an engine of its own, not as an adapter"] if full else []
@@ -55,8 +72,33 @@ async def register(
     return version
 
 
+def _keep_evaluation(
+    session: AsyncSession, job: TrainingJob, attempt: TrainingAttempt, version: AdapterVersion
+) -> None:
+    said = (attempt.finished.get("details") or {}).get("evaluation")
+    held = job.data.get("evaluation")
+    if said is None or held is None:
+        return
+    try:
+        found = Evaluated.model_validate(said)
+    except ValidationError:
+        log.warning("the evaluation of attempt %s is none that this control knows", attempt.id)
+        return
+    session.add(
+        AdapterEvaluation(
+            id=attempt.id, adapter_version_id=version.id, data=f"{held['name']}@{held['number']}", job=job.name,
+            found=found.model_dump(mode="json"), created_at=now(),
+        )
+    )  # fmt: skip
+
+
+def _learned(job: TrainingJob) -> list[dict[str, Any]]:
+    """Dataset versions of a job but for its questions, from which nothing is learned."""
+    return [held for split, held in job.data.items() if split != "evaluation"]
+
+
 def _card(spec: JobSpec, job: TrainingJob, attempt: TrainingAttempt) -> str:
-    data = ", ".join(f"{held['name']}@{held['number']} ({held['rows']} rows)" for held in job.data.values())
+    data = ", ".join(f"{held['name']}@{held['number']} ({held['rows']} rows)" for held in _learned(job))
     learned = (
         f"- Merged into the base model: {spec.data.train}" if spec.recipe == "merge" else f"- Learned from: {data}"
     )

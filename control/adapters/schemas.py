@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from control.kit.schemas import A_MOMENT, Body, Note, RowVersion, Slug, example
+from trainer.contract.evaluation import Evaluated
 from trainer.contract.spec import BaseModelRef
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -171,6 +172,17 @@ class Deployment(BaseModel):
     created_by: str
 
 
+class Evaluation(BaseModel):
+    """How a version and its base model answered multiple-choice questions."""
+
+    data: str
+    """Dataset version of the questions."""
+    job: str
+    """That asked them."""
+    found: Evaluated
+    created_at: datetime
+
+
 class AdapterVersion(BaseModel):
     """One version of an adapter; it never changes."""
 
@@ -178,6 +190,7 @@ class AdapterVersion(BaseModel):
         number=1, state="ready", source="job", kind="lora", served_name="support-bot@v1", size=1234567,
         base={"source": "path", "id": "/models/qwen3-8b", "revision": ""}, base_sha256="0" * 64, rank=16, problems=[],
         metrics={"eval_loss": 1.1}, details={}, job="support-bot", data=[], files=[], deployments=[], share=0.0,
+        evaluations=[],
         card="",
         created_at=A_MOMENT, created_by="alice",
     )  # fmt: skip
@@ -203,6 +216,8 @@ class AdapterVersion(BaseModel):
     deployments: list[Deployment]
     share: float
     """Of the requests to the adapter's name."""
+    evaluations: list[Evaluation]
+    """The newest first."""
     card: str
     """Markdown."""
     created_at: datetime

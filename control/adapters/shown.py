@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.adapters import schemas, service
 from control.kit.ownership import is_theirs
 from control.kit.permissions import Person
-from control.models import Adapter, AdapterVersion, Deployment, Rollout, Route
+from control.models import Adapter, AdapterEvaluation, AdapterVersion, Deployment, Rollout, Route
 
 _STORED = (
     "number", "state", "source", "kind", "size", "base", "base_sha256", "rank", "problems", "metrics", "details", "job",
@@ -58,8 +58,14 @@ async def detail(session: AsyncSession, person: Person, row: Adapter) -> schemas
     placed: dict[str, list[Deployment]] = {}
     for one in await session.scalars(query.order_by(Deployment.worker, Deployment.engine)):
         placed.setdefault(one.adapter_version_id, []).append(one)
+    asked: dict[str, list[AdapterEvaluation]] = {}
+    its = select(AdapterEvaluation).where(AdapterEvaluation.adapter_version_id.in_([one.id for one in versions]))
+    for found in await session.scalars(its.order_by(AdapterEvaluation.created_at.desc(), AdapterEvaluation.id)):
+        asked.setdefault(found.adapter_version_id, []).append(found)
     route = await session.scalar(select(Route).where(Route.name == row.name))
-    items = [_version(row, version, placed.get(version.id, ()), route) for version in versions]
+    items = [
+        _version(row, version, placed.get(version.id, ()), asked.get(version.id, ()), route) for version in versions
+    ]
     return schemas.AdapterDetail(**light.model_dump(), items=items, rollout=await _rollout(session, row))
 
 
@@ -75,7 +81,11 @@ async def _rollout(session: AsyncSession, row: Adapter) -> schemas.Rollout | Non
 
 
 def _version(
-    row: Adapter, version: AdapterVersion, placed: Sequence[Deployment], route: Route | None
+    row: Adapter,
+    version: AdapterVersion,
+    placed: Sequence[Deployment],
+    asked: Sequence[AdapterEvaluation],
+    route: Route | None,
 ) -> schemas.AdapterVersion:
     name = f"{row.name}@v{version.number}"
     targets = route.spec.get("target", ()) if route is not None else ()
@@ -83,7 +93,14 @@ def _version(
     mine = sum(one.get("weight", 1) for one in targets if one.get("model") == name)
     files = [{"path": path, **held} for path, held in sorted(version.files.items())]
     deployments = [{field: getattr(one, field) for field in schemas.Deployment.model_fields} for one in placed]
+    evaluations = [{field: getattr(one, field) for field in schemas.Evaluation.model_fields} for one in asked]
     return schemas.AdapterVersion.model_validate(
         {field: getattr(version, field) for field in _STORED}
-        | {"served_name": name, "files": files, "deployments": deployments, "share": mine / whole if whole else 0.0}
+        | {
+            "served_name": name,
+            "files": files,
+            "deployments": deployments,
+            "evaluations": evaluations,
+            "share": mine / whole if whole else 0.0,
+        }
     )

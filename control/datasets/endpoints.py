@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
-from control.datasets import build, rows, schemas, service
+from control.datasets import build, counting, rows, schemas, service
 from control.deps import Db, Parts, allow, allow_long
 from control.errors import Problem, answers
 from control.kit.audit import note
@@ -140,6 +140,21 @@ async def list_rejected_rows(
     return schemas.RejectedRows(
         items=[schemas.RejectedRow.model_validate(one) for one in found], total=version.report.get("rejected", 0)
     )
+
+
+@router.get("/{name}/versions/{number}/tokens")
+async def list_token_counts(name: str, number: Number, session: Db, person: Reader) -> list[schemas.TokenCount]:
+    """How long the rows are in tokens of base models, as far as that was asked for; the newest first."""
+    return await counting.shown(session, await _version(session, person, name, number))
+
+
+@router.post("/{name}/versions/{number}/tokens", status_code=202)
+async def count_tokens(
+    name: str, number: Number, body: schemas.TokenCountCreate, session: Db, person: Writer
+) -> schemas.TokenCount:
+    """Have a worker count the rows' tokens with the tokenizer and the chat template of a base model. Asking twice
+    counts once, unless it has failed."""
+    return await counting.ask(session, person, name, await _version(session, person, name, number), body.base)
 
 
 @router.get(

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, JsonValue, StringConstraints
 
 from control.kit.schemas import A_MOMENT, Body, Moment, Note, RowVersion, Slug, example
+from trainer.contract.spec import BaseModelRef
+from trainer.contract.worker import TokenLengths
 
-Format = Literal["auto", "messages", "alpaca", "sharegpt", "preference", "kto", "text"]
+Format = Literal["auto", "messages", "alpaca", "sharegpt", "preference", "kto", "text", "choice"]
 State = Literal["uploading", "checking", "ready", "rejected"]
 Source = Literal["upload", "requests", "chats", "edit"]
 Filename = Annotated[
@@ -145,7 +147,7 @@ class DatasetVersion(BaseModel):
     sha256: str
     """Of the checked rows; empty until they are."""
     kind: str
-    """What the rows are for: sft, preference, kto or pretrain."""
+    """What the rows are for: sft, preference, kto, pretrain or choice."""
     rows: int
     """Accepted ones."""
     report: dict[str, Any]
@@ -199,6 +201,39 @@ class DatasetDetail(Dataset):
     items: list[DatasetVersion]
     adapters: list[UsedBy]
     """Which have learned from it."""
+
+
+class TokenCountCreate(Body):
+    """Whose tokens are counted."""
+
+    model_config = example(base={"source": "path", "id": "/models/qwen3-8b"})
+
+    base: BaseModelRef
+    """A folder is one of a worker."""
+
+
+class TokenCount(BaseModel):
+    """How long the rows of a version are in tokens of a base model, with its chat template."""
+
+    model_config = example(
+        base={"source": "path", "id": "/models/qwen3-8b", "revision": ""}, state="done", message="",
+        lengths={
+            "rows": 3, "total": 90, "min": 10, "p50": 30, "p95": 50, "max": 50, "width": 1,
+            "bins": [{"to": 10, "rows": 1}, {"to": 30, "rows": 1}, {"to": 50, "rows": 1}],
+        },
+        worker="gpu-1", created_at=A_MOMENT, created_by="alice",
+    )  # fmt: skip
+
+    base: BaseModelRef
+    state: Literal["waiting", "counting", "done", "failed"]
+    message: str
+    """Why it failed, or what it waits for."""
+    lengths: TokenLengths | None
+    """None: they are not counted yet."""
+    worker: str
+    """That counts, or has counted."""
+    created_at: datetime
+    created_by: str
 
 
 class DatasetRow(BaseModel):

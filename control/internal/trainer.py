@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
@@ -14,7 +14,7 @@ from control.errors import answers, not_found
 from control.jobs import ingest, logs, workers
 from control.kit.files import BYTES, a_file, reading
 from control.models import AdapterVersion, DatasetVersion, TrainingAttempt
-from trainer.contract.worker import EventBatch, Orders, Taken, WorkerStatus
+from trainer.contract.worker import EventBatch, Orders, Split, Taken, WorkerStatus
 
 router = APIRouter(prefix="/internal/v1/trainer", tags=["internal"])
 ServiceToken = Annotated[tuple[str, str], Depends(service)]
@@ -46,10 +46,8 @@ async def post_attempt_log(
 
 
 @router.get("/data/{version}/{split}", response_class=StreamingResponse, responses=a_file("application/jsonl"))
-async def get_training_data(
-    version: Id, split: Literal["train", "validation"], parts: Parts, token: ServiceToken
-) -> StreamingResponse:
-    """The rows of a dataset version, whichever of a job's two it is."""
+async def get_training_data(version: Id, split: Split, parts: Parts, token: ServiceToken) -> StreamingResponse:
+    """The rows of a dataset version, whichever of a job's it is."""
     async with parts.db.read() as session:
         row = await session.get(DatasetVersion, version)
     if row is None or row.state != "ready":

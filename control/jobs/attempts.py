@@ -89,7 +89,7 @@ async def settle(session: AsyncSession, attempt: TrainingAttempt, job: TrainingJ
     if outcome == "completed":
         await states.advance(session, job, "finalizing", actor)
         source = await merging.source(session, JobSpec.model_validate(attempt.spec))
-        version = await registry.register(session, job, attempt, source)
+        version = await registry.result(session, job, attempt, source)
         changes: dict[str, Any] = {"adapter_version_id": version.id, "ended_at": now(), "failure": ""}
         job.message = ""
         await states.move(session, job, "succeeded", actor, **changes)

@@ -1,4 +1,4 @@
-"""Jobs of the recipe `merge`: which adapter they put into its base model. Versions are immutable and stay, so that the
+"""Jobs of the recipes `merge` and `evaluate`: which adapter they take. Versions are immutable and stay, so that the
 name in the spec says it for good.
 """
 
@@ -14,15 +14,18 @@ from control.jobs import schemas
 from control.kit import ownership
 from control.kit.permissions import Person
 from control.models import Adapter, AdapterVersion
-from trainer.contract.spec import BaseModelRef, JobSpec
+from trainer.contract.spec import OF_AN_ADAPTER, BaseModelRef, JobSpec
 from trainer.contract.worker import AdapterFiles
 
 _REFERENCE = re.compile(r"(?P<name>[^@\s]+)@v(?P<number>[1-9]\d{0,8})")
-ADVICE = "a merge holds all weights of the base model in memory, in training.precision"
+ADVICE = {
+    "merge": "a merge holds all weights of the base model in memory, in training.precision",
+    "evaluate": "an evaluation holds the base model in memory, in training.precision, and training.micro_batch choices",
+}
 
 
 async def check(session: AsyncSession, person: Person, spec: JobSpec) -> schemas.JobChecked:
-    """What is known of a merge before it is queued.
+    """What is known of such a job before it is queued.
 
     Raises:
         Problem: 422 if the adapter is not there for this person, not whole, or of another base model.
@@ -42,13 +45,15 @@ async def check(session: AsyncSession, person: Person, spec: JobSpec) -> schemas
     if BaseModelRef.model_validate(version.base) != spec.base:
         at, said = "body.spec.base", f"{spec.data.train} belongs to the base model {version.base['id']}"
         raise invalid([FieldError(at=at, message=said)])
-    guess = schemas.Estimate(steps=None, tokens=None, memory_mib=None, seconds=None, fits=None, advice=ADVICE)
+    guess = schemas.Estimate(
+        steps=None, tokens=None, memory_mib=None, seconds=None, fits=None, advice=ADVICE[spec.recipe]
+    )
     return schemas.JobChecked(warnings=[], estimate=guess, refused="")
 
 
 async def source(session: AsyncSession, spec: JobSpec) -> AdapterVersion | None:
-    """The adapter version that a spec puts into its base model; None: it merges nothing, or there is none."""
-    match = _REFERENCE.fullmatch(spec.data.train) if spec.recipe == "merge" else None
+    """The adapter version that a spec takes; None: it takes none, or there is none."""
+    match = _REFERENCE.fullmatch(spec.data.train) if spec.recipe in OF_AN_ADAPTER else None
     if match is None:
         return None
     query = select(AdapterVersion).join(Adapter, Adapter.id == AdapterVersion.adapter_id)

@@ -210,7 +210,7 @@ class JobDetail(Job):
 
     spec: JobSpec
     data: dict[str, JobData]
-    """`train`, and `validation` if it has rows of its own."""
+    """`train`, `validation` and `evaluation`, as far as it has them."""
     warnings: list[JobWarning]
     estimate: Estimate | None
     retries: int

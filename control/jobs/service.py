@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -22,7 +23,8 @@ from control.models import Adapter, Dataset, DatasetVersion, TrainerRow, Trainin
 from control.models.base import now
 from control.settings import TrainingTable
 from trainer.contract.servable import problems
-from trainer.contract.spec import ROWS_OF, JobSpec
+from trainer.contract.spec import OF_AN_ADAPTER, ROWS_OF, JobSpec, RowKind
+from trainer.contract.worker import Split
 
 _REFERENCE = re.compile(r"(?P<name>[^@\s]+)@(?P<number>[1-9]\d{0,8})")
 
@@ -47,19 +49,17 @@ async def check(
     Raises:
         Problem: 422 that lists what is wrong with the data.
     """
-    if spec.recipe == "merge":
-        return await merging.check(session, person, spec), {}
     data = await _data(session, person, spec)
+    if spec.recipe in OF_AN_ADAPTER:
+        return await merging.check(session, person, spec), _without_reports(data)
     warnings = [schemas.JobWarning(code="servable", message=one) for one in problems(spec, settings.max_lora_rank)]
-    report = data["train"].pop("report")
-    if "validation" in data:
-        data["validation"].pop("report")
+    report = data["train"]["report"]
     device, speed = await _smallest_device(session, spec), await _speed(session, spec)
     guess = estimate.of(spec, data["train"]["rows"], report, device, speed)
     if guess.fits is False:
         warnings.append(schemas.JobWarning(code="fit", message=guess.advice))
     refused = guess.advice if guess.fits is False else ""
-    return schemas.JobChecked(warnings=warnings, estimate=guess, refused=refused), data
+    return schemas.JobChecked(warnings=warnings, estimate=guess, refused=refused), _without_reports(data)
 
 
 async def create(
@@ -168,7 +168,7 @@ async def _enqueue(session: AsyncSession, person: Person, job: TrainingJob, refu
 
 async def _may_add_to(session: AsyncSession, person: Person, spec: JobSpec) -> None:
     adapter = await session.scalar(select(Adapter).where(Adapter.name == spec.adapter_name))
-    if adapter is not None and not await ownership.is_theirs(session, person, adapter):
+    if adapter is not None and spec.recipe != "evaluate" and not await ownership.is_theirs(session, person, adapter):
         at, message = "body.spec.adapter", f"the adapter {spec.adapter_name!r} belongs to somebody else"
         raise invalid([FieldError(at=at, message=message)])
 
@@ -176,20 +176,36 @@ async def _may_add_to(session: AsyncSession, person: Person, spec: JobSpec) -> N
 async def _data(session: AsyncSession, person: Person, spec: JobSpec) -> dict[str, Any]:
     found: dict[str, Any] = {}
     errors = []
-    for split in ("train", "validation"):
-        text = getattr(spec.data, split)
+    for split, (at, text, kinds) in _named(spec).items():
         if not text:
             continue
         try:
-            found[split] = await _version(session, person, spec, text)
+            found[split] = await _version(session, person, text, kinds, at)
         except Problem as exc:
-            errors.append(FieldError(at=f"body.spec.data.{split}", message=exc.detail))
+            errors.append(FieldError(at=f"body.spec.{at}", message=exc.detail))
     if errors:
         raise invalid(errors)
     return found
 
 
-async def _version(session: AsyncSession, person: Person, spec: JobSpec, text: str) -> dict[str, Any]:
+def _named(spec: JobSpec) -> dict[Split, tuple[str, str, Sequence[RowKind]]]:
+    """Of each split where it stands in the spec, the dataset version that is named there, and which rows are wanted."""
+    found: dict[Split, tuple[str, str, Sequence[RowKind]]] = {}
+    if spec.recipe not in OF_AN_ADAPTER:
+        found["train"] = ("data.train", spec.data.train, ROWS_OF[spec.recipe])
+        found["validation"] = ("data.validation", spec.data.validation, ROWS_OF[spec.recipe])
+    if spec.eval is not None:
+        found["evaluation"] = ("eval.data", spec.eval.data, ("choice",))
+    return found
+
+
+def _without_reports(data: dict[str, Any]) -> dict[str, Any]:
+    return {split: {name: value for name, value in one.items() if name != "report"} for split, one in data.items()}
+
+
+async def _version(
+    session: AsyncSession, person: Person, text: str, kinds: Sequence[RowKind], at: str
+) -> dict[str, Any]:
     match = _REFERENCE.fullmatch(text)
     if match is None:
         raise Problem(422, "invalid", f"{text[:200]!r} is not NAME@N, a version of a dataset")
@@ -197,9 +213,8 @@ async def _version(session: AsyncSession, person: Person, spec: JobSpec, text: s
     version: DatasetVersion = await version_of(session, row, int(match["number"]))
     if version.state != "ready":
         raise Problem(409, "not_ready", f"{text} is {version.state}: only a checked version can be learned from")
-    if version.kind not in ROWS_OF[spec.recipe]:
-        wanted = " or ".join(ROWS_OF[spec.recipe])
-        raise Problem(422, "invalid", f"{text} has {version.kind} rows: the recipe {spec.recipe} needs {wanted}")
+    if version.kind not in kinds:
+        raise Problem(422, "invalid", f"{text} has {version.kind} rows: {at} needs {' or '.join(kinds)}")
     return {
         "id": version.id, "name": row.name, "number": version.number, "sha256": version.sha256, "rows": version.rows,
         "report": version.report,

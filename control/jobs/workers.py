@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control.datasets import counting
 from control.db import Database
 from control.deployments import reconcile
 from control.jobs import allocator, attempts, service, states
@@ -54,7 +55,8 @@ async def sync(session: AsyncSession, status: WorkerStatus, settings: TrainingTa
     engines = await reconcile.orders(session, status)
     return Orders(
         start=tuple(start), stop=tuple(orders), forget=tuple(forget), over=await _over(session, status.jobs),
-        engines=engines, lease_seconds=settings.lease_seconds,
+        engines=engines, counts=await counting.orders(session, worker, status.counts, lease),
+        lease_seconds=settings.lease_seconds,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """All tables: importing this package fills `Base.metadata`."""
 
-from control.models.adapters import Adapter, AdapterData, AdapterVersion, Deployment, Rollout
+from control.models.adapters import Adapter, AdapterData, AdapterEvaluation, AdapterVersion, Deployment, Rollout
 from control.models.base import Base
 from control.models.chat import ChatSession
 from control.models.gateways import BreakerSpan, GatewayRow
@@ -25,6 +25,7 @@ from control.models.training import (
     DeviceClaim,
     JobEvent,
     MetricPoint,
+    TokenCount,
     TrainerRow,
     TrainingAttempt,
     TrainingJob,
@@ -35,6 +36,7 @@ __all__ = [
     "ROLLUPS",
     "Adapter",
     "AdapterData",
+    "AdapterEvaluation",
     "AdapterVersion",
     "ApiKey",
     "AuditRow",
@@ -73,6 +75,7 @@ __all__ = [
     "SpendRow",
     "SpentToken",
     "Team",
+    "TokenCount",
     "TrainerRow",
     "TrainingAttempt",
     "TrainingJob",

@@ -77,6 +77,22 @@ class AdapterData(Base):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
+class AdapterEvaluation(Base):
+    """How an adapter version and its base model answered the questions of a dataset version."""
+
+    __tablename__ = "adapter_evaluation"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    """Of the attempt that asked them."""
+    adapter_version_id: Mapped[str] = mapped_column(ForeignKey("adapter_version.id", ondelete="CASCADE"), index=True)
+    data: Mapped[str] = mapped_column(String(140))
+    """`NAME@N` of the questions."""
+    job: Mapped[str] = mapped_column(String(NAME))
+    found: Mapped[dict[str, Any]]
+    """`trainer.contract.evaluation.Evaluated`."""
+    created_at: Mapped[datetime]
+
+
 class Deployment(Versioned, Base):
     """That an engine should have an adapter version, and whether it has."""
 

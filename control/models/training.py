@@ -85,6 +85,31 @@ class DatasetOrigin(Base):
     """What allowed it: the key whose bodies are kept, or the person whose session it is."""
 
 
+class TokenCount(Base):
+    """How long the rows of a dataset version are in tokens of a base model: asked for, counted by a worker, kept."""
+
+    __tablename__ = "token_count"
+    __table_args__ = (UniqueConstraint("version_id", "base_hash"), Index("ix_token_count_state", "state"))
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    version_id: Mapped[str] = mapped_column(ForeignKey("dataset_version.id", ondelete="CASCADE"))
+    base: Mapped[dict[str, Any]]
+    """`trainer.contract.spec.BaseModelRef`."""
+    base_hash: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of it: its id is too long for an index."""
+    state: Mapped[str] = mapped_column(String(12))
+    """waiting, counting, done or failed."""
+    worker: Mapped[str] = mapped_column(String(NAME), default="")
+    """That counts, or has counted."""
+    tried: Mapped[list[Any]] = mapped_column(default=list)
+    """Workers that could not: the base model may be on another."""
+    lengths: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """`trainer.contract.worker.TokenLengths`."""
+    message: Mapped[str] = mapped_column(String(1000), default="")
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(NAME))
+
+
 class TrainingJob(Owned, Versioned, Base):
     """A request to train. Its state moves only by `control.jobs.states.move`."""
 

@@ -1,4 +1,4 @@
-"""An adapter is merged from its page: the job's page shows how far it is, a second click leads there again."""
+"""An adapter is merged, and evaluated, from its page: jobs whose pages show how far they are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tests.console.browsing import Console
 from tests.console.layout import faults
 from tests.control.api.conftest import Running
 from tests.control.api.training import STARTED, Worker, dataset, trained
+from trainer.contract.evaluation import Evaluated, Side, accuracy
 
 
 def test_an_adapter_is_merged_from_its_page(console: Console, page: Page, control: Running) -> None:
@@ -29,3 +30,36 @@ def test_an_adapter_is_merged_from_its_page(console: Console, page: Page, contro
     expect(page.locator(".el-progress").first).to_be_visible()
     assert not faults(page)
     assert control.admin.get("/api/v1/jobs").json()["total"] == 2
+
+
+def test_an_adapter_is_evaluated_from_its_page(console: Console, page: Page, control: Running) -> None:
+    worker = Worker(control)
+    dataset(control.admin)
+    trained(control, control.admin, worker)
+    console.open("/adapters/support-bot")
+    console.sign_in("admin")
+    page.get_by_role("button", name="Evaluate", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("There are no questions yet")).to_be_visible()
+    dialog.get_by_role("button", name="Cancel").click()
+    rows = [{"question": f"question {n}", "choices": ["yes", "no"], "answer": n % 2} for n in range(4)]
+    dataset(control.admin, "questions", rows)
+    page.get_by_role("button", name="Evaluate", exact=True).click()
+    assert not faults(page)
+    dialog.locator('[data-test="questions"]').click()
+    page.get_by_role("option", name="questions@1").click()
+    dialog.locator('[data-test="evaluate"]').click()
+    page.wait_for_url("**/jobs/of/support-bot-v1-asked-*")
+    worker.status["recipes"] = ["evaluate"]
+    attempt = worker.take()
+    worker.tell(attempt, STARTED)
+    found = Evaluated(questions=4, base=_side(1), result=_side(3), won=2, lost=0)
+    worker.finish(attempt, details={"evaluation": found.model_dump(mode="json")})
+    page.goto(f"{control.url}/adapters/support-bot")
+    expect(page.get_by_text("Answers to questions@1")).to_be_visible()
+    expect(page.get_by_text("75%").first).to_be_visible()
+    assert not faults(page)
+
+
+def _side(right: int) -> Side:
+    return Side(plain=accuracy(right, 4), normalised=accuracy(right, 4))

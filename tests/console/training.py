@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.control.api.conftest import Running
 from tests.control.api.training import CONFIG, STARTED, Worker, begun, checked, sent, weights
+from trainer.contract.evaluation import Evaluated, Side, accuracy
 
 DEVICES = [
     {
@@ -28,7 +29,9 @@ def fill(control: Running) -> None:
     worker = Worker(control, "gpu-node-1", DEVICES)
     worker.status["recipes"] = ["lora_sft", "lora_dpo", "full_sft"]
     worker.status["engines"] = [_engine([])]
-    _job(control, "support-bot")
+    _count(control, worker)
+    _questions(control)
+    _job(control, "support-bot", eval={"data": "support-quiz@1"})
     _finish(worker, worker.take(), 120)
     _job(control, "support-bot-lr", training={"learning_rate": 0.0001})
     running = worker.take()
@@ -46,6 +49,38 @@ def fill(control: Running) -> None:
     worker.status["engines"] = [_engine([{"name": "support-bot@v1", "state": "loaded"}])]
     worker.sync({"attempt": running, "state": "running"})
     _roll_out(control, worker, {"attempt": running, "state": "running"})
+
+
+def _side(right: int) -> Side:
+    return Side(plain=accuracy(right, 240), normalised=accuracy(right + 6, 240))
+
+
+def _questions(control: Running) -> None:
+    assert control.admin.post("/api/v1/datasets", json={"name": "support-quiz"}).status_code == 201
+    rows = [
+        {"question": f"How long may item {n} be returned?", "choices": ["14 days", "30 days"], "answer": "B"}
+        for n in range(240)
+    ]
+    number = begun(control.admin, "support-quiz")
+    sent(control.admin, "support-quiz", number, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    assert checked(control.admin, "support-quiz", number)["state"] == "ready"
+
+
+def _count(control: Running, worker: Worker) -> None:
+    """How long the rows are for a base model that no worker has, and for that of the jobs."""
+    path = "/api/v1/datasets/support-dialogues/versions/1/tokens"
+    bins = [{"to": 16 * n, "rows": round(60 * math.exp(-(((n - 9) / 4) ** 2)) + (n == 260))} for n in range(1, 261)]
+    bins = [one for one in bins if one["rows"]]
+    lengths = {
+        "rows": sum(one["rows"] for one in bins), "total": sum(one["to"] * one["rows"] for one in bins),
+        "min": 22, "p50": 148, "p95": 224, "max": 4153, "width": 16, "bins": bins,
+    }  # fmt: skip
+    for base, said in (("/models/gone", {"failure": "there is no such model"}), (BASE, {"lengths": lengths})):
+        assert control.admin.post(path, json={"base": {"id": base}}).status_code == 202
+        (order,) = worker.sync()["counts"]
+        worker.status["counts"] = [{"count": order["count"], **said}]
+        assert worker.sync()["counts"] == []
+    worker.status["counts"] = []
 
 
 def _roll_out(control: Running, worker: Worker, *attempts: dict[str, Any]) -> None:
@@ -120,4 +155,9 @@ def _finish(worker: Worker, attempt: str, steps: int) -> None:
     _tell(worker, attempt, steps)
     worker.put(attempt, "adapter_model.safetensors", weights())
     worker.put(attempt, "adapter_config.json", json.dumps(CONFIG).encode())
-    worker.finish(attempt, step=steps, metrics={"loss": 0.63, "eval_loss": 0.74, "tokens_per_second": 5230.0})
+    details = {"evaluation": Evaluated(
+        questions=240, cut=2, base=_side(131), result=_side(187), won=68, lost=12,
+    ).model_dump(mode="json")}  # fmt: skip
+    worker.finish(
+        attempt, step=steps, details=details, metrics={"loss": 0.63, "eval_loss": 0.74, "tokens_per_second": 5230.0}
+    )

@@ -71,6 +71,12 @@ FORMS: list[tuple[str, Any, dict[str, Any]]] = [
     ("preference", {"chosen": HI, "rejected": [HI[0], {"role": "assistant", "content": "no"}]}, {"prompt": HI[:1], "chosen": HI[1:], "rejected": [{"role": "assistant", "content": "no"}]}),
     ("kto", {"prompt": "hi", "completion": "ho", "label": True}, {"prompt": HI[:1], "completion": HI[1:], "label": True}),
     ("kto", {"messages": HI, "label": "false"}, {"prompt": HI[:1], "completion": HI[1:], "label": False}),
+    ("choice", {"question": "hi", "choices": ["ho", "no"], "answer": 1}, {"prompt": HI[:1], "choices": ["ho", "no"], "answer": 1}),
+    ("choice", {"prompt": HI[:1], "choices": ["ho", "no"], "answer": "A"}, {"prompt": HI[:1], "choices": ["ho", "no"], "answer": 0}),
+    ("choice", {"question": "hi", "choices": {"text": ["ho", "no"], "label": ["1", "2"]}, "answerKey": "2"}, {"prompt": HI[:1], "choices": ["ho", "no"], "answer": 1}),
+    ("choice", {"question": "hi", "choices": {"text": ["ho", "no"], "label": [1, 2]}, "answer": 1}, {"prompt": HI[:1], "choices": ["ho", "no"], "answer": 0}),
+    ("choice", {"query": "hi", "choices": ["3", "2"], "answer": "2"}, {"prompt": HI[:1], "choices": ["3", "2"], "answer": 1}),
+    ("choice", {"query": "hi", "choices": ["3", "2"], "gold": "0"}, {"prompt": HI[:1], "choices": ["3", "2"], "answer": 0}),
     ("text", {"text": "once upon a time"}, {"text": "once upon a time"}),
     ("text", "once upon a time", {"text": "once upon a time"}),
 ]  # fmt: skip
@@ -132,6 +138,19 @@ def chat(*roles: str) -> dict[str, Any]:
         ("preference", {"chosen": [], "rejected": []}, "empty"),
         ("kto", {"prompt": "hi", "completion": "ho", "label": "maybe"}, "wrong_type"),
         ("kto", {"prompt": "hi", "completion": [], "label": True}, "missing"),
+        ("choice", {"question": "hi", "choices": ["ho"], "answer": 0}, "choices"),
+        ("choice", {"question": "hi", "choices": ["x"] * 27, "answer": 0}, "choices"),
+        ("choice", {"question": "hi", "choices": "ho", "answer": 0}, "choices"),
+        ("choice", {"question": "hi", "choices": {"text": ["ho", "no"], "label": ["1"]}, "answer": "1"}, "choices"),
+        ("choice", {"question": "hi", "choices": ["ho", "ho"], "answer": 0}, "same"),
+        ("choice", {"question": "hi", "choices": ["ho", " "], "answer": 0}, "empty"),
+        ("choice", {"question": "hi", "choices": ["ho", 1], "answer": 0}, "wrong_type"),
+        ("choice", {"choices": ["ho", "no"], "answer": 0}, "missing"),
+        ("choice", {"question": HI, "choices": ["ho", "no"], "answer": 0}, "roles"),
+        *(
+            ("choice", {"question": "hi", "choices": ["ho", "no"], "answer": answer}, "answer")
+            for answer in (2, -1, True, 0.0, None, [], "C", "2", "9" * 5000, 10**3000)
+        ),
         ("text", {"text": ""}, "empty"),
         ("text", {"text": 3}, "wrong_type"),
     ],

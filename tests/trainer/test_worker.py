@@ -100,7 +100,7 @@ def test_a_job_is_run_and_all_of_it_is_with_control_before_it_is_said_to_have_en
     assert steps(control) == list(range(1, 1201))
     assert control.events["a1"][-1]["outcome"] == "completed"
     assert control.files["a1"] == {"adapter_model.safetensors": b"weights", "deep/a b.txt": b"more"}
-    assert control.beats[0]["recipes"] == ["lora_sft", "lora_dpo", "full_sft", "merge"]
+    assert control.beats[0]["recipes"] == ["lora_sft", "lora_dpo", "full_sft", "merge", "evaluate"]
     assert control.beats[0]["devices"][0]["uuid"] == "cpu-0"
 
 

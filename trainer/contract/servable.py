@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.contract.spec import JobSpec
+from trainer.contract.spec import OF_AN_ADAPTER, JobSpec
 
 PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 """Ways to begin that leave the base model's weights as they are. Others change them: a plain adapter is not enough."""
@@ -17,7 +17,7 @@ _SAVED = ("classifier", "score")
 
 def problems(spec: JobSpec, max_lora_rank: int) -> tuple[str, ...]:
     """Rules that keep the result of a job from being served; none of one that makes a whole model."""
-    if spec.recipe in ("full_sft", "merge"):
+    if spec.recipe == "full_sft" or spec.recipe in OF_AN_ADAPTER:
         return ()
     lora = spec.lora
     config = {

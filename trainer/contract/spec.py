@@ -10,16 +10,19 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 Line = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-RecipeName = Literal["lora_sft", "lora_dpo", "full_sft", "llamafactory", "merge"]
-RECIPES: tuple[RecipeName, ...] = ("lora_sft", "lora_dpo", "full_sft", "llamafactory", "merge")
+RecipeName = Literal["lora_sft", "lora_dpo", "full_sft", "llamafactory", "merge", "evaluate"]
+RECIPES: tuple[RecipeName, ...] = ("lora_sft", "lora_dpo", "full_sft", "llamafactory", "merge", "evaluate")
+OF_AN_ADAPTER: tuple[RecipeName, ...] = ("merge", "evaluate")
+"""Recipes whose `data.train` is an adapter that is there already. They learn nothing."""
 
-RowKind = Literal["sft", "preference", "kto", "pretrain"]
+RowKind = Literal["sft", "preference", "kto", "pretrain", "choice"]
 """What a dataset's rows are once they were checked; `trainer.data` writes them, recipes read nothing else.
 
 sft         `{"messages": [{"role", "content", …}, …], "tools": […]?}`
 preference  `{"prompt": [message, …], "chosen": [message, …], "rejected": [message, …]}`
 kto         `{"prompt": [message, …], "completion": [message, …], "label": bool}`
 pretrain    `{"text": "…"}`
+choice      `{"prompt": [message, …], "choices": ["…", …], "answer": number of the right one, from 0}`: for `eval` only
 """
 
 ROWS_OF: dict[RecipeName, tuple[RowKind, ...]] = {
@@ -28,8 +31,9 @@ ROWS_OF: dict[RecipeName, tuple[RowKind, ...]] = {
     "lora_dpo": ("preference",),
     "llamafactory": ("sft", "preference", "kto", "pretrain"),
     "merge": (),
+    "evaluate": (),
 }
-"""Which rows a recipe can learn from; `merge` learns nothing."""
+"""Which rows a recipe can learn from."""
 
 
 class _Part(BaseModel):
@@ -49,7 +53,7 @@ class BaseModelRef(_Part):
 
 class Data(_Part):
     """What is learned from. With control `NAME@N`, a version of a dataset; for `tunegate train` a file. For the recipe
-    `merge` the adapter: with control `NAME@vN`, for `tunegate train` its folder.
+    `merge` and `evaluate` the adapter: with control `NAME@vN`, for `tunegate train` its folder.
     """
 
     train: Line
@@ -114,6 +118,15 @@ class Training(_Part):
     """Older ones are deleted. Two at least: a damaged one falls back to the one before."""
 
 
+class Evaluation(_Part):
+    """Multiple-choice questions that the base model and the result answer, by the likelihood of each choice."""
+
+    data: Line
+    """With control `NAME@N`, a version of a dataset of questions; for `tunegate train` a file."""
+    limit: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """So many questions, the first ones; absent: all."""
+
+
 class Resources(_Part):
     """What the job needs while it runs."""
 
@@ -137,15 +150,22 @@ class JobSpec(_Part):
     """Name under which the result is registered."""
     prompts: tuple[Annotated[str, StringConstraints(min_length=1, max_length=4000)], ...] = Field((), max_length=8)
     """Answered by the model at each measurement, to be read by people."""
+    eval: Evaluation | None = None
+    """What is asked after training; of the recipe `evaluate` all that it does."""
     max_hours: Annotated[float, Field(gt=0, le=10_000)] | None = None
     """The job is stopped, with a checkpoint, after so long."""
 
     @model_validator(mode="after")
     def _fits(self) -> JobSpec:
-        if self.recipe == "merge" and (self.data.validation or self.data.validation_share or self.lora != Lora()):
-            raise ValueError("data, lora: merge takes nothing but data.train, the adapter")
-        if self.recipe == "merge" and self.resources != Resources():
-            raise ValueError("resources: merge runs in one process")
+        of_an_adapter = self.recipe in OF_AN_ADAPTER
+        if of_an_adapter and (self.data.validation or self.data.validation_share or self.lora != Lora()):
+            raise ValueError(f"data, lora: {self.recipe} takes nothing but data.train, the adapter")
+        if of_an_adapter and self.resources != Resources():
+            raise ValueError(f"resources: {self.recipe} runs in one process")
+        if (self.recipe == "evaluate") > (self.eval is not None):
+            raise ValueError("eval: evaluate needs eval.data, the questions")
+        if self.recipe == "merge" and self.eval is not None:
+            raise ValueError("eval: merge asks nothing; evaluate the adapter")
         if self.recipe == "full_sft" and self.lora.quantization != "none":
             raise ValueError("lora.quantization: full_sft trains the weights themselves, which cannot be quantised")
         if self.training.early_stop and not self.training.eval_every:

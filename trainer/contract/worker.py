@@ -3,7 +3,7 @@
 POST /internal/v1/trainer/sync                        WorkerStatus → Orders, every few seconds: the heartbeat
 POST /internal/v1/trainer/attempts/{id}/events        EventBatch → Taken
 POST /internal/v1/trainer/attempts/{id}/log?offset=N  bytes of the log → Taken
-GET  /internal/v1/trainer/data/{version}/{split}      rows of a dataset version, `train` or `validation`
+GET  /internal/v1/trainer/data/{version}/{split}      rows of a dataset version, of a `Split`
 PUT  /internal/v1/trainer/attempts/{id}/files/{path}  a file of the adapter, streamed, `x-sha256` its hash
 GET  /internal/v1/trainer/adapters/{id}/files/{path}  a file of an adapter
 """
@@ -14,10 +14,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainer.contract.spec import JobSpec, Line, RecipeName, Sha256
+from trainer.contract.spec import BaseModelRef, JobSpec, Line, RecipeName, Sha256
 
 Whole = Annotated[int, Field(strict=True)]
 """A number, and not true or "1"."""
+BINS = 2048
+"""Most bins of a histogram of token lengths."""
 
 
 class _Message(BaseModel):
@@ -83,6 +85,38 @@ class EngineStatus(_Message):
     adapters: tuple[EngineAdapter, ...] = ()
 
 
+class LengthBin(_Message):
+    """Rows of about one length."""
+
+    to: Whole
+    """Tokens of the longest that are counted here; the bin before says where it begins."""
+    rows: Whole
+
+
+class TokenLengths(_Message):
+    """How long the rows of a dataset version are in tokens of a base model, uncut."""
+
+    rows: Whole
+    total: Whole
+    min: Whole
+    p50: Whole
+    p95: Whole
+    max: Whole
+    width: Whole
+    """Of the bins, each of which ends at a multiple of it."""
+    bins: tuple[LengthBin, ...] = Field(max_length=BINS)
+    """From short to long; empty ones are left out."""
+
+
+class CountStatus(_Message):
+    """A count that has ended on this worker."""
+
+    count: str
+    lengths: TokenLengths | None = None
+    """None: it failed."""
+    failure: str = ""
+
+
 class WorkerStatus(_Message):
     """The heartbeat."""
 
@@ -110,13 +144,18 @@ class WorkerStatus(_Message):
     jobs: tuple[str, ...] = ()
     """Of which it has checkpoints or other files."""
     engines: tuple[EngineStatus, ...] = ()
+    counts: tuple[CountStatus, ...] = ()
+
+
+Split = Literal["train", "validation", "evaluation"]
+"""What a job does with rows: it learns, measures its loss, or is asked questions."""
 
 
 class DataFile(_Message):
     """Rows to fetch, unless a file of this hash is there already."""
 
     version: str
-    split: Literal["train", "validation"]
+    split: Split
     sha256: Sha256
     rows: int
 
@@ -142,7 +181,7 @@ class AttemptOrder(_Message):
     """With what the plan after an out-of-memory failure changed."""
     data: tuple[DataFile, ...] = ()
     adapter: AdapterFiles | None = None
-    """That `merge` puts into its base model."""
+    """Of the recipes that take one (`OF_AN_ADAPTER`)."""
     devices: tuple[str, ...] = ()
     """UUIDs."""
     resume: bool = False
@@ -178,6 +217,14 @@ class EngineOrder(_Message):
     adapters: tuple[AdapterOrder, ...] = ()
 
 
+class CountOrder(_Message):
+    """Count the tokens of a dataset version's rows. Repeated until control has heard of the end."""
+
+    count: str
+    base: BaseModelRef
+    data: DataFile
+
+
 class Orders(_Message):
     """What control wants of a worker now."""
 
@@ -188,6 +235,8 @@ class Orders(_Message):
     over: tuple[str, ...] = ()
     """Jobs of which no attempt will follow: their files are not needed any more."""
     engines: tuple[EngineOrder, ...] = ()
+    counts: tuple[CountOrder, ...] = ()
+    """A count that is not here any more is ended."""
     lease_seconds: float = 30.0
     """A worker that has not reached control for so long must take its attempts for lost, and end them."""
 

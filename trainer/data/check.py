@@ -156,11 +156,12 @@ class Tally:
 
     def _measure(self, line: int, row: dict[str, Any], text: str) -> None:
         self._counts["accepted"] += 1
-        messages = [one for part in row.values() if isinstance(part, list) for one in part if "role" in one]
+        messages = [one for part in row.values() if isinstance(part, list) for one in part if isinstance(one, dict)]
         for message in messages:
             self._roles[message["role"]] += 1
         self._turns[sum(message["role"] == "user" for message in messages)] += 1
         said = [str(message["content"]) for message in messages] or [row.get("text", "")]
+        said += row.get("choices", ())
         self._lengths.append(sum(map(len, said)))
         for hint in hints(text):
             self._hints.setdefault(hint, []).append(line)

@@ -9,10 +9,11 @@ from typing import Any, Literal, cast, get_args
 
 from trainer.contract.spec import RowKind
 
-Format = Literal["messages", "alpaca", "sharegpt", "preference", "kto", "text"]
+Format = Literal["messages", "alpaca", "sharegpt", "preference", "kto", "text", "choice"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 KIND: dict[Format, RowKind] = {
     "messages": "sft", "alpaca": "sft", "sharegpt": "sft", "preference": "preference", "kto": "kto", "text": "pretrain",
+    "choice": "choice",
 }  # fmt: skip
 _ALIASES = {
     "instruction": ("instruction", "prompt", "question", "query"),
@@ -24,6 +25,7 @@ _SPEAKERS = {
     "chatgpt": "assistant", "bot": "assistant", "observation": "tool", "tool": "tool",
 }  # fmt: skip
 _KEPT = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -48,6 +50,8 @@ def _looks_like(value: Any) -> Format | None:
         return None
     if "chosen" in value and "rejected" in value:
         return "preference"
+    if "choices" in value:
+        return "choice"
     if "label" in value and ("completion" in value or "messages" in value):
         return "kto"
     if "messages" in value:
@@ -83,6 +87,8 @@ def canonical(form: Format, value: Any) -> dict[str, Any]:
         return {"messages": dialogue(_alpaca(row))}
     if form == "kto":
         return _kto(row)
+    if form == "choice":
+        return _choice(row)
     return _preference(row)
 
 
@@ -253,6 +259,43 @@ def _kto(row: Mapping[str, Any]) -> dict[str, Any]:
         return {"prompt": whole[:-1], "completion": whole[-1:], "label": label}
     prompt = _prompt(_member(row, "prompt"))
     return {"prompt": prompt, "completion": _answer(prompt, _member(row, "completion"), "completion"), "label": label}
+
+
+def _choice(row: Mapping[str, Any]) -> dict[str, Any]:
+    """`choices` is a list of texts, or as in ARC `{"text": [...], "label": [...]}`; the answer its number from 0, its
+    label (A, B, … unless there are others), or its text.
+    """
+    asked = next(
+        (name for name in ("prompt", "question", "query", "messages") if row.get(name) is not None), "question"
+    )
+    prompt = _prompt(_member(row, asked))
+    choices: Any = _member(row, "choices")
+    labels: Any = None
+    if isinstance(choices, dict):
+        choices, labels = choices.get("text"), choices.get("label")
+    if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
+        raise Refused("choices", f"`choices` is no list of 2 to {len(LETTERS)} texts")
+    texts = [_text(one, "choices") for one in choices]
+    if len(set(texts)) < len(texts):
+        raise Refused("same", "two of the `choices` are the same")
+    if labels is not None and (not isinstance(labels, list) or len(labels) != len(texts)):
+        raise Refused("choices", "`choices.label` has not as many labels as there are choices")
+    said = next((row[name] for name in ("answer", "answerKey", "gold", "label") if row.get(name) is not None), None)
+    return {"prompt": prompt, "choices": texts, "answer": _right(said, texts, labels or list(LETTERS[: len(texts)]))}
+
+
+def _right(said: Any, texts: Sequence[str], labels: Sequence[Any]) -> int:
+    """Number of the right choice."""
+    names = [str(label) for label in labels]
+    if isinstance(said, str) or (isinstance(said, int) and not isinstance(said, bool) and 0 <= said < 1000):
+        name = str(said).strip()
+        if name in names:
+            return names.index(name)
+        if said in texts:
+            return list(texts).index(cast(str, said))
+        if name.isdecimal() and len(name) < 4 and int(name) < len(texts):
+            return int(name)
+    raise Refused("answer", f"`answer` is {str(said)[:80]!r}: no number, label or text of one of the choices")
 
 
 def _prompt(value: Any) -> list[dict[str, Any]]:

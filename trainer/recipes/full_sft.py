@@ -14,7 +14,7 @@ from trainer.recipes.common.run import Run, main
 
 def recipe(run: Run) -> None:
     """Load, learn, keep the model."""
-    tokenizer = load_tokenizer(run.spec)
+    tokenizer = load_tokenizer(run.spec.base)
     fit_dialogues(run, load_model(run.spec), tokenizer)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from trainer.recipes.common.evaluate import evaluated
 from trainer.recipes.common.fit import resumed_from
 from trainer.recipes.common.follow import Follow
 from trainer.recipes.common.model import base_hash, device_name, load_model, load_tokenizer, probes
@@ -61,7 +62,7 @@ class FollowFactory(Follow):
 
 def recipe(run: Run) -> None:
     """Write what LLaMA-Factory reads, let it learn, keep the adapter."""
-    tokenizer = load_tokenizer(run.spec)
+    tokenizer = load_tokenizer(run.spec.base)
     train, held = split(run)
     stage = stage_of(train)
     files = run.folder / f"factory-{run.rank}"  # of each process: none has to wait for another
@@ -87,7 +88,7 @@ def recipe(run: Run) -> None:
         follow.say(model, run.step)
     details = {
         "versions": {name: metadata.version(name) for name in _PACKAGES}, "base_sha256": base_hash(run.spec),
-        "probes": probes(model, tokenizer, run.spec),
+        "probes": probes(model, tokenizer, run.spec), **evaluated(run, model, tokenizer),
     }  # fmt: skip
     run.finished("completed", output=run.output.name, details=details)
 

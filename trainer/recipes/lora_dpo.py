@@ -22,7 +22,7 @@ from trainer.recipes.lora_sft import adapter_config
 
 def recipe(run: Run) -> None:
     """Load, learn what was preferred, keep the adapter. Without the adapter, the model is its own reference."""
-    tokenizer, training = load_tokenizer(run.spec), run.spec.training
+    tokenizer, training = load_tokenizer(run.spec.base), run.spec.training
     train, held = split(run)
     trackers = Trackers(run)
     follow = Follow(run, tokenizer, trackers)

@@ -19,7 +19,7 @@ from trainer.recipes.common.run import Refused, Run, main
 
 def recipe(run: Run) -> None:
     """Load, put the adapter beside the weights, learn, keep the adapter."""
-    tokenizer = load_tokenizer(run.spec)
+    tokenizer = load_tokenizer(run.spec.base)
     model = with_adapter(load_model(run.spec), run.spec)
     fit_dialogues(run, model, tokenizer)
 

@@ -6,24 +6,19 @@ python -m trainer.recipes.merge RUN_FOLDER
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any
 
-from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from trainer.recipes.common.fit import keep, versions
-from trainer.recipes.common.model import base_hash, device_name, load_model, load_tokenizer, probes
-from trainer.recipes.common.run import Refused, Run, main
+from trainer.recipes.common.model import base_hash, device_name, load_tokenizer, probes
+from trainer.recipes.common.run import Run, main
+from trainer.recipes.common.trained import checked_adapter
 
 
 def recipe(run: Run) -> None:
     """Load both, add the adapter's product to layer after layer, keep the model. A step is a layer."""
-    own = base_hash(run.spec)
-    if run.file.base_sha256 and own and own != run.file.base_sha256:
-        raise Refused("config", f"the adapter was trained on other weights than those in {run.spec.base.id}")
-    tokenizer = load_tokenizer(run.spec)
-    model = _with_adapter(run)
+    tokenizer = load_tokenizer(run.spec.base)
+    model = checked_adapter(run)
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     run.started(
         total_steps=len(layers), device=device_name(), parameters=sum(one.numel() for one in model.parameters())
@@ -37,20 +32,10 @@ def recipe(run: Run) -> None:
     merged = model.unload()
     keep(run, merged, tokenizer)
     details = {
-        "versions": versions(), "base_sha256": own, "merged": run.spec.data.train,
+        "versions": versions(), "base_sha256": base_hash(run.spec), "merged": run.spec.data.train,
         "probes": probes(merged, tokenizer, run.spec),
     }  # fmt: skip
     run.finished("completed", output=run.output.name, details=details)
-
-
-def _with_adapter(run: Run) -> Any:
-    folder = Path(run.file.train)
-    if not (folder / "adapter_config.json").exists():
-        raise Refused("config", f"data.train: there is no adapter in the folder {folder}")
-    try:
-        return PeftModel.from_pretrained(load_model(run.spec), str(folder))
-    except (RuntimeError, ValueError, KeyError) as exc:  # shapes or layers of another model
-        raise Refused("config", f"the adapter does not fit the base model {run.spec.base.id}: {exc}") from exc
 
 
 if __name__ == "__main__":

@@ -21,12 +21,19 @@ export interface TimeChart {
   look: ChartLook
   /** Lines go on over steps with nothing to say: a figure that is measured now and then. */
   connect?: boolean
+  /** A line across the axis at one of its steps. */
+  mark?: { at: number; name: string }
 }
 
 const escaped = (text: string) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`)
 
 /** A value with nothing on either side: a line has two ends, so without a dot it would not be seen. */
 const standsAlone = (value: number | null, index: number, all: (number | null)[]) => value !== null && (all[index - 1] ?? null) === null && (all[index + 1] ?? null) === null
+
+const lineAt = (mark: { at: number; name: string }, look: ChartLook) => ({
+  symbol: 'none', silent: true, animation: false, data: [{ xAxis: mark.at }], lineStyle: { color: look.text, type: 'dashed' },
+  label: { formatter: mark.name, color: look.text, position: 'insideEndTop' },
+}) // prettier-ignore
 
 interface Hovered {
   dataIndex: number
@@ -35,7 +42,7 @@ interface Hovered {
   value: number | null
 }
 
-export function timeChart({ kind, axis, titles, series, format, look, connect = false }: TimeChart): EChartsCoreOption {
+export function timeChart({ kind, axis, titles, series, format, look, connect = false, mark }: TimeChart): EChartsCoreOption {
   const colours = series.map((one, index) => (one.colour ? look[one.colour] : look.series[index % look.series.length]!))
   const tooltip = (hovered: Hovered[]) => {
     const lines = hovered
@@ -64,9 +71,9 @@ export function timeChart({ kind, axis, titles, series, format, look, connect = 
       axisLabel: { color: look.text, formatter: format },
       splitLine: { lineStyle: { color: look.line } },
     },
-    series: series.map((one) =>
+    series: series.map((one, index) =>
       kind === 'bars'
-        ? { type: 'bar', name: one.name, data: one.values, stack: 'all', barMaxWidth: 28, animation: false }
+        ? { type: 'bar', name: one.name, data: one.values, stack: 'all', barMaxWidth: 28, animation: false, ...(mark && !index ? { markLine: lineAt(mark, look) } : {}) }
         : { type: 'line', name: one.name, data: one.values, showSymbol: one.values.some(standsAlone), lineStyle: { width: 2 }, connectNulls: connect, animation: false },
     ),
   }

@@ -16,7 +16,9 @@ TABLES = (
     "rollout",
     "deployment",
     "dataset_origin",
+    "token_count",
     "adapter_data",
+    "adapter_evaluation",
     "training_sample",
     "training_metric",
     "training_event",
@@ -185,6 +187,27 @@ def upgrade() -> None:
     )
     op.create_index("ix_dataset_version_state", "dataset_version", ["state"], unique=False)
     op.create_table(
+        "token_count",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("version_id", sa.String(length=36), nullable=False),
+        sa.Column("base", sa.JSON(), nullable=False),
+        sa.Column("base_hash", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("worker", sa.String(length=120), nullable=False),
+        sa.Column("tried", sa.JSON(), nullable=False),
+        sa.Column("lengths", sa.JSON(), nullable=False),
+        sa.Column("message", sa.String(length=1000), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["dataset_version.id"], name=op.f("fk_token_count_version_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_token_count")),
+        sa.UniqueConstraint("version_id", "base_hash", name=op.f("uq_token_count_version_id")),
+        **BINARY,
+    )
+    op.create_index("ix_token_count_state", "token_count", ["state"], unique=False)
+    op.create_table(
         "training_attempt",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("job_id", sa.String(length=36), nullable=False),
@@ -274,6 +297,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_training_sample")),
         sa.UniqueConstraint("job_id", "step", "number", name=op.f("uq_training_sample_job_id")),
         **BINARY,
+    )
+    op.create_table(
+        "adapter_evaluation",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("adapter_version_id", sa.String(length=36), nullable=False),
+        sa.Column("data", sa.String(length=140), nullable=False),
+        sa.Column("job", sa.String(length=120), nullable=False),
+        sa.Column("found", sa.JSON(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["adapter_version_id"],
+            ["adapter_version.id"],
+            name=op.f("fk_adapter_evaluation_adapter_version_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_adapter_evaluation")),
+        **BINARY,
+    )
+    op.create_index(
+        op.f("ix_adapter_evaluation_adapter_version_id"), "adapter_evaluation", ["adapter_version_id"], unique=False
     )
     op.create_table(
         "adapter_data",

@@ -12,6 +12,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from trainer.recipes.common import checkpoints
+from trainer.recipes.common.evaluate import evaluated
 from trainer.recipes.common.follow import Follow
 from trainer.recipes.common.model import base_hash, device_name, probes
 from trainer.recipes.common.rows import Encoded, Padded, encode, split
@@ -83,7 +84,7 @@ def fit(
         keep(run, trainer.model, tokenizer)
         details = {
             "versions": versions(), "base_sha256": base_hash(run.spec),
-            "probes": probes(trainer.model, tokenizer, run.spec),
+            "probes": probes(trainer.model, tokenizer, run.spec), **evaluated(run, trainer.model, tokenizer),
         }  # fmt: skip
         trackers.close()
         run.finished("completed", output=run.output.name, details=details)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from trainer.contract.spec import JobSpec
+from trainer.contract.spec import BaseModelRef, JobSpec
 from trainer.hashes import weights_sha256
 from trainer.recipes.common.run import Refused
 
@@ -23,11 +23,11 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-def load_tokenizer(spec: JobSpec) -> Any:
+def load_tokenizer(base: BaseModelRef) -> Any:
     """The base model's tokenizer, with a token to pad with."""
-    tokenizer = AutoTokenizer.from_pretrained(_source(spec), revision=spec.base.revision or None)
+    tokenizer = AutoTokenizer.from_pretrained(_source(base), revision=base.revision or None)
     if tokenizer.chat_template is None:
-        raise Refused("config", f"the tokenizer of {spec.base.id} has no chat template: choose an instruct model")
+        raise Refused("config", f"the tokenizer of {base.id} has no chat template: choose an instruct model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -42,7 +42,7 @@ def load_model(spec: JobSpec) -> Any:
     if spec.training.precision == "fp16" and not torch.cuda.is_available():
         raise Refused("config", "training.precision = fp16 needs CUDA: on a CPU use fp32 or bf16")
     model = AutoModelForCausalLM.from_pretrained(
-        _source(spec), revision=spec.base.revision or None, dtype=_TYPES[spec.training.precision],
+        _source(spec.base), revision=spec.base.revision or None, dtype=_TYPES[spec.training.precision],
         quantization_config=quantization,
     )  # fmt: skip
     model.config.use_cache = False
@@ -82,16 +82,16 @@ def probes(model: Any, tokenizer: Any, spec: JobSpec) -> list[dict[str, Any]]:
     return found
 
 
-def _source(spec: JobSpec) -> str:
-    if spec.base.source == "modelscope":
+def _source(base: BaseModelRef) -> str:
+    if base.source == "modelscope":
         try:
             from modelscope import snapshot_download  # noqa: PLC0415 - an extra of the worker
         except ImportError as exc:
             raise Refused("config", "base.source = modelscope: the package modelscope is not installed here") from exc
-        return str(snapshot_download(spec.base.id, revision=spec.base.revision or None))
-    if spec.base.source == "path" and not (Path(spec.base.id) / "config.json").exists():
-        raise Refused("config", f"base.id: there is no model in the folder {spec.base.id} on this worker")
-    return spec.base.id
+        return str(snapshot_download(base.id, revision=base.revision or None))
+    if base.source == "path" and not (Path(base.id) / "config.json").exists():
+        raise Refused("config", f"base.id: there is no model in the folder {base.id} on this worker")
+    return base.id
 
 
 def _quantization(spec: JobSpec) -> Any:

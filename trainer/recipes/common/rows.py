@@ -60,6 +60,21 @@ def encode(rows: Sequence[dict[str, Any]], tokenizer: Any, max_length: int, assi
     return Encoded(found, tokens, truncated, empty)
 
 
+def length(row: dict[str, Any], tokenizer: Any) -> int:
+    """Tokens of a row, uncut; of a pair of answers those of the longer one."""
+    if "text" in row:
+        return len(_text(row["text"], tokenizer)[0])
+    if "messages" in row:
+        return len(_dialogue(row, tokenizer, False)[0])
+    if "choices" in row:
+        longest = max(len(tokenizer(choice, add_special_tokens=False)["input_ids"]) for choice in row["choices"])
+        asked = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+        return longest + len(tokenizer(asked, add_special_tokens=False)["input_ids"])
+    answers = [row[name] for name in ("chosen", "rejected", "completion") if name in row]
+    whole = [{"messages": [*row["prompt"], *answer], "tools": row.get("tools")} for answer in answers]
+    return max(len(_dialogue(one, tokenizer, False)[0]) for one in whole)
+
+
 def _text(text: str, tokenizer: Any) -> tuple[list[int], list[int]]:
     ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     return ids, list(ids)

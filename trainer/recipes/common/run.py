@@ -49,10 +49,12 @@ class RunFile(BaseModel):
 
     spec: JobSpec
     train: Path
-    """Rows, as `trainer.data.check` writes them; for `merge` the adapter's folder."""
+    """Rows, as `trainer.data.check` writes them; of `merge` and `evaluate` the adapter's folder."""
     validation: Path | None = None
+    evaluation: Path | None = None
+    """Questions of the spec's `eval`."""
     base_sha256: str = ""
-    """Of the weights on which the adapter to merge was trained, where that is known."""
+    """Of the weights on which an adapter that is there already was trained, where that is known."""
     resume: bool = False
     tracking: Tracking = Tracking()
 

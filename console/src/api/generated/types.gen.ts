@@ -5,6 +5,22 @@ export type ClientOptions = {
 };
 
 /**
+ * Evaluation
+ *
+ * Multiple-choice questions that the base model and the result answer, by the likelihood of each choice.
+ */
+export type TrainerContractSpecEvaluation = {
+    /**
+     * Data
+     */
+    data: string;
+    /**
+     * Limit
+     */
+    limit?: number | null;
+};
+
+/**
  * EngineAdapter
  *
  * An adapter in an engine.
@@ -66,6 +82,62 @@ export type EngineStatus = {
      * Url
      */
     url: string;
+};
+
+/**
+ * LengthBin
+ *
+ * Rows of about one length.
+ */
+export type LengthBin = {
+    /**
+     * Rows
+     */
+    rows: number;
+    /**
+     * To
+     */
+    to: number;
+};
+
+/**
+ * TokenLengths
+ *
+ * How long the rows of a dataset version are in tokens of a base model, uncut.
+ */
+export type TokenLengths = {
+    /**
+     * Bins
+     */
+    bins: Array<LengthBin>;
+    /**
+     * Max
+     */
+    max: number;
+    /**
+     * Min
+     */
+    min: number;
+    /**
+     * P50
+     */
+    p50: number;
+    /**
+     * P95
+     */
+    p95: number;
+    /**
+     * Rows
+     */
+    rows: number;
+    /**
+     * Total
+     */
+    total: number;
+    /**
+     * Width
+     */
+    width: number;
 };
 
 /**
@@ -688,6 +760,68 @@ export type Tokens = {
      * Token Type
      */
     token_type?: string;
+};
+
+/**
+ * TokenCountCreate
+ *
+ * Whose tokens are counted.
+ */
+export type TokenCountCreate = {
+    /**
+     * A folder is one of a worker.
+     */
+    base: BaseModelRef;
+};
+
+/**
+ * BaseModelRef
+ *
+ * Where the base model's weights come from.
+ */
+export type BaseModelRef = {
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Revision
+     */
+    revision?: string;
+    /**
+     * Source
+     */
+    source?: 'path' | 'modelscope' | 'huggingface';
+};
+
+/**
+ * TokenCount
+ *
+ * How long the rows of a version are in tokens of a base model, with its chat template.
+ */
+export type TokenCount = {
+    base: BaseModelRef;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    lengths: TokenLengths | null;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * State
+     */
+    state: 'waiting' | 'counting' | 'done' | 'failed';
+    /**
+     * Worker
+     */
+    worker: string;
 };
 
 /**
@@ -1420,6 +1554,40 @@ export type SingleSignOn = {
      * Start
      */
     start?: string;
+};
+
+/**
+ * Side
+ *
+ * One model's answers.
+ */
+export type Side = {
+    normalised: Accuracy;
+    plain: Accuracy;
+};
+
+/**
+ * Accuracy
+ *
+ * A share of right answers with its 95 % interval (Wilson's, which holds for few questions, too).
+ */
+export type Accuracy = {
+    /**
+     * High
+     */
+    high: number;
+    /**
+     * Low
+     */
+    low: number;
+    /**
+     * Right
+     */
+    right: number;
+    /**
+     * Share
+     */
+    share: number;
 };
 
 /**
@@ -2955,7 +3123,7 @@ export type Lora = {
  * Data
  *
  * What is learned from. With control `NAME@N`, a version of a dataset; for `tunegate train` a file. For the recipe
- * `merge` the adapter: with control `NAME@vN`, for `tunegate train` its folder.
+ * `merge` and `evaluate` the adapter: with control `NAME@vN`, for `tunegate train` its folder.
  */
 export type Data = {
     /**
@@ -2973,26 +3141,6 @@ export type Data = {
 };
 
 /**
- * BaseModelRef
- *
- * Where the base model's weights come from.
- */
-export type BaseModelRef = {
-    /**
-     * Id
-     */
-    id: string;
-    /**
-     * Revision
-     */
-    revision?: string;
-    /**
-     * Source
-     */
-    source?: 'path' | 'modelscope' | 'huggingface';
-};
-
-/**
  * JobSpec
  *
  * A request to train. Everything that decides the result is in it.
@@ -3004,6 +3152,7 @@ export type JobSpec = {
     adapter?: string | null;
     base: BaseModelRef;
     data: Data;
+    eval?: TrainerContractSpecEvaluation | null;
     lora?: Lora;
     /**
      * Max Hours
@@ -3020,7 +3169,7 @@ export type JobSpec = {
     /**
      * Recipe
      */
-    recipe?: 'lora_sft' | 'lora_dpo' | 'full_sft' | 'llamafactory' | 'merge';
+    recipe?: 'lora_sft' | 'lora_dpo' | 'full_sft' | 'llamafactory' | 'merge' | 'evaluate';
     resources?: Resources;
     training?: Training;
 };
@@ -4702,6 +4851,53 @@ export type Check = {
 };
 
 /**
+ * Evaluation
+ *
+ * How a version and its base model answered multiple-choice questions.
+ */
+export type Evaluation = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Data
+     */
+    data: string;
+    found: Evaluated;
+    /**
+     * Job
+     */
+    job: string;
+};
+
+/**
+ * Evaluated
+ *
+ * The answers of the base model and of the result to the same questions.
+ */
+export type Evaluated = {
+    base: Side;
+    /**
+     * Cut
+     */
+    cut?: number;
+    /**
+     * Lost
+     */
+    lost: number;
+    /**
+     * Questions
+     */
+    questions: number;
+    result: Side;
+    /**
+     * Won
+     */
+    won: number;
+};
+
+/**
  * EngineRef
  *
  * An engine of a worker.
@@ -5162,7 +5358,7 @@ export type DatasetVersionCreate = {
      *
      * What its rows are; found out from them by default.
      */
-    format?: 'auto' | 'messages' | 'alpaca' | 'sharegpt' | 'preference' | 'kto' | 'text';
+    format?: 'auto' | 'messages' | 'alpaca' | 'sharegpt' | 'preference' | 'kto' | 'text' | 'choice';
 };
 
 /**
@@ -5186,7 +5382,7 @@ export type DatasetVersion = {
     /**
      * Format
      */
-    format: 'auto' | 'messages' | 'alpaca' | 'sharegpt' | 'preference' | 'kto' | 'text';
+    format: 'auto' | 'messages' | 'alpaca' | 'sharegpt' | 'preference' | 'kto' | 'text' | 'choice';
     /**
      * Kind
      */
@@ -6512,6 +6708,10 @@ export type AdapterVersion = {
     details: {
         [key: string]: unknown;
     };
+    /**
+     * Evaluations
+     */
+    evaluations: Array<Evaluation>;
     /**
      * Files
      */
@@ -9277,6 +9477,120 @@ export type ListDatasetRowsResponses = {
 };
 
 export type ListDatasetRowsResponse = ListDatasetRowsResponses[keyof ListDatasetRowsResponses];
+
+export type ListTokenCountsData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/versions/{number}/tokens';
+};
+
+export type ListTokenCountsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListTokenCountsError = ListTokenCountsErrors[keyof ListTokenCountsErrors];
+
+export type ListTokenCountsResponses = {
+    /**
+     * Response List Token Counts
+     *
+     * Successful Response
+     */
+    200: Array<TokenCount>;
+};
+
+export type ListTokenCountsResponse = ListTokenCountsResponses[keyof ListTokenCountsResponses];
+
+export type CountTokensData = {
+    body: TokenCountCreate;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/versions/{number}/tokens';
+};
+
+export type CountTokensErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CountTokensError = CountTokensErrors[keyof CountTokensErrors];
+
+export type CountTokensResponses = {
+    /**
+     * Successful Response
+     */
+    202: TokenCount;
+};
+
+export type CountTokensResponse = CountTokensResponses[keyof CountTokensResponses];
 
 export type ListEndpointsData = {
     body?: never;

@@ -18,7 +18,7 @@ describe('the form of a new job', () => {
   })
 
   it('begins from another job and comes back as it was, under another name', () => {
-    const spec = toSpec({ ...fresh(), name: 'b', base: '/m', train: 'd@1', ...PRESETS.thorough, prompts: 'hi' })
+    const spec = toSpec({ ...fresh(), name: 'b', base: '/m', train: 'd@1', questions: 'q@1', ...PRESETS.thorough, prompts: 'hi' })
     expect(toSpec(fromSpec(spec))).toEqual({ ...spec, name: 'b-2', adapter: 'b' })
   })
 })

@@ -14,6 +14,8 @@ export interface JobForm {
   validation: string
   /** Percent of the training rows that are held out, where there are no rows for it. */
   held: number
+  /** Multiple-choice questions to be asked after training. */
+  questions: string
   lora: Group
   training: Group
   processes: number
@@ -31,7 +33,7 @@ export const PRESETS: Record<'quick' | 'balanced' | 'thorough' | 'small', { lora
 }
 
 export const fresh = (): JobForm => ({
-  name: '', recipe: 'lora_sft', source: 'path', base: '', revision: '', train: '', validation: '', held: 10, processes: 1, prompts: '', hours: undefined, adapter: '',
+  name: '', recipe: 'lora_sft', source: 'path', base: '', revision: '', train: '', validation: '', held: 10, questions: '', processes: 1, prompts: '', hours: undefined, adapter: '',
   lora: { ...PRESETS.balanced.lora }, training: { ...PRESETS.balanced.training },
 })
 
@@ -39,7 +41,7 @@ export const fresh = (): JobForm => ({
 export function fromSpec(spec: JobSpec): JobForm {
   return {
     name: `${spec.name}-2`, recipe: spec.recipe ?? 'lora_sft', source: spec.base.source ?? 'path', base: spec.base.id, revision: spec.base.revision ?? '',
-    train: spec.data.train, validation: spec.data.validation ?? '', held: Math.round((spec.data.validation_share ?? 0) * 100),
+    train: spec.data.train, validation: spec.data.validation ?? '', held: Math.round((spec.data.validation_share ?? 0) * 100), questions: spec.eval?.data ?? '',
     lora: { ...spec.lora } as Group, training: { ...spec.training } as Group, processes: spec.resources?.processes ?? 1,
     prompts: (spec.prompts ?? []).join('\n'), hours: spec.max_hours ?? undefined, adapter: spec.adapter ?? spec.name,
   }
@@ -60,6 +62,7 @@ export function toSpec(form: JobForm): JobSpec {
     training: set(form.training),
     ...(form.processes > 1 ? { resources: { processes: form.processes } } : {}),
     ...(prompts.length ? { prompts } : {}),
+    ...(form.questions ? { eval: { data: form.questions } } : {}),
     ...(form.hours ? { max_hours: form.hours } : {}),
     ...(form.adapter.trim() && form.adapter.trim() !== form.name.trim() ? { adapter: form.adapter.trim() } : {}),
   }

@@ -14,6 +14,9 @@ const MOVING: State[] = ['queued', 'allocating', 'preparing', 'running', 'finali
 export const isMoving = (state: State) => MOVING.includes(state)
 export const isHeld = (state: State) => isMoving(state) && state !== 'queued' && state !== 'lost'
 
+/** It takes an adapter that is there, and is begun from the adapter's page. */
+export const isOfAnAdapter = (recipe: string) => recipe === 'merge' || recipe === 'evaluate'
+
 /** Charts of a job, each with the metrics that share an axis. */
 export const CHARTS: { name: string; metrics: string[] }[] = [
   { name: 'loss', metrics: ['loss', 'eval_loss'] },
