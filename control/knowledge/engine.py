@@ -25,6 +25,7 @@ from control.settings import Settings, reference
 if TYPE_CHECKING:
     from control.knowledge.cleaning import Cleaning
     from control.knowledge.embedding import Embedder, Embedders
+    from control.knowledge.evaluation.running import Runs
     from control.knowledge.ingest import Ingest
     from control.knowledge.retrieval import Retriever
     from control.knowledge.vectors import Vectors
@@ -45,9 +46,10 @@ class Engine:
         retriever: Retriever,
         ingest: Ingest,
         cleaning: Cleaning,
+        runs: Runs,
     ) -> None:
         self.files, self.embedders, self.retriever = files, embedders, retriever
-        self._vectors, self._ingest, self._cleaning = vectors, ingest, cleaning
+        self._vectors, self._ingest, self._cleaning, self._runs = vectors, ingest, cleaning, runs
 
     @property
     def models(self) -> Sequence[str]:
@@ -70,11 +72,12 @@ class Engine:
         return await asyncio.to_thread(lambda: list(islice(items, many)))
 
     async def run(self) -> None:
-        """Put documents in and take away what is deleted, until cancelled."""
+        """Put documents in, take away what is deleted and ask the questions of test sets, until cancelled."""
         try:
             await asyncio.gather(
                 every(LOOK, self._ingest.all_there_is, "documents cannot be put into knowledge bases now"),
                 every(LOOK, self._cleaning.all_there_is, "deleted documents cannot be taken away now"),
+                every(LOOK, self._runs.all_there_is, "test sets cannot be run now"),
             )
         finally:
             await self.embedders.close()
@@ -93,6 +96,7 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
     try:
         from control.knowledge.cleaning import Cleaning  # noqa: PLC0415 - of the extra `knowledge`
         from control.knowledge.embedding import Embedders  # noqa: PLC0415
+        from control.knowledge.evaluation.running import Runs  # noqa: PLC0415
         from control.knowledge.ingest import Ingest  # noqa: PLC0415
         from control.knowledge.local_model import folders  # noqa: PLC0415
         from control.knowledge.retrieval import Retriever  # noqa: PLC0415
@@ -106,7 +110,7 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
     vectors = Vectors(table.milvus_uri, reference(table.milvus_token))
     retriever = Retriever(db, embedders, vectors)
     ingest = Ingest(db, files, table, embedders, vectors)
-    return Engine(files, embedders, vectors, retriever, ingest, Cleaning(db, files, vectors))
+    return Engine(files, embedders, vectors, retriever, ingest, Cleaning(db, files, vectors), Runs(db, retriever))
 
 
 def required(engine: Engine | None) -> Engine:

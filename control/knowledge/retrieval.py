@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
 from control.errors import not_found
+from control.knowledge import service
 from control.knowledge.access import Query
 from control.knowledge.embedding import Embedder, Embedders
 from control.knowledge.local_model import Floats
@@ -75,8 +76,8 @@ class Retriever:
         """Passages of these bases, best first.
 
         Raises:
-            Problem: 404 for a base that is not there or that the caller may not read; 503 when the index or what embeds
-                fails.
+            Problem: 404 for a base that is not there or that the caller may not read; 409 `index_gone` for a version
+                that was replaced; 503 when the index or what embeds fails.
         """
         started = time.monotonic()
         try:
@@ -98,15 +99,13 @@ class Retriever:
                 base = await session.scalar(select(KnowledgeBase).where(KnowledgeBase.name == name))
                 if base is None or not query.caller.may_read(base):
                     raise not_found("knowledge base", name)
-                live = (KnowledgeIndex.base_id == base.id, KnowledgeIndex.state == "live")
-                index = await session.scalar(select(KnowledgeIndex).where(*live))
-                assert index is not None, "a base has a live index from its first moment"
+                index = await service.index_of(session, base, query.index)
                 if not index.dimension:
                     continue  # nothing is in it yet
                 where = await _where(session, base, query)
                 if where is not None:
                     embedder = await self._embedders.get(session, index.embedding)
-                    policy = Retrieval.model_validate(base.retrieval)
+                    policy = query.how or Retrieval.model_validate(base.retrieval)
                     places.append(_Place(base, index, embedder, policy, where))
         return places
 

@@ -134,6 +134,20 @@ async def newest_of(session: AsyncSession, base: KnowledgeBase) -> KnowledgeInde
     return found
 
 
+async def index_of(session: AsyncSession, base: KnowledgeBase, number: int | None = None) -> KnowledgeIndex:
+    """The live index of a base, or the one of this number.
+
+    Raises:
+        Problem: 409 `index_gone` for one that another has replaced, or that there never was.
+    """
+    which = KnowledgeIndex.state == "live" if number is None else KnowledgeIndex.number == number
+    query = select(KnowledgeIndex).where(KnowledgeIndex.base_id == base.id, KnowledgeIndex.state != "old", which)
+    found: KnowledgeIndex | None = await session.scalar(query)
+    if found is None:
+        raise Problem(409, "index_gone", f"there is no version {number} of the index of {base.name!r} any more")
+    return found
+
+
 async def shown(session: AsyncSession, person: Person, bases: Sequence[KnowledgeBase]) -> list[schemas.KnowledgeBase]:
     """Bases with their indexes."""
     indexes: dict[str, list[schemas.KnowledgeIndex]] = {base.id: [] for base in bases}

@@ -1658,6 +1658,80 @@ export type Sample = {
 };
 
 /**
+ * RunSettings
+ *
+ * How a run looks.
+ */
+export type RunSettings = {
+    /**
+     * As of a base.
+     */
+    retrieval: Retrieval;
+    /**
+     * Score Floor
+     *
+     * Passages whose similarity is lower are left out; -1 keeps all.
+     */
+    score_floor?: number;
+};
+
+/**
+ * Retrieval
+ *
+ * How passages are found: the same for searches here and for the gateway.
+ */
+export type Retrieval = {
+    /**
+     * Candidates
+     *
+     * Chunks that each retriever brings.
+     */
+    candidates?: number;
+    /**
+     * Diversity
+     *
+     * 0: the best ones, however alike. Above: a passage counts for less the more it is like one before it (MMR).
+     */
+    diversity?: number;
+    /**
+     * Expand
+     *
+     * What a passage holds: the chunk that was found, or the section around it.
+     */
+    expand?: 'chunk' | 'section';
+    /**
+     * Mode
+     *
+     * `hybrid` fuses both by reciprocal rank; or by meaning alone, or by words alone.
+     */
+    mode?: 'hybrid' | 'dense' | 'bm25';
+};
+
+/**
+ * RunCreate
+ *
+ * A new run of a set.
+ */
+export type RunCreate = {
+    /**
+     * Index
+     *
+     * Number of the index, the live one or one that is being built; null: the live one.
+     */
+    index?: number | null;
+    /**
+     * How passages are found; null: as the base says.
+     */
+    retrieval?: Retrieval | null;
+    /**
+     * Score Floor
+     *
+     * Passages whose similarity is lower are left out; -1 keeps all.
+     */
+    score_floor?: number;
+};
+
+/**
  * RowRepair
  *
  * A row that takes the place of a rejected one, in the canonical form.
@@ -2386,38 +2460,6 @@ export type RetrievalOutcome = {
 };
 
 /**
- * Retrieval
- *
- * How passages are found: the same for searches here and for the gateway.
- */
-export type Retrieval = {
-    /**
-     * Candidates
-     *
-     * Chunks that each retriever brings.
-     */
-    candidates?: number;
-    /**
-     * Diversity
-     *
-     * 0: the best ones, however alike. Above: a passage counts for less the more it is like one before it (MMR).
-     */
-    diversity?: number;
-    /**
-     * Expand
-     *
-     * What a passage holds: the chunk that was found, or the section around it.
-     */
-    expand?: 'chunk' | 'section';
-    /**
-     * Mode
-     *
-     * `hybrid` fuses both by reciprocal rank; or by meaning alone, or by words alone.
-     */
-    mode?: 'hybrid' | 'dense' | 'bm25';
-};
-
-/**
  * Resources
  *
  * What the job needs while it runs.
@@ -3042,6 +3084,60 @@ export type NewServiceToken = {
 };
 
 /**
+ * NewQuestions
+ *
+ * Questions for a set.
+ */
+export type NewQuestions = {
+    /**
+     * Questions
+     *
+     * A question that is there already gets these passages, too.
+     */
+    questions: Array<NewQuestion>;
+};
+
+/**
+ * Expected
+ *
+ * A passage that should be found: of a document, or with a text, or both.
+ */
+export type Expected = {
+    /**
+     * Document
+     *
+     * Name of its document; empty: any.
+     */
+    document?: string;
+    /**
+     * Text
+     *
+     * What it contains, in any case and with any white space; empty: anything.
+     */
+    text?: string;
+};
+
+/**
+ * NewQuestion
+ *
+ * A question with what should be found.
+ */
+export type NewQuestion = {
+    /**
+     * Expected
+     *
+     * The passages that should be found, all of them.
+     */
+    expected: Array<Expected>;
+    /**
+     * Question
+     *
+     * What somebody would ask.
+     */
+    question: string;
+};
+
+/**
  * NewPassword
  *
  * A password, shown this once.
@@ -3277,6 +3373,192 @@ export type LearnedFrom = {
 };
 
 /**
+ * Page[KnowledgeTestSet]
+ */
+export type KnowledgeTestSetPage = {
+    /**
+     * Items
+     */
+    items: Array<KnowledgeTestSet>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Figures
+ *
+ * How well passages were found, and how fast. Means over the questions, 0 to 1.
+ */
+export type Figures = {
+    /**
+     * Mrr
+     */
+    mrr: number;
+    /**
+     * Ndcg 10
+     */
+    ndcg_10: number;
+    /**
+     * P50 Ms
+     */
+    p50_ms: number;
+    /**
+     * P95 Ms
+     */
+    p95_ms: number;
+    /**
+     * Recall 1
+     */
+    recall_1: number;
+    /**
+     * Recall 10
+     */
+    recall_10: number;
+    /**
+     * Recall 5
+     */
+    recall_5: number;
+};
+
+/**
+ * Chunking
+ *
+ * How documents are cut: along headings, tables, code and sentences, never across a section.
+ */
+export type Chunking = {
+    /**
+     * Overlap
+     *
+     * Tokens that a chunk repeats of the one before it in the same section.
+     */
+    overlap?: number;
+    /**
+     * Parent
+     *
+     * Most tokens of the section that is given instead of a chunk where the base says `expand: section`.
+     */
+    parent?: number;
+    /**
+     * Size
+     *
+     * Most tokens of a chunk. Keep it below what the embedding model reads, or the rest of a chunk is not seen.
+     */
+    size?: number;
+};
+
+/**
+ * KnowledgeRun
+ *
+ * A run: every question of the set, as it was then, asked of one version of the index.
+ */
+export type KnowledgeRun = {
+    chunking: Chunking;
+    /**
+     * Code
+     */
+    code: string;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Done
+     */
+    done: number;
+    /**
+     * Embedding
+     */
+    embedding: ({
+        kind: 'route';
+    } & RouteEmbedding) | ({
+        kind: 'local';
+    } & LocalEmbedding);
+    figures: Figures | null;
+    /**
+     * Finished At
+     */
+    finished_at: string | null;
+    /**
+     * Index Number
+     */
+    index_number: number;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Number
+     */
+    number: number;
+    settings: RunSettings;
+    /**
+     * State
+     */
+    state: 'waiting' | 'running' | 'done' | 'failed';
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * KnowledgeTestSet
+ *
+ * A test set.
+ */
+export type KnowledgeTestSet = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    last: KnowledgeRun | null;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Questions
+     */
+    questions: number;
+    /**
+     * Runs
+     */
+    runs: number;
+};
+
+/**
+ * KnowledgeTestSetCreate
+ *
+ * A new test set.
+ */
+export type KnowledgeTestSetCreate = {
+    /**
+     * Name
+     *
+     * Never changes.
+     */
+    name: string;
+};
+
+/**
  * KnowledgeSearch
  *
  * A query, as the gateway would ask it.
@@ -3306,6 +3588,74 @@ export type KnowledgeSearch = {
      * What is looked for.
      */
     query: string;
+};
+
+/**
+ * Page[KnowledgeRun]
+ */
+export type KnowledgeRunPage = {
+    /**
+     * Items
+     */
+    items: Array<KnowledgeRun>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Page[KnowledgeQuestion]
+ */
+export type KnowledgeQuestionPage = {
+    /**
+     * Items
+     */
+    items: Array<KnowledgeQuestion>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * KnowledgeQuestion
+ *
+ * A question of a set.
+ */
+export type KnowledgeQuestion = {
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Expected
+     */
+    expected: Array<Expected>;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Question
+     */
+    question: string;
 };
 
 /**
@@ -3419,32 +3769,6 @@ export type KnowledgeIndex = {
      * State
      */
     state: 'building' | 'live' | 'old';
-};
-
-/**
- * Chunking
- *
- * How documents are cut: along headings, tables, code and sentences, never across a section.
- */
-export type Chunking = {
-    /**
-     * Overlap
-     *
-     * Tokens that a chunk repeats of the one before it in the same section.
-     */
-    overlap?: number;
-    /**
-     * Parent
-     *
-     * Most tokens of the section that is given instead of a chunk where the base says `expand: section`.
-     */
-    parent?: number;
-    /**
-     * Size
-     *
-     * Most tokens of a chunk. Keep it below what the embedding model reads, or the rest of a chunk is not seen.
-     */
-    size?: number;
 };
 
 /**
@@ -3766,6 +4090,72 @@ export type KnowledgeBaseCreate = {
      * Whose it is; yours if absent.
      */
     team?: string | null;
+};
+
+/**
+ * Page[KnowledgeAnswer]
+ */
+export type KnowledgeAnswerPage = {
+    /**
+     * Items
+     */
+    items: Array<KnowledgeAnswer>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * KnowledgeAnswer
+ *
+ * What a run has found for a question.
+ */
+export type KnowledgeAnswer = {
+    /**
+     * Before
+     */
+    before: number | null;
+    /**
+     * Expected
+     */
+    expected: Array<Expected>;
+    /**
+     * Ndcg 10
+     */
+    ndcg_10: number | null;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Question
+     */
+    question: string;
+    /**
+     * Rank
+     */
+    rank: number | null;
+    /**
+     * Ranks
+     */
+    ranks: Array<number | null> | null;
+    /**
+     * Recall 10
+     */
+    recall_10: number | null;
+    /**
+     * Took Ms
+     */
+    took_ms: number | null;
 };
 
 /**
@@ -11885,6 +12275,902 @@ export type SearchKnowledgeBaseResponses = {
 };
 
 export type SearchKnowledgeBaseResponse = SearchKnowledgeBaseResponses[keyof SearchKnowledgeBaseResponses];
+
+export type ListKnowledgeTestSetsData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: {
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/test-sets';
+};
+
+export type ListKnowledgeTestSetsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeTestSetsError = ListKnowledgeTestSetsErrors[keyof ListKnowledgeTestSetsErrors];
+
+export type ListKnowledgeTestSetsResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeTestSetPage;
+};
+
+export type ListKnowledgeTestSetsResponse = ListKnowledgeTestSetsResponses[keyof ListKnowledgeTestSetsResponses];
+
+export type CreateKnowledgeTestSetData = {
+    body: KnowledgeTestSetCreate;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets';
+};
+
+export type CreateKnowledgeTestSetErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateKnowledgeTestSetError = CreateKnowledgeTestSetErrors[keyof CreateKnowledgeTestSetErrors];
+
+export type CreateKnowledgeTestSetResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeTestSet;
+};
+
+export type CreateKnowledgeTestSetResponse = CreateKnowledgeTestSetResponses[keyof CreateKnowledgeTestSetResponses];
+
+export type DeleteKnowledgeTestSetData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}';
+};
+
+export type DeleteKnowledgeTestSetErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteKnowledgeTestSetError = DeleteKnowledgeTestSetErrors[keyof DeleteKnowledgeTestSetErrors];
+
+export type DeleteKnowledgeTestSetResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteKnowledgeTestSetResponse = DeleteKnowledgeTestSetResponses[keyof DeleteKnowledgeTestSetResponses];
+
+export type GetKnowledgeTestSetData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}';
+};
+
+export type GetKnowledgeTestSetErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetKnowledgeTestSetError = GetKnowledgeTestSetErrors[keyof GetKnowledgeTestSetErrors];
+
+export type GetKnowledgeTestSetResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeTestSet;
+};
+
+export type GetKnowledgeTestSetResponse = GetKnowledgeTestSetResponses[keyof GetKnowledgeTestSetResponses];
+
+export type ImportKnowledgeQuestionsData = {
+    body?: Blob | File;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query: {
+        /**
+         * Format
+         *
+         * What the body is.
+         */
+        format: 'jsonl' | 'csv';
+    };
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/import';
+};
+
+export type ImportKnowledgeQuestionsErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ImportKnowledgeQuestionsError = ImportKnowledgeQuestionsErrors[keyof ImportKnowledgeQuestionsErrors];
+
+export type ImportKnowledgeQuestionsResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeTestSet;
+};
+
+export type ImportKnowledgeQuestionsResponse = ImportKnowledgeQuestionsResponses[keyof ImportKnowledgeQuestionsResponses];
+
+export type ListKnowledgeQuestionsData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: {
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions';
+};
+
+export type ListKnowledgeQuestionsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeQuestionsError = ListKnowledgeQuestionsErrors[keyof ListKnowledgeQuestionsErrors];
+
+export type ListKnowledgeQuestionsResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeQuestionPage;
+};
+
+export type ListKnowledgeQuestionsResponse = ListKnowledgeQuestionsResponses[keyof ListKnowledgeQuestionsResponses];
+
+export type AddKnowledgeQuestionsData = {
+    body: NewQuestions;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions';
+};
+
+export type AddKnowledgeQuestionsErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type AddKnowledgeQuestionsError = AddKnowledgeQuestionsErrors[keyof AddKnowledgeQuestionsErrors];
+
+export type AddKnowledgeQuestionsResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeTestSet;
+};
+
+export type AddKnowledgeQuestionsResponse = AddKnowledgeQuestionsResponses[keyof AddKnowledgeQuestionsResponses];
+
+export type DeleteKnowledgeQuestionData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions/{number}';
+};
+
+export type DeleteKnowledgeQuestionErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteKnowledgeQuestionError = DeleteKnowledgeQuestionErrors[keyof DeleteKnowledgeQuestionErrors];
+
+export type DeleteKnowledgeQuestionResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteKnowledgeQuestionResponse = DeleteKnowledgeQuestionResponses[keyof DeleteKnowledgeQuestionResponses];
+
+export type ReplaceKnowledgeQuestionData = {
+    body: NewQuestion;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions/{number}';
+};
+
+export type ReplaceKnowledgeQuestionErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ReplaceKnowledgeQuestionError = ReplaceKnowledgeQuestionErrors[keyof ReplaceKnowledgeQuestionErrors];
+
+export type ReplaceKnowledgeQuestionResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeQuestion;
+};
+
+export type ReplaceKnowledgeQuestionResponse = ReplaceKnowledgeQuestionResponses[keyof ReplaceKnowledgeQuestionResponses];
+
+export type ListKnowledgeRunsData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: {
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs';
+};
+
+export type ListKnowledgeRunsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeRunsError = ListKnowledgeRunsErrors[keyof ListKnowledgeRunsErrors];
+
+export type ListKnowledgeRunsResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeRunPage;
+};
+
+export type ListKnowledgeRunsResponse = ListKnowledgeRunsResponses[keyof ListKnowledgeRunsResponses];
+
+export type StartKnowledgeRunData = {
+    body: RunCreate;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs';
+};
+
+export type StartKnowledgeRunErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type StartKnowledgeRunError = StartKnowledgeRunErrors[keyof StartKnowledgeRunErrors];
+
+export type StartKnowledgeRunResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeRun;
+};
+
+export type StartKnowledgeRunResponse = StartKnowledgeRunResponses[keyof StartKnowledgeRunResponses];
+
+export type DeleteKnowledgeRunData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}';
+};
+
+export type DeleteKnowledgeRunErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteKnowledgeRunError = DeleteKnowledgeRunErrors[keyof DeleteKnowledgeRunErrors];
+
+export type DeleteKnowledgeRunResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteKnowledgeRunResponse = DeleteKnowledgeRunResponses[keyof DeleteKnowledgeRunResponses];
+
+export type GetKnowledgeRunData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}';
+};
+
+export type GetKnowledgeRunErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetKnowledgeRunError = GetKnowledgeRunErrors[keyof GetKnowledgeRunErrors];
+
+export type GetKnowledgeRunResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeRun;
+};
+
+export type GetKnowledgeRunResponse = GetKnowledgeRunResponses[keyof GetKnowledgeRunResponses];
+
+export type ListKnowledgeAnswersData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: {
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}/answers';
+};
+
+export type ListKnowledgeAnswersErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeAnswersError = ListKnowledgeAnswersErrors[keyof ListKnowledgeAnswersErrors];
+
+export type ListKnowledgeAnswersResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeAnswerPage;
+};
+
+export type ListKnowledgeAnswersResponse = ListKnowledgeAnswersResponses[keyof ListKnowledgeAnswersResponses];
+
+export type ListKnowledgeWorseAnswersData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query: {
+        /**
+         * Than
+         *
+         * Number of another run of the set.
+         */
+        than: number;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}/worse';
+};
+
+export type ListKnowledgeWorseAnswersErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeWorseAnswersError = ListKnowledgeWorseAnswersErrors[keyof ListKnowledgeWorseAnswersErrors];
+
+export type ListKnowledgeWorseAnswersResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeAnswerPage;
+};
+
+export type ListKnowledgeWorseAnswersResponse = ListKnowledgeWorseAnswersResponses[keyof ListKnowledgeWorseAnswersResponses];
 
 export type ListPricesData = {
     body?: never;

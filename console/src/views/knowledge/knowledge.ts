@@ -18,6 +18,9 @@ export const shareOf = (one: KnowledgeDocument) => (one.state === 'ready' ? 100 
 /** Name of what embeds. */
 export const embedderOf = (index: KnowledgeIndex) => (index.embedding.kind === 'local' ? index.embedding.model : index.embedding.route)
 
+/** The beginning of a passage, by which a test set knows it again wherever it is cut next time. */
+export const opening = (text: string) => [...text.trim()].slice(0, 120).join('')
+
 export interface Piece {
   text: string
   hit: boolean
