@@ -13,6 +13,7 @@ from control.deps import Db, Parts, allow, allow_long
 from control.errors import answers
 from control.keys import service as keys
 from control.kit.files import BYTES, a_file, reading
+from control.kit.ownership import find_to_change
 from control.kit.pages import Page, Paging, Search, paginate
 from control.kit.permissions import Person
 from control.knowledge import access, chunking, documents, schemas, service
@@ -189,8 +190,12 @@ async def search_knowledge_base(
             caller = await access.of_key(session, await keys.find_to_change(session, person, body.as_key))
         else:
             caller = await access.of_person(session, person)
-    reply = await engine.retriever.search([base], access.Query(body.query, caller, body.limits, body.filter))
-    return schemas.KnowledgeFound(passages=list(reply.passages), took_ms=reply.took_ms)
+        if body.retrieval is not None:
+            row = await find_to_change(session, person, models.KnowledgeBase, base)
+            await service.check_rerank(session, person, body.retrieval, row)
+    query = access.Query(body.query, caller, body.limits, body.filter, how=body.retrieval)
+    reply = await engine.retriever.search([base], query)
+    return schemas.KnowledgeFound.model_validate(reply, from_attributes=True)
 
 
 async def _shown(session: AsyncSession, person: Person, base: str, id: str) -> schemas.KnowledgeDocument:

@@ -80,7 +80,7 @@ class Engine:
                 every(LOOK, self._runs.all_there_is, "test sets cannot be run now"),
             )
         finally:
-            await self.embedders.close()
+            await self.embedders.gateway.close()
             await self._vectors.close()
 
 
@@ -97,6 +97,7 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
         from control.knowledge.cleaning import Cleaning  # noqa: PLC0415 - of the extra `knowledge`
         from control.knowledge.embedding import Embedders  # noqa: PLC0415
         from control.knowledge.evaluation.running import Runs  # noqa: PLC0415
+        from control.knowledge.gateway import Gateway  # noqa: PLC0415
         from control.knowledge.ingest import Ingest  # noqa: PLC0415
         from control.knowledge.local_model import folders  # noqa: PLC0415
         from control.knowledge.retrieval import Retriever  # noqa: PLC0415
@@ -106,7 +107,7 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
     if importlib.util.find_spec("pymilvus") is None:
         raise ConfigError("[knowledge] needs the extra `knowledge`: pymilvus is not installed")
     files = Files(settings.knowledge_dir)
-    embedders = Embedders(settings.console.gateway_url, vault, folders(table.models))
+    embedders = Embedders(Gateway(settings.console.gateway_url, vault), folders(table.models))
     vectors = Vectors(table.milvus_uri, reference(table.milvus_token))
     retriever = Retriever(db, embedders, vectors)
     ingest = Ingest(db, files, table, embedders, vectors)

@@ -93,3 +93,5 @@ class KnowledgeAnswer(Base):
     ranks: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     """Of each expected passage, the place at which it was found, from 1; null: not among the first ten."""
     took_ms: Mapped[float | None]
+    rerank: Mapped[str] = mapped_column(String(8), default="none")
+    """`gateway.contract.retrieval.RerankOutcome`."""

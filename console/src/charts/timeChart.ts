@@ -21,6 +21,8 @@ export interface TimeChart {
   look: ChartLook
   /** Lines go on over steps with nothing to say: a figure that is measured now and then. */
   connect?: boolean
+  /** Where the axis ends; as the values want it unless set. */
+  most?: number
 }
 
 const escaped = (text: string) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`)
@@ -35,7 +37,7 @@ interface Hovered {
   value: number | null
 }
 
-export function timeChart({ kind, axis, titles, series, format, look, connect = false }: TimeChart): EChartsCoreOption {
+export function timeChart({ kind, axis, titles, series, format, look, connect = false, most }: TimeChart): EChartsCoreOption {
   const colours = series.map((one, index) => (one.colour ? look[one.colour] : look.series[index % look.series.length]!))
   const tooltip = (hovered: Hovered[]) => {
     const lines = hovered
@@ -60,6 +62,7 @@ export function timeChart({ kind, axis, titles, series, format, look, connect = 
     yAxis: {
       type: 'value',
       min: 0,
+      max: most,
       splitNumber: 3,
       axisLabel: { color: look.text, formatter: format },
       splitLine: { lineStyle: { color: look.line } },

@@ -72,8 +72,8 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def figures(answers: Sequence[tuple[Ranks, float]]) -> Figures:
-    """Of (ranks, milliseconds) of each question; there is at least one."""
+def figures(answers: Sequence[tuple[Ranks, float]], unranked: int = 0) -> Figures:
+    """Of (ranks, milliseconds) of each question; there is at least one. `unranked`: where a rerank model failed."""
 
     def mean(values: Sequence[float]) -> float:
         return round(math.fsum(values) / len(values), 6)
@@ -88,4 +88,5 @@ def figures(answers: Sequence[tuple[Ranks, float]]) -> Figures:
         ndcg_10=mean([gain(ranks) for ranks in every]),
         p50_ms=percentile(took, 0.5),
         p95_ms=percentile(took, 0.95),
+        unranked=unranked,
     )

@@ -90,19 +90,18 @@ class Runs:
             query = Query(answer.text, owner, limits, {}, how=settings.retrieval, index=run.index_number)
             reply = await self._retriever.search([base.name], query)
             expected = [Expected.model_validate(one) for one in answer.expected]
-            if not await self._keep(run, answer.number, metrics.places(expected, reply.passages), reply.took_ms):
+            ranks = metrics.places(expected, reply.passages)
+            if not await self._keep(run, answer.number, ranks=ranks, took_ms=reply.took_ms, rerank=reply.rerank):
                 return
         await self._finish(run)
 
-    async def _keep(
-        self, run: KnowledgeRun, number: int | None = None, ranks: Any = None, took_ms: float | None = None
-    ) -> bool:
+    async def _keep(self, run: KnowledgeRun, number: int | None = None, **found: Any) -> bool:
         """Renew the claim, and keep an answer; whether the run is still there."""
         values: dict[str, Any] = {"not_before": now() + CLAIM}
         async with self._db.write() as session:
             if number is not None:
                 which = (KnowledgeAnswer.run_id == run.id, KnowledgeAnswer.number == number)
-                await session.execute(update(KnowledgeAnswer).where(*which).values(ranks=ranks, took_ms=took_ms))
+                await session.execute(update(KnowledgeAnswer).where(*which).values(**found))
                 asked = (KnowledgeAnswer.run_id == run.id, KnowledgeAnswer.took_ms.is_not(None))
                 many = await session.scalar(select(func.count()).select_from(KnowledgeAnswer).where(*asked))
                 values |= {"done": many, "tries": 0}
@@ -115,11 +114,11 @@ class Runs:
             row = await session.get(KnowledgeRun, run.id, with_for_update=True)
             if row is None or row.state not in _OPEN:
                 return
-            answers = await session.scalars(select(KnowledgeAnswer).where(KnowledgeAnswer.run_id == run.id))
+            answers = (await session.scalars(select(KnowledgeAnswer).where(KnowledgeAnswer.run_id == run.id))).all()
             pairs = [(one.ranks, one.took_ms) for one in answers if one.ranks is not None and one.took_ms is not None]
             if len(pairs) < row.total:
                 return  # another process is at it
-            row.figures = metrics.figures(pairs).model_dump()
+            row.figures = metrics.figures(pairs, sum(one.rerank == "failed" for one in answers)).model_dump()
             row.state, row.code, row.message, row.finished_at = "done", "", "", now()
 
     async def _pause(self, run: KnowledgeRun, exc: Problem) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 from control.kit.schemas import A_MOMENT, Body, Slug, example
 from control.knowledge.schemas import Chunking, Embedding, Retrieval
 from control.models.knowledge_tests import QUESTION_CHARS
+from gateway.contract.retrieval import RerankOutcome
 
 MOST_QUESTIONS = 5000
 """Of one set."""
@@ -99,11 +100,13 @@ class Figures(BaseModel):
     """Half of the searches took no longer."""
     p95_ms: float
     """19 of 20 searches took no longer."""
+    unranked: int
+    """Questions of which the fused order stood, because the rerank model failed."""
 
 
 _FIGURES = {
     "recall_1": 0.62, "recall_5": 0.88, "recall_10": 0.94, "mrr": 0.73, "ndcg_10": 0.78, "p50_ms": 21.4,
-    "p95_ms": 48.0,
+    "p95_ms": 48.0, "unranked": 0,
 }  # fmt: skip
 
 
@@ -184,7 +187,7 @@ class KnowledgeAnswer(BaseModel):
     """What a run has found for a question."""
 
     model_config = example(
-        number=1, ranks=[2], rank=2, before=1, recall_10=1.0, ndcg_10=0.63, took_ms=20.5, **_ASKED
+        number=1, ranks=[2], rank=2, before=1, recall_10=1.0, ndcg_10=0.63, took_ms=20.5, rerank="none", **_ASKED
     )  # fmt: skip
 
     number: int
@@ -201,3 +204,5 @@ class KnowledgeAnswer(BaseModel):
     recall_10: float | None
     ndcg_10: float | None
     took_ms: float | None
+    rerank: RerankOutcome
+    """`failed`: a rerank model was to be asked, and the fused order stood."""

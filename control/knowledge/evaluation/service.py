@@ -73,7 +73,7 @@ async def shown(session: AsyncSession, rows: Sequence[KnowledgeTestSet]) -> list
 
     async def counted(table: Any) -> dict[str, int]:
         query = select(table.set_id, func.count()).where(table.set_id.in_(ids)).group_by(table.set_id)
-        return dict((await session.execute(query)).tuples().all())
+        return {row[0]: row[1] for row in await session.execute(query)}
 
     questions, runs = await counted(KnowledgeQuestion), await counted(KnowledgeRun)
     newest = select(KnowledgeRun.set_id, func.max(KnowledgeRun.number).label("number")).where(
@@ -176,6 +176,8 @@ async def start(session: AsyncSession, person: Person, base: str, name: str, bod
     owner = await session.get(KnowledgeBase, row.base_id)
     assert owner is not None, "a set has a base"
     index = await service.index_of(session, owner, body.index)
+    if body.retrieval is not None:
+        await service.check_rerank(session, person, body.retrieval, owner)
     retrieval = owner.retrieval if body.retrieval is None else body.retrieval.model_dump(mode="json")
     settings = schemas.RunSettings.model_validate({"retrieval": retrieval, "score_floor": body.score_floor})
     questions = (await session.scalars(questions_of(row))).all()
@@ -234,11 +236,14 @@ def answers_of(run: KnowledgeRun) -> Select[Any]:
 
 def answer_shown(row: models.KnowledgeAnswer, before: models.KnowledgeAnswer | None = None) -> schemas.KnowledgeAnswer:
     """What a run has found for a question, beside what another one has."""
-    return schemas.KnowledgeAnswer(
-        number=row.number, question=row.text, expected=row.expected, ranks=row.ranks, rank=_first(row.ranks),
-        before=_first(before.ranks) if before is not None else None,
-        recall_10=metrics.recall(row.ranks, metrics.DEPTH) if row.ranks is not None else None,
-        ndcg_10=round(metrics.gain(row.ranks), 6) if row.ranks is not None else None, took_ms=row.took_ms,
+    return schemas.KnowledgeAnswer.model_validate(
+        {
+            "number": row.number, "question": row.text, "expected": row.expected, "ranks": row.ranks,
+            "rank": _first(row.ranks), "before": _first(before.ranks) if before is not None else None,
+            "recall_10": metrics.recall(row.ranks, metrics.DEPTH) if row.ranks is not None else None,
+            "ndcg_10": round(metrics.gain(row.ranks), 6) if row.ranks is not None else None,
+            "took_ms": row.took_ms, "rerank": row.rerank,
+        }
     )  # fmt: skip
 
 

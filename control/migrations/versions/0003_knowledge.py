@@ -223,6 +223,7 @@ def _test_sets() -> None:
         sa.Column("expected", sa.JSON(), nullable=False),
         sa.Column("ranks", sa.JSON(), nullable=True),
         sa.Column("took_ms", sa.Double(), nullable=True),
+        sa.Column("rerank", sa.String(length=8), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"], ["knowledge_run.id"], name=op.f("fk_knowledge_answer_run_id"), ondelete="CASCADE"
         ),

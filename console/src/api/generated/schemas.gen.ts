@@ -2945,6 +2945,50 @@ export const RunSettingsSchema = {
     type: 'object'
 } as const;
 
+export const RerankSchema = {
+    additionalProperties: false,
+    description: 'Candidates are put into the order of a rerank model, through a route of the gateway.',
+    properties: {
+        candidates: {
+            default: 30,
+            description: 'The best so many of the fused list are ordered anew; the others follow them.',
+            maximum: 100,
+            minimum: 2,
+            title: 'Candidates',
+            type: 'integer'
+        },
+        key: {
+            description: 'Name of an API key that you may change: its budget and limits count, and it must be granted the route.',
+            maxLength: 250,
+            minLength: 1,
+            title: 'Key',
+            type: 'string'
+        },
+        route: {
+            description: 'A route that answers `/v1/rerank`.',
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        },
+        timeout: {
+            default: 2,
+            description: 'Seconds, after which the fused order stands, as it does when the route fails.',
+            exclusiveMinimum: 0,
+            maximum: 30,
+            title: 'Timeout',
+            type: 'number'
+        }
+    },
+    required: [
+        'route',
+        'key'
+    ],
+    title: 'Rerank',
+    type: 'object'
+} as const;
+
 export const RetrievalSchema = {
     additionalProperties: false,
     description: 'How passages are found: the same for searches here and for the gateway.',
@@ -2985,6 +3029,17 @@ export const RetrievalSchema = {
             ],
             title: 'Mode',
             type: 'string'
+        },
+        rerank: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Rerank'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'A model that orders what was found; null: none.'
         }
     },
     title: 'Retrieval',
@@ -4146,10 +4201,34 @@ export const PassageSchema = {
             title: 'Base',
             type: 'string'
         },
+        bm25: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'BM25 by which the search by words has found it; null where it has not.',
+            title: 'Bm25'
+        },
         chunk: {
             description: 'Id of the piece that was found: the same until the document or the base\'s chunking changes.',
             title: 'Chunk',
             type: 'string'
+        },
+        dense: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Cosine by which the search by vector has found it; null where it has not.',
+            title: 'Dense'
         },
         document: {
             description: 'Id of its document.',
@@ -4174,8 +4253,20 @@ export const PassageSchema = {
             description: 'Number of the page, slide or sheet on which the found piece begins, from 1; null where the format has none.',
             title: 'Page'
         },
+        rerank: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What the rerank model says of it; null where none has seen it.',
+            title: 'Rerank'
+        },
         score: {
-            description: 'Orders the passages (reciprocal rank fusion of the retrievers): to be compared inside one answer only.',
+            description: 'Orders the passages (reciprocal rank fusion of the retrievers, handed out anew in the order of a rerank model\nwhere there is one): to be compared inside one answer only.',
             title: 'Score',
             type: 'number'
         },
@@ -5965,6 +6056,10 @@ export const FiguresSchema = {
         recall_5: {
             title: 'Recall 5',
             type: 'number'
+        },
+        unranked: {
+            title: 'Unranked',
+            type: 'integer'
         }
     },
     required: [
@@ -5974,7 +6069,8 @@ export const FiguresSchema = {
         'mrr',
         'ndcg_10',
         'p50_ms',
-        'p95_ms'
+        'p95_ms',
+        'unranked'
     ],
     title: 'Figures',
     type: 'object'
@@ -6040,7 +6136,8 @@ export const KnowledgeRunSchema = {
                 p95_ms: 48,
                 recall_1: 0.62,
                 recall_10: 0.94,
-                recall_5: 0.88
+                recall_5: 0.88,
+                unranked: 0
             },
             finished_at: '2026-11-24T09:30:00Z',
             index_number: 2,
@@ -6192,7 +6289,8 @@ export const KnowledgeTestSetSchema = {
                     p95_ms: 48,
                     recall_1: 0.62,
                     recall_10: 0.94,
-                    recall_5: 0.88
+                    recall_5: 0.88,
+                    unranked: 0
                 },
                 finished_at: '2026-11-24T09:30:00Z',
                 index_number: 2,
@@ -6338,6 +6436,17 @@ export const KnowledgeSearchSchema = {
             minLength: 1,
             title: 'Query',
             type: 'string'
+        },
+        retrieval: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Retrieval'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'How passages are found, to try it out: of a base that you may change. Absent: as the base says.'
         }
     },
     required: [
@@ -6666,6 +6775,19 @@ export const KnowledgeFoundSchema = {
             title: 'Passages',
             type: 'array'
         },
+        rerank: {
+            enum: [
+                'none',
+                'done',
+                'failed'
+            ],
+            title: 'Rerank',
+            type: 'string'
+        },
+        rerank_message: {
+            title: 'Rerank Message',
+            type: 'string'
+        },
         took_ms: {
             title: 'Took Ms',
             type: 'number'
@@ -6673,7 +6795,9 @@ export const KnowledgeFoundSchema = {
     },
     required: [
         'passages',
-        'took_ms'
+        'took_ms',
+        'rerank',
+        'rerank_message'
     ],
     title: 'KnowledgeFound',
     type: 'object'
@@ -7339,6 +7463,7 @@ export const KnowledgeAnswerSchema = {
                 2
             ],
             recall_10: 1,
+            rerank: 'none',
             took_ms: 20.5
         }
     ],
@@ -7423,6 +7548,15 @@ export const KnowledgeAnswerSchema = {
             ],
             title: 'Recall 10'
         },
+        rerank: {
+            enum: [
+                'none',
+                'done',
+                'failed'
+            ],
+            title: 'Rerank',
+            type: 'string'
+        },
         took_ms: {
             anyOf: [
                 {
@@ -7444,7 +7578,8 @@ export const KnowledgeAnswerSchema = {
         'before',
         'recall_10',
         'ndcg_10',
-        'took_ms'
+        'took_ms',
+        'rerank'
     ],
     title: 'KnowledgeAnswer',
     type: 'object'

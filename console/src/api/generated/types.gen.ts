@@ -1676,6 +1676,38 @@ export type RunSettings = {
 };
 
 /**
+ * Rerank
+ *
+ * Candidates are put into the order of a rerank model, through a route of the gateway.
+ */
+export type Rerank = {
+    /**
+     * Candidates
+     *
+     * The best so many of the fused list are ordered anew; the others follow them.
+     */
+    candidates?: number;
+    /**
+     * Key
+     *
+     * Name of an API key that you may change: its budget and limits count, and it must be granted the route.
+     */
+    key: string;
+    /**
+     * Route
+     *
+     * A route that answers `/v1/rerank`.
+     */
+    route: string;
+    /**
+     * Timeout
+     *
+     * Seconds, after which the fused order stands, as it does when the route fails.
+     */
+    timeout?: number;
+};
+
+/**
  * Retrieval
  *
  * How passages are found: the same for searches here and for the gateway.
@@ -1705,6 +1737,10 @@ export type Retrieval = {
      * `hybrid` fuses both by reciprocal rank; or by meaning alone, or by words alone.
      */
     mode?: 'hybrid' | 'dense' | 'bm25';
+    /**
+     * A model that orders what was found; null: none.
+     */
+    rerank?: Rerank | null;
 };
 
 /**
@@ -2371,11 +2407,23 @@ export type Passage = {
      */
     base: string;
     /**
+     * Bm25
+     *
+     * BM25 by which the search by words has found it; null where it has not.
+     */
+    bm25?: number | null;
+    /**
      * Chunk
      *
      * Id of the piece that was found: the same until the document or the base's chunking changes.
      */
     chunk: string;
+    /**
+     * Dense
+     *
+     * Cosine by which the search by vector has found it; null where it has not.
+     */
+    dense?: number | null;
     /**
      * Document
      *
@@ -2395,9 +2443,16 @@ export type Passage = {
      */
     page: number | null;
     /**
+     * Rerank
+     *
+     * What the rerank model says of it; null where none has seen it.
+     */
+    rerank?: number | null;
+    /**
      * Score
      *
-     * Orders the passages (reciprocal rank fusion of the retrievers): to be compared inside one answer only.
+     * Orders the passages (reciprocal rank fusion of the retrievers, handed out anew in the order of a rerank model
+     * where there is one): to be compared inside one answer only.
      */
     score: number;
     /**
@@ -3428,6 +3483,10 @@ export type Figures = {
      * Recall 5
      */
     recall_5: number;
+    /**
+     * Unranked
+     */
+    unranked: number;
 };
 
 /**
@@ -3588,6 +3647,10 @@ export type KnowledgeSearch = {
      * What is looked for.
      */
     query: string;
+    /**
+     * How passages are found, to try it out: of a base that you may change. Absent: as the base says.
+     */
+    retrieval?: Retrieval | null;
 };
 
 /**
@@ -3781,6 +3844,14 @@ export type KnowledgeFound = {
      * Passages
      */
     passages: Array<Passage>;
+    /**
+     * Rerank
+     */
+    rerank: 'none' | 'done' | 'failed';
+    /**
+     * Rerank Message
+     */
+    rerank_message: string;
     /**
      * Took Ms
      */
@@ -4152,6 +4223,10 @@ export type KnowledgeAnswer = {
      * Recall 10
      */
     recall_10: number | null;
+    /**
+     * Rerank
+     */
+    rerank: 'none' | 'done' | 'failed';
     /**
      * Took Ms
      */

@@ -26,7 +26,7 @@ export function runCharts(
     return {
       key,
       names: series.map((one) => one.name),
-      option: timeChart({ kind: 'lines', axis, titles: inOrder.map(title), series, format: formats[unit], look }),
+      option: timeChart({ kind: 'lines', axis, titles: inOrder.map(title), series, format: formats[unit], look, most: unit === 'percent' ? 1 : undefined }),
       rows: inOrder.map((one, at) => [title(one), ...series.map(({ values }) => (values[at] === null ? '–' : formats[unit](values[at]!)))]),
     }
   })
