@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.db import Database
 from control.errors import ConfigError, Problem
 from control.kit.files import Files
+from control.kit.outbound import Outbound
 from control.kit.periodic import every
 from control.knowledge.trouble import Trouble
 from control.models import KnowledgeIndex
@@ -47,8 +48,9 @@ class Engine:
         ingest: Ingest,
         cleaning: Cleaning,
         runs: Runs,
+        pages: Outbound,
     ) -> None:
-        self.files, self.embedders, self.retriever = files, embedders, retriever
+        self.files, self.embedders, self.retriever, self.pages = files, embedders, retriever, pages
         self._vectors, self._ingest, self._cleaning, self._runs = vectors, ingest, cleaning, runs
 
     @property
@@ -110,8 +112,11 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
     embedders = Embedders(Gateway(settings.console.gateway_url, vault), folders(table.models))
     vectors = Vectors(table.milvus_uri, reference(table.milvus_token))
     retriever = Retriever(db, embedders, vectors)
+    pages = Outbound(table.private_pages)
     ingest = Ingest(db, files, table, embedders, vectors)
-    return Engine(files, embedders, vectors, retriever, ingest, Cleaning(db, files, vectors), Runs(db, retriever))
+    return Engine(
+        files, embedders, vectors, retriever, ingest, Cleaning(db, files, vectors), Runs(db, retriever), pages
+    )
 
 
 def required(engine: Engine | None) -> Engine:

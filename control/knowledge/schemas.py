@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from control.kit.schemas import A_MOMENT, Body, Note, RowVersion, Slug, example
+from control.models.knowledge import URL_CHARS
 from gateway.contract.retrieval import QUERY_CHARS, Filter, Passage, RerankOutcome, RetrievalLimits
 from gateway.contract.snapshot import Name
 
@@ -209,13 +210,16 @@ class KnowledgeDocument(BaseModel):
     """A document and how far it is."""
 
     model_config = example(
-        id="01936f3a-0000-7000-8000-000000000001", name="handbook.pdf", sha256="0" * 64, size=48_213, kind="pdf",
-        pages=12, facts={"lang": "en"}, readers=None, state="embedding", done=64, total=180, reused=0, code="",
+        id="01936f3a-0000-7000-8000-000000000001", name="handbook.pdf", url="", sha256="0" * 64, size=48_213,
+        kind="pdf", pages=12,
+        facts={"lang": "en"}, readers=None, state="embedding", done=64, total=180, reused=0, code="",
         message="", created_at=A_MOMENT, created_by="alice",
     )  # fmt: skip
 
     id: str
     name: str
+    url: str
+    """Where it was fetched; empty for a file that was sent."""
     sha256: str
     size: int
     """Bytes."""
@@ -241,6 +245,17 @@ class KnowledgeDocument(BaseModel):
     """The same, for people."""
     created_at: datetime
     created_by: str
+
+
+class KnowledgePageAdd(Body):
+    """A web page for a base."""
+
+    model_config = example(url="https://example.com/handbook.html")
+
+    url: Annotated[str, StringConstraints(max_length=URL_CHARS, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")]
+    """Where it is. Control fetches it, and must be able to reach it; HTML, PDF or text."""
+    name: DocumentName | None = None
+    """Name of the document, which ends as its type does (`.html`, `.pdf`, `.txt`, `.md`); absent: made of the URL."""
 
 
 class KnowledgeDocumentUpdate(Body):

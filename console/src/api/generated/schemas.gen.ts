@@ -6653,6 +6653,45 @@ export const KnowledgeChunkSchema = {
     type: 'object'
 } as const;
 
+export const KnowledgePageAddSchema = {
+    additionalProperties: false,
+    description: 'A web page for a base.',
+    examples: [
+        {
+            url: 'https://example.com/handbook.html'
+        }
+    ],
+    properties: {
+        name: {
+            anyOf: [
+                {
+                    maxLength: 255,
+                    minLength: 1,
+                    pattern: '^[^/\\\\\\x00-\\x1f\\x7f]+$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Name of the document, which ends as its type does (`.html`, `.pdf`, `.txt`, `.md`); absent: made of the URL.',
+            title: 'Name'
+        },
+        url: {
+            description: 'Where it is. Control fetches it, and must be able to reach it; HTML, PDF or text.',
+            maxLength: 2000,
+            pattern: '^https?://[^\\s\\x00-\\x1f\\x7f]+$',
+            title: 'Url',
+            type: 'string'
+        }
+    },
+    required: [
+        'url'
+    ],
+    title: 'KnowledgePageAdd',
+    type: 'object'
+} as const;
+
 export const KnowledgeModelsSchema = {
     description: 'Embedding models that control runs itself.',
     examples: [
@@ -6912,7 +6951,8 @@ export const KnowledgeDocumentSchema = {
             sha256: '0000000000000000000000000000000000000000000000000000000000000000',
             size: 48213,
             state: 'embedding',
-            total: 180
+            total: 180,
+            url: ''
         }
     ],
     properties: {
@@ -7000,11 +7040,16 @@ export const KnowledgeDocumentSchema = {
         total: {
             title: 'Total',
             type: 'integer'
+        },
+        url: {
+            title: 'Url',
+            type: 'string'
         }
     },
     required: [
         'id',
         'name',
+        'url',
         'sha256',
         'size',
         'kind',

@@ -3774,6 +3774,26 @@ export type KnowledgeChunk = {
 };
 
 /**
+ * KnowledgePageAdd
+ *
+ * A web page for a base.
+ */
+export type KnowledgePageAdd = {
+    /**
+     * Name
+     *
+     * Name of the document, which ends as its type does (`.html`, `.pdf`, `.txt`, `.md`); absent: made of the URL.
+     */
+    name?: string | null;
+    /**
+     * Url
+     *
+     * Where it is. Control fetches it, and must be able to reach it; HTML, PDF or text.
+     */
+    url: string;
+};
+
+/**
  * KnowledgeModels
  *
  * Embedding models that control runs itself.
@@ -3974,6 +3994,10 @@ export type KnowledgeDocument = {
      * Total
      */
     total: number;
+    /**
+     * Url
+     */
+    url: string;
 };
 
 /**
@@ -12189,6 +12213,68 @@ export type PreviewKnowledgeChunksResponses = {
 
 export type PreviewKnowledgeChunksResponse = PreviewKnowledgeChunksResponses[keyof PreviewKnowledgeChunksResponses];
 
+export type RefreshKnowledgePageData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/documents/{id}/refresh';
+};
+
+export type RefreshKnowledgePageErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+    /**
+     * Insufficient Storage
+     */
+    507: ProblemBody;
+};
+
+export type RefreshKnowledgePageError = RefreshKnowledgePageErrors[keyof RefreshKnowledgePageErrors];
+
+export type RefreshKnowledgePageResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeDocument;
+};
+
+export type RefreshKnowledgePageResponse = RefreshKnowledgePageResponses[keyof RefreshKnowledgePageResponses];
+
 export type RetryKnowledgeDocumentData = {
     body?: never;
     path: {
@@ -12242,6 +12328,68 @@ export type RetryKnowledgeDocumentResponses = {
 };
 
 export type RetryKnowledgeDocumentResponse = RetryKnowledgeDocumentResponses[keyof RetryKnowledgeDocumentResponses];
+
+export type AddKnowledgePageData = {
+    body: KnowledgePageAdd;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/pages';
+};
+
+export type AddKnowledgePageErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+    /**
+     * Insufficient Storage
+     */
+    507: ProblemBody;
+};
+
+export type AddKnowledgePageError = AddKnowledgePageErrors[keyof AddKnowledgePageErrors];
+
+export type AddKnowledgePageResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeDocument;
+};
+
+export type AddKnowledgePageResponse = AddKnowledgePageResponses[keyof AddKnowledgePageResponses];
 
 export type RebuildKnowledgeBaseData = {
     body?: never;
