@@ -26,6 +26,7 @@ from control.keys.endpoints import router as keys
 from control.kit.permissions import Person
 from control.kit.schemas import example
 from control.knowledge.endpoints import router as knowledge
+from control.knowledge.evaluation_endpoints import router as test_sets
 from control.prices.endpoints import router as prices
 from control.providers.endpoints import credentials, kinds, router as endpoints
 from control.routes.endpoints import router as routes
@@ -37,7 +38,7 @@ from control.users.endpoints import router as users
 router = APIRouter()
 PARTS = (
     auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
-    configuration, chat, gateways, datasets, jobs, trainers, adapters, knowledge,
+    configuration, chat, gateways, datasets, jobs, trainers, adapters, knowledge, test_sets,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")

@@ -39,6 +39,7 @@ LARGER: tuple[tuple[re.Pattern[str], int | None], ...] = (
     (re.compile(r"/internal/v1/request-log"), 32),
     (re.compile(r"/internal/v1/trainer/attempts/[^/]+/events"), 16),
     (re.compile(r"/api/v1/chat/sessions(/[^/]+)?"), 4),
+    (re.compile(r"/api/v1/knowledge/[^/]+/test-sets/[^/]+/import"), 16),
     (re.compile(r"/api/v1/datasets/[^/]+/versions/\d+/content"), None),
     (re.compile(r"/api/v1/adapters/[^/]+/versions/\d+/files/.+"), None),
     (re.compile(r"/internal/v1/trainer/attempts/[^/]+/(files/.+|log)"), None),

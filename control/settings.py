@@ -284,6 +284,9 @@ class KnowledgeTable(_Table):
     """A document that is not parsed after so long fails."""
     parse_memory_mib: Annotated[int, Field(ge=256)] = 2048
     """Memory that parsing a document may take."""
+    private_pages: bool = False
+    """Whether web pages of private and loopback addresses are fetched by URL: whoever may make a knowledge base could
+    read by it what control reaches. Metadata services of clouds never are."""
     max_chunks: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Most chunks of one document."""
     models: Annotated[dict[str, str], BeforeValidator(_tabled)] = {}

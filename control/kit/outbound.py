@@ -60,6 +60,8 @@ class Answer:
 
     status: int
     body: bytes
+    headers: Mapping[str, str]
+    """By their names in lower case; of one that came several times, the last."""
 
 
 async def system_resolve(host: str, port: int) -> Sequence[str]:
@@ -256,4 +258,5 @@ async def _send(
             answer += piece
             if len(answer) > limit:
                 raise OutboundError("too_large", f"the answer is larger than {limit} bytes")
-        return Answer(response.status, bytes(answer))
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status, bytes(answer), headers)

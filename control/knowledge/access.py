@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.kit.access import EVERYONE, Principal, principals
 from control.kit.membership import teams_of
 from control.kit.permissions import Person
+from control.knowledge.schemas import Retrieval
 from control.models import ApiKey, KnowledgeBase, Team, User
 from control.models.base import now
 from gateway.contract import retrieval as wire
@@ -57,6 +58,10 @@ class Query:
     limits: wire.RetrievalLimits
     facts: Mapping[str, str]
     """Metadata that a document must have."""
+    how: Retrieval | None = None
+    """In place of what the base says."""
+    index: int | None = None
+    """Number of the index to look into; None: the live one."""
 
 
 async def of_person(session: AsyncSession, person: Person) -> Caller:

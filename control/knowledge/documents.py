@@ -43,10 +43,20 @@ def parsed(files: Files, id: str) -> Path:
 
 
 async def receive(
-    db: Database, files: Files, person: Person, name: str, title: str, pieces: AsyncIterator[bytes], most: int
+    db: Database,
+    files: Files,
+    person: Person,
+    name: str,
+    title: str,
+    pieces: AsyncIterator[bytes],
+    most: int,
+    url: str = "",
 ) -> tuple[KnowledgeDocument, bool]:
     """Take a file in; the document, and whether it is new. The same content under the same name is the document that
     is there. Other content under a name that is there replaces it as soon as it can be found itself.
+
+    Raises:
+        Problem: 409 `name_taken` for a page whose name a document has that is not of this `url`.
     """
     async with db.read() as session:
         await find_to_change(session, person, KnowledgeBase, name)
@@ -58,10 +68,14 @@ async def receive(
             raise Problem(422, "empty", "the file is empty")
         async with db.write() as session:
             base = await find_to_change(session, person, KnowledgeBase, name)
-            same = await _same(session, base, title, stored.sha256)
-            if same is not None:
-                return same, False
-            row = await _add(session, person, base, id, title, stored.sha256, stored.size)
+            newest = await _newest(session, base, title)
+            if url and newest is not None and newest.url != url:
+                said = f"there is a document {title!r} that is not of this URL: give the page another name"
+                raise Problem(409, "name_taken", said)
+            if newest is not None and newest.sha256 == stored.sha256:
+                return newest, False
+            row = KnowledgeDocument(id=id, name=title, url=url, sha256=stored.sha256, size=stored.size)
+            await _add(session, person, base, row, newest)
         kept = True
     finally:
         if not kept:
@@ -69,39 +83,34 @@ async def receive(
     return row, True
 
 
-async def _same(session: AsyncSession, base: KnowledgeBase, title: str, sha256: str) -> KnowledgeDocument | None:
-    """The newest document of this name, if it has this content."""
+async def _newest(session: AsyncSession, base: KnowledgeBase, title: str) -> KnowledgeDocument | None:
+    """The newest document of this name."""
     query = select(KnowledgeDocument).where(
         KnowledgeDocument.base_id == base.id, KnowledgeDocument.name == title, ~KnowledgeDocument.deleting
     )
     newest: KnowledgeDocument | None = await session.scalar(query.order_by(KnowledgeDocument.id.desc()).limit(1))
-    return newest if newest is not None and newest.sha256 == sha256 else None
+    return newest
 
 
 async def _add(
-    session: AsyncSession, person: Person, base: KnowledgeBase, id: str, title: str, sha256: str, size: int
-) -> KnowledgeDocument:
-    before = await session.scalar(
-        select(KnowledgeDocument)
-        .where(KnowledgeDocument.base_id == base.id, KnowledgeDocument.name == title, ~KnowledgeDocument.deleting)
-        .order_by(KnowledgeDocument.id.desc())
-        .limit(1)
-    )
+    session: AsyncSession,
+    person: Person,
+    base: KnowledgeBase,
+    row: KnowledgeDocument,
+    before: KnowledgeDocument | None,
+) -> None:
+    """Put a new document into every index of a base; what people said of the one before it is true of it too."""
     moment = now()
-    row = KnowledgeDocument(
-        id=id, base_id=base.id, name=title, sha256=sha256, size=size, created_at=moment, created_by=person.username,
-        facts=before.facts if before else {}, readers=before.readers if before else None,
-    )  # fmt: skip
+    row.base_id, row.created_at, row.created_by = base.id, moment, person.username
+    row.facts, row.readers = (before.facts, before.readers) if before is not None else ({}, None)
     session.add(row)
     await session.flush()
     indexes = select(KnowledgeIndex.id).where(KnowledgeIndex.base_id == base.id, KnowledgeIndex.state != "old")
     for index in await session.scalars(indexes):
-        session.add(KnowledgeEntry(index_id=index, document_id=id, state="waiting", not_before=moment))
-    note(
-        session, person.actor, "add_document", "knowledge_base", base.name, after={"document": title, "sha256": sha256}
-    )
+        session.add(KnowledgeEntry(index_id=index, document_id=row.id, state="waiting", not_before=moment))
+    after = {"document": row.name, "sha256": row.sha256} | ({"url": row.url} if row.url else {})
+    note(session, person.actor, "add_document", "knowledge_base", base.name, after=after)
     await session.flush()
-    return row
 
 
 def listed(base: KnowledgeBase, search: str | None) -> Select[Any]:
@@ -170,7 +179,7 @@ async def shown(
         KnowledgeEntry.index_id == index.id, KnowledgeEntry.document_id.in_([row.id for row in rows])
     )
     entries = {entry.document_id: entry for entry in await session.scalars(query)}
-    of_row = ("id", "name", "sha256", "size", "kind", "pages", "facts", "readers", "created_at", "created_by")
+    of_row = ("id", "name", "url", "sha256", "size", "kind", "pages", "facts", "readers", "created_at", "created_by")
     of_entry = ("state", "done", "total", "reused", "code", "message")
     return [
         schemas.KnowledgeDocument.model_validate(

@@ -5,30 +5,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import aiohttp
 import numpy as np
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.knowledge import schemas
 from control.knowledge.chunking import estimated
+from control.knowledge.gateway import Gateway, Unreachable, digest_of_key, message_of
 from control.knowledge.local_model import Floats, LocalModel, Unusable, unit
 from control.knowledge.trouble import Trouble
-from control.models import ApiKey
-from control.security import Vault
 
 BATCH = 32
 """Texts in one request."""
 QUERIES_KEPT = 1000
 """Vectors of queries that are in memory, the least recently used go first."""
-_TOKEN_SECONDS = 300
-_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=5)
+_SECONDS = 60.0
 
 
 class Embedder(Protocol):
@@ -54,22 +49,21 @@ def digest_of(embedder: Embedder, text: str) -> str:
 class Embedders:
     """Every model that there is; one for a process."""
 
-    def __init__(self, gateway_url: str, vault: Vault, folders: Mapping[str, Path]) -> None:
-        self._gateway_url, self._vault, self.folders = gateway_url.rstrip("/"), vault, dict(folders)
+    def __init__(self, gateway: Gateway, folders: Mapping[str, Path]) -> None:
+        self.gateway, self.folders = gateway, dict(folders)
         self._models: dict[str, LocalModel] = {}
         self._one_at_a_time = asyncio.Lock()
         self._queries: OrderedDict[tuple[str, str], Floats] = OrderedDict()
-        self._http: aiohttp.ClientSession | None = None
 
     async def get(self, session: AsyncSession, embedding: Mapping[str, Any]) -> Embedder:
         """The model of an index. Raises Trouble where it cannot be had."""
         if embedding["kind"] == "local":
             return await self._local(embedding["model"])
-        key = await session.scalar(select(ApiKey).where(ApiKey.public_name == embedding["key"]))
-        if key is None or key.revoked_at is not None:
+        digest = await digest_of_key(session, embedding["key"])
+        if digest is None:
             said = f"the API key {embedding['key']!r} is gone: choose another"
             raise Trouble("embedding_refused", said, passes=False)
-        return _Route(self, schemas.RouteEmbedding.model_validate(embedding), key.digest)
+        return _Route(self.gateway, schemas.RouteEmbedding.model_validate(embedding), digest)
 
     async def query(self, embedder: Embedder, text: str) -> Floats:
         """Vector of a query, shape (dimension,)."""
@@ -80,24 +74,6 @@ class Embedders:
                 self._queries.popitem(last=False)
         self._queries.move_to_end(known)
         return self._queries[known]
-
-    async def post(self, digest: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
-        """Status and body of `/v1/embeddings`, as the API key with this SHA-256."""
-        if self._http is None:
-            self._http = aiohttp.ClientSession(timeout=_TIMEOUT)
-        token = self._vault.session_token(digest, int(time.time()) + _TOKEN_SECONDS)
-        headers = {"authorization": f"Bearer {token}"}
-        try:
-            async with self._http.post(f"{self._gateway_url}/v1/embeddings", json=body, headers=headers) as answer:
-                return answer.status, await answer.read()
-        except (aiohttp.ClientError, TimeoutError) as exc:
-            said = f"the gateway at {self._gateway_url} does not answer: {type(exc).__name__}"
-            raise Trouble("embedding_down", said) from exc
-
-    async def close(self) -> None:
-        """Close connections."""
-        if self._http is not None:
-            await self._http.close()
 
     async def _local(self, name: str) -> Embedder:
         async with self._one_at_a_time:
@@ -125,9 +101,9 @@ class _Local:
 
 
 class _Route:
-    def __init__(self, all_: Embedders, embedding: schemas.RouteEmbedding, digest: str) -> None:
+    def __init__(self, gateway: Gateway, embedding: schemas.RouteEmbedding, digest: str) -> None:
         self.name = f"route:{embedding.route}:{embedding.dimensions or ''}"
-        self._all, self._embedding, self._digest = all_, embedding, digest
+        self._gateway, self._embedding, self._digest = gateway, embedding, digest
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return estimated(texts)
@@ -136,10 +112,13 @@ class _Route:
         body: dict[str, Any] = {"model": self._embedding.route, "input": list(texts), "encoding_format": "float"}
         if self._embedding.dimensions is not None:
             body["dimensions"] = self._embedding.dimensions
-        status, content = await self._all.post(self._digest, body)
+        try:
+            status, content = await self._gateway.post("/v1/embeddings", self._digest, body, _SECONDS)
+        except Unreachable as exc:
+            raise Trouble("embedding_down", str(exc)) from exc
         if status != 200:
             passes = status in (408, 429) or status >= 500
-            said = f"the route {self._embedding.route!r} answers {status}: {_message(content)}"
+            said = f"the route {self._embedding.route!r} answers {status}: {message_of(content)}"
             raise Trouble("embedding_down" if passes else "embedding_refused", said, passes=passes)
         try:
             data = sorted(json.loads(content)["data"], key=lambda one: one["index"])
@@ -149,10 +128,3 @@ class _Route:
         if vectors.shape[:1] != (len(texts),) or vectors.ndim != 2 or not np.isfinite(vectors).all():
             raise Trouble("embedding_down", f"{self._embedding.route!r} answers {vectors.shape} for {len(texts)} texts")
         return unit(vectors)
-
-
-def _message(content: bytes) -> str:
-    try:
-        return str(json.loads(content)["error"]["message"])[:300]
-    except (ValueError, KeyError, TypeError):
-        return "no message"

@@ -9,14 +9,16 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
-from control.deps import Db, Parts, allow, allow_long
-from control.errors import answers
+from control.deps import Control, Db, Parts, allow, allow_long
+from control.errors import Problem, answers
 from control.keys import service as keys
 from control.kit.files import BYTES, a_file, reading
+from control.kit.ownership import find_to_change
 from control.kit.pages import Page, Paging, Search, paginate
 from control.kit.permissions import Person
 from control.knowledge import access, chunking, documents, schemas, service
 from control.knowledge.engine import required
+from control.knowledge.fetching import Fetched, fetch, name_of
 
 router = APIRouter(prefix="/knowledge", tags=["knowledge"])
 Reader = Annotated[Person, Depends(allow("knowledge:list"))]
@@ -25,6 +27,8 @@ Sender = Annotated[Person, Depends(allow_long("knowledge:own"))]
 Searcher = Annotated[Person, Depends(allow_long("knowledge:list"))]
 Base = Annotated[str, Path(max_length=120)]
 Id = Annotated[str, Path(max_length=36)]
+TYPES_OF = {"html": "html", "htm": "html", "xhtml": "html", "pdf": "pdf", "txt": "txt", "md": "md"}
+"""End of a document's name -> what a page has to be."""
 PREVIEWED = 200
 """Chunks that a preview shows."""
 
@@ -112,6 +116,33 @@ async def add_knowledge_document(
         return (await documents.shown(session, found, [row]))[0]
 
 
+@router.post("/{base}/pages", status_code=201, responses=answers(413, 507))
+async def add_knowledge_page(
+    base: Base, body: schemas.KnowledgePageAdd, response: Response, parts: Parts, person: Sender
+) -> schemas.KnowledgeDocument:
+    """Fetch a web page and add it as a document. 200 if this content is there under its name already."""
+    async with parts.db.read() as session:
+        await find_to_change(session, person, models.KnowledgeBase, base)
+    page = await fetch(required(parts.knowledge).pages, body.url, parts.settings.knowledge.max_file_bytes)
+    name = body.name or name_of(body.url, page.ending)
+    return await _received(parts, person, base, name, page, body.url, response)
+
+
+@router.post("/{base}/documents/{id}/refresh", responses=answers(413, 507))
+async def refresh_knowledge_page(
+    base: Base, id: Id, response: Response, parts: Parts, person: Sender
+) -> schemas.KnowledgeDocument:
+    """Fetch the page of a document again. The document itself if nothing has changed; else 201 and the one that
+    replaces it once it can be found itself.
+    """
+    async with parts.db.read() as session:
+        row = await documents.find(session, await find_to_change(session, person, models.KnowledgeBase, base), id)
+    if not row.url:
+        raise Problem(409, "no_url", f"{row.name!r} was sent as a file: send it again")
+    page = await fetch(required(parts.knowledge).pages, row.url, parts.settings.knowledge.max_file_bytes)
+    return await _received(parts, person, base, row.name, page, row.url, response)
+
+
 @router.get("/{base}/documents/{id}")
 async def get_knowledge_document(base: Base, id: Id, session: Db, person: Reader) -> schemas.KnowledgeDocument:
     """A document and how far it is."""
@@ -189,8 +220,26 @@ async def search_knowledge_base(
             caller = await access.of_key(session, await keys.find_to_change(session, person, body.as_key))
         else:
             caller = await access.of_person(session, person)
-    reply = await engine.retriever.search([base], access.Query(body.query, caller, body.limits, body.filter))
-    return schemas.KnowledgeFound(passages=list(reply.passages), took_ms=reply.took_ms)
+        if body.retrieval is not None:
+            row = await find_to_change(session, person, models.KnowledgeBase, base)
+            await service.check_rerank(session, person, body.retrieval, row)
+    query = access.Query(body.query, caller, body.limits, body.filter, how=body.retrieval)
+    reply = await engine.retriever.search([base], query)
+    return schemas.KnowledgeFound.model_validate(reply, from_attributes=True)
+
+
+async def _received(
+    parts: Control, person: Person, base: str, name: str, page: Fetched, url: str, response: Response
+) -> schemas.KnowledgeDocument:
+    """A page as a document, whose name says what it is."""
+    if TYPES_OF.get(name.rpartition(".")[2].lower()) != page.ending:
+        said = f"the page is {page.ending}, and {name!r} does not end so: it would not be read as what it is"
+        raise Problem(422, "wrong_type", said)
+    files, most = required(parts.knowledge).files, parts.settings.knowledge.max_file_bytes
+    row, new = await documents.receive(parts.db, files, person, base, name, page.pieces(), most, url)
+    response.status_code = 201 if new else 200
+    async with parts.db.read() as session:
+        return await _shown(session, person, base, row.id)
 
 
 async def _shown(session: AsyncSession, person: Person, base: str, id: str) -> schemas.KnowledgeDocument:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.db import Database
 from control.errors import ConfigError, Problem
 from control.kit.files import Files
+from control.kit.outbound import Outbound
 from control.kit.periodic import every
 from control.knowledge.trouble import Trouble
 from control.models import KnowledgeIndex
@@ -25,6 +26,7 @@ from control.settings import Settings, reference
 if TYPE_CHECKING:
     from control.knowledge.cleaning import Cleaning
     from control.knowledge.embedding import Embedder, Embedders
+    from control.knowledge.evaluation.running import Runs
     from control.knowledge.ingest import Ingest
     from control.knowledge.retrieval import Retriever
     from control.knowledge.vectors import Vectors
@@ -45,9 +47,11 @@ class Engine:
         retriever: Retriever,
         ingest: Ingest,
         cleaning: Cleaning,
+        runs: Runs,
+        pages: Outbound,
     ) -> None:
-        self.files, self.embedders, self.retriever = files, embedders, retriever
-        self._vectors, self._ingest, self._cleaning = vectors, ingest, cleaning
+        self.files, self.embedders, self.retriever, self.pages = files, embedders, retriever, pages
+        self._vectors, self._ingest, self._cleaning, self._runs = vectors, ingest, cleaning, runs
 
     @property
     def models(self) -> Sequence[str]:
@@ -70,14 +74,15 @@ class Engine:
         return await asyncio.to_thread(lambda: list(islice(items, many)))
 
     async def run(self) -> None:
-        """Put documents in and take away what is deleted, until cancelled."""
+        """Put documents in, take away what is deleted and ask the questions of test sets, until cancelled."""
         try:
             await asyncio.gather(
                 every(LOOK, self._ingest.all_there_is, "documents cannot be put into knowledge bases now"),
                 every(LOOK, self._cleaning.all_there_is, "deleted documents cannot be taken away now"),
+                every(LOOK, self._runs.all_there_is, "test sets cannot be run now"),
             )
         finally:
-            await self.embedders.close()
+            await self.embedders.gateway.close()
             await self._vectors.close()
 
 
@@ -93,6 +98,8 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
     try:
         from control.knowledge.cleaning import Cleaning  # noqa: PLC0415 - of the extra `knowledge`
         from control.knowledge.embedding import Embedders  # noqa: PLC0415
+        from control.knowledge.evaluation.running import Runs  # noqa: PLC0415
+        from control.knowledge.gateway import Gateway  # noqa: PLC0415
         from control.knowledge.ingest import Ingest  # noqa: PLC0415
         from control.knowledge.local_model import folders  # noqa: PLC0415
         from control.knowledge.retrieval import Retriever  # noqa: PLC0415
@@ -102,11 +109,14 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
     if importlib.util.find_spec("pymilvus") is None:
         raise ConfigError("[knowledge] needs the extra `knowledge`: pymilvus is not installed")
     files = Files(settings.knowledge_dir)
-    embedders = Embedders(settings.console.gateway_url, vault, folders(table.models))
+    embedders = Embedders(Gateway(settings.console.gateway_url, vault), folders(table.models))
     vectors = Vectors(table.milvus_uri, reference(table.milvus_token))
     retriever = Retriever(db, embedders, vectors)
+    pages = Outbound(table.private_pages)
     ingest = Ingest(db, files, table, embedders, vectors)
-    return Engine(files, embedders, vectors, retriever, ingest, Cleaning(db, files, vectors))
+    return Engine(
+        files, embedders, vectors, retriever, ingest, Cleaning(db, files, vectors), Runs(db, retriever), pages
+    )
 
 
 def required(engine: Engine | None) -> Engine:

@@ -7,8 +7,9 @@ document is there, its index is live, and the caller may see it. So what is dele
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +18,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
 from control.errors import not_found
+from control.knowledge import service
 from control.knowledge.access import Query
 from control.knowledge.embedding import Embedder, Embedders
+from control.knowledge.gateway import digest_of_key
 from control.knowledge.local_model import Floats
+from control.knowledge.rerank import Reranker, Unranked
 from control.knowledge.schemas import Retrieval
 from control.knowledge.terms import terms
 from control.knowledge.trouble import Trouble
 from control.knowledge.vectors import Hit, Vectors, none_of, one_of
 from control.models import KnowledgeBase, KnowledgeChunk, KnowledgeDocument, KnowledgeIndex
-from gateway.contract.retrieval import Passage, RetrievalLimits, RetrievalReply
+from gateway.contract.retrieval import Passage, RerankOutcome, RetrievalLimits, RetrievalReply
+
+log = logging.getLogger("tunegate.control.knowledge")
 
 FUSION = 60
 """k of reciprocal rank fusion: how much the first ranks count for more."""
@@ -41,6 +47,7 @@ class _Place:
     index: KnowledgeIndex
     embedder: Embedder
     policy: Retrieval
+    reranker: Reranker | None
     where: str
 
     @property
@@ -49,15 +56,26 @@ class _Place:
 
 
 @dataclass(slots=True)
-class _Found:
-    """A chunk that the caller may see."""
+class _Candidate:
+    """A chunk that Milvus has found."""
 
     place: _Place
+    id: str
+    vector: Floats
+    similarity: float
+    score: float = 0.0
+    dense: float | None = None
+    bm25: float | None = None
+    rerank: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A candidate that the caller may see."""
+
+    of: _Candidate
     chunk: KnowledgeChunk
     document: KnowledgeDocument
-    score: float
-    similarity: float
-    vector: Floats
 
 
 def collection_of(index_id: str) -> str:
@@ -75,8 +93,8 @@ class Retriever:
         """Passages of these bases, best first.
 
         Raises:
-            Problem: 404 for a base that is not there or that the caller may not read; 503 when the index or what embeds
-                fails.
+            Problem: 404 for a base that is not there or that the caller may not read; 409 `index_gone` for a version
+                that was replaced; 503 when the index or what embeds fails.
         """
         started = time.monotonic()
         try:
@@ -84,12 +102,14 @@ class Retriever:
             ranked = await asyncio.gather(*(self._candidates(place, query) for place in places))
         except Trouble as exc:
             raise exc.problem() from exc
+        candidates = [one for some in ranked for one in some]
+        rerank, why = await self._reranked(places, candidates, query)
         async with self._db.read() as session:
-            found = await _visible(session, [one for some in ranked for one in some], query)
+            found = await _visible(session, candidates, query)
             found = _varied(found, query.limits)
             passages = await _passages(session, found, query)
         took = round((time.monotonic() - started) * 1000, 3)
-        return RetrievalReply(passages=tuple(passages), took_ms=took)
+        return RetrievalReply(passages=tuple(passages), took_ms=took, rerank=rerank, rerank_message=why)
 
     async def _places(self, names: Sequence[str], query: Query) -> list[_Place]:
         places = []
@@ -98,20 +118,24 @@ class Retriever:
                 base = await session.scalar(select(KnowledgeBase).where(KnowledgeBase.name == name))
                 if base is None or not query.caller.may_read(base):
                     raise not_found("knowledge base", name)
-                live = (KnowledgeIndex.base_id == base.id, KnowledgeIndex.state == "live")
-                index = await session.scalar(select(KnowledgeIndex).where(*live))
-                assert index is not None, "a base has a live index from its first moment"
+                index = await service.index_of(session, base, query.index)
                 if not index.dimension:
                     continue  # nothing is in it yet
                 where = await _where(session, base, query)
                 if where is not None:
                     embedder = await self._embedders.get(session, index.embedding)
-                    policy = Retrieval.model_validate(base.retrieval)
-                    places.append(_Place(base, index, embedder, policy, where))
+                    policy = query.how or Retrieval.model_validate(base.retrieval)
+                    reranker = await self._reranker(session, policy)
+                    places.append(_Place(base, index, embedder, policy, reranker, where))
         return places
 
-    async def _candidates(self, place: _Place, query: Query) -> list[tuple[_Place, Hit, float, float]]:
-        """(place, chunk, score, similarity) of one base. In any mode, the query's vector says the similarity."""
+    async def _reranker(self, session: AsyncSession, policy: Retrieval) -> Reranker | None:
+        if policy.rerank is None:
+            return None
+        return Reranker(self._embedders.gateway, policy.rerank, await digest_of_key(session, policy.rerank.key))
+
+    async def _candidates(self, place: _Place, query: Query) -> list[_Candidate]:
+        """What one base has. In any mode, the query's vector says the similarity."""
         many = max(place.policy.candidates, query.limits.top_k)
         words = terms(query.text)
         vector = await self._embedders.query(place.embedder, query.text)
@@ -120,18 +144,60 @@ class Retriever:
                 f"the index of {place.base.name!r} has {place.index.dimension} dimensions, its model {len(vector)} now"
             )
             raise Trouble("embedding_changed", said, passes=False)
-        searches = []
+        searches: dict[str, Coroutine[Any, Any, list[Hit]]] = {}
         if place.policy.mode != "bm25":
-            searches.append(self._vectors.near(place.collection, vector, many, place.where))
+            searches["dense"] = self._vectors.near(place.collection, vector, many, place.where)
         if place.policy.mode != "dense" and words:
-            searches.append(self._vectors.saying(place.collection, words, many, place.where))
-        scores: dict[str, float] = {}
-        hits: dict[str, Hit] = {}
-        for found in await asyncio.gather(*searches):
-            for rank, hit in enumerate(found, 1):
-                scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (FUSION + rank)
-                hits[hit.id] = hit
-        return [(place, hit, scores[hit.id], float(hit.vector @ vector)) for hit in hits.values()]
+            searches["bm25"] = self._vectors.saying(place.collection, words, many, place.where)
+        found: dict[str, _Candidate] = {}
+        for name, hits in zip(searches, await asyncio.gather(*searches.values()), strict=True):
+            for rank, hit in enumerate(hits, 1):
+                similarity = float(hit.vector @ vector)
+                one = found.setdefault(hit.id, _Candidate(place, hit.id, hit.vector, similarity))
+                one.score += 1 / (FUSION + rank)
+                setattr(one, name, hit.score)
+        return list(found.values())
+
+    async def _reranked(
+        self, places: Sequence[_Place], candidates: Sequence[_Candidate], query: Query
+    ) -> tuple[RerankOutcome, str]:
+        """Hand the scores of each base that names a rerank model out anew, in its order; or say why not.
+
+        Only what the caller may see leaves control; after it, what may be given is decided once more.
+        """
+        wanted = [place for place in places if place.reranker is not None]
+        if not wanted or not candidates:
+            return "none", ""
+        async with self._db.read() as session:
+            found = await _visible(session, candidates, query)
+        shares = [[one for one in found if one.of.place is place] for place in wanted]
+        ended = await asyncio.gather(*(_reordered(query.text, share) for share in shares), return_exceptions=True)
+        failed = [str(end) for end in ended if isinstance(end, Unranked)]
+        for end in ended:
+            if isinstance(end, BaseException) and not isinstance(end, Unranked):
+                raise end
+        if failed:
+            log.warning("passages keep the order in which they were found: %s", "; ".join(failed))
+        return ("failed", "; ".join(failed)) if failed else ("done", "")
+
+
+async def _reordered(query: str, found: Sequence[_Found]) -> None:
+    """The best of what one base has found, in the order of its rerank model; the others follow. Raises Unranked."""
+    reranker = found[0].of.place.reranker if found else None
+    if reranker is None:
+        return
+    some = found[: reranker.settings.candidates]
+    given = await reranker.scores(query, [_said(one.chunk) for one in some])
+    scores = [one.of.score for one in some]  # the best first, as they were found
+    for one, score in zip(some, given, strict=True):
+        one.of.rerank = score
+    best_first = sorted(some, key=lambda one: -(one.of.rerank or 0.0))  # of equals, the one that was before stays so
+    for one, score in zip(best_first, scores, strict=True):
+        one.of.score = score
+
+
+def _said(chunk: KnowledgeChunk) -> str:
+    return f"{chunk.section}\n{chunk.text}" if chunk.section else chunk.text
 
 
 async def _where(session: AsyncSession, base: KnowledgeBase, query: Query) -> str | None:
@@ -155,43 +221,46 @@ def _fits(facts: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
     return all(facts.get(name) == value for name, value in wanted.items())
 
 
-async def _visible(
-    session: AsyncSession, candidates: Sequence[tuple[_Place, Hit, float, float]], query: Query
-) -> list[_Found]:
+async def _visible(session: AsyncSession, candidates: Sequence[_Candidate], query: Query) -> list[_Found]:
     """Of the candidates, those that the caller may see and that reach the floor; the best first."""
     rows = (
         select(KnowledgeChunk, KnowledgeDocument, KnowledgeBase)
         .join(KnowledgeDocument, KnowledgeDocument.id == KnowledgeChunk.document_id)
         .join(KnowledgeBase, KnowledgeBase.id == KnowledgeDocument.base_id)
-        .where(KnowledgeChunk.id.in_([hit.id for _, hit, _, _ in candidates]))
+        .where(KnowledgeChunk.id.in_([one.id for one in candidates]))
         .where(~KnowledgeDocument.deleting, ~KnowledgeBase.deleting)
     )
     there = {chunk.id: (chunk, document, base) for chunk, document, base in await session.execute(rows)}
     found = []
-    for place, hit, score, similarity in candidates:
-        chunk, document, base = there.get(hit.id, (None, None, None))
-        if chunk is None or document is None or base is None or similarity < query.limits.score_floor:
+    for one in candidates:
+        chunk, document, base = there.get(one.id, (None, None, None))
+        if chunk is None or document is None or base is None or one.similarity < query.limits.score_floor:
             continue
         may = query.caller.may_read(base) and query.caller.may_read_document(base, document.readers)
         if may and _fits(document.facts, query.facts):
-            found.append(_Found(place, chunk, document, score, similarity, hit.vector))
-    return sorted(found, key=lambda one: (-one.score, -one.similarity, one.chunk.id))
+            found.append(_Found(one, chunk, document))
+    return sorted(found, key=_order)
+
+
+def _order(one: _Found) -> tuple[float, float, float, str]:
+    """The best first; of those with the same score, the one that a rerank model likes better."""
+    return -one.of.score, -(one.of.rerank or 0.0), -one.of.similarity, one.chunk.id
 
 
 def _varied(found: list[_Found], limits: RetrievalLimits) -> list[_Found]:
     """By maximal marginal relevance where the base asks for it: each next one is the best after what it repeats."""
-    if not any(one.place.policy.diversity for one in found):
+    if not any(one.of.place.policy.diversity for one in found):
         return found
     left, chosen = list(found), list[_Found]()
-    best = found[0].score
+    best = found[0].of.score
     while left and len(chosen) < limits.top_k * 2:
 
         def worth(one: _Found) -> float:
-            weight = one.place.policy.diversity
-            alike = [
-                float(one.vector @ had.vector) for had in chosen if had.place.embedder.name == one.place.embedder.name
-            ]
-            return (1 - weight) * one.score / best - weight * max(alike, default=0.0)
+            weight = one.of.place.policy.diversity
+            model = one.of.place.embedder.name
+            same = (had.of.vector for had in chosen if had.of.place.embedder.name == model)
+            alike = [float(one.of.vector @ vector) for vector in same]
+            return (1 - weight) * one.of.score / best - weight * max(alike, default=0.0)
 
         chosen.append(max(left, key=worth))
         left.remove(chosen[-1])
@@ -206,7 +275,7 @@ async def _passages(session: AsyncSession, found: Iterable[_Found], query: Query
     for one in found:
         if len(passages) == query.limits.top_k:
             break
-        whole = one.place.policy.expand == "section"
+        whole = one.of.place.policy.expand == "section"
         mark = (one.chunk.document_id, one.chunk.parent if whole else -1 - one.chunk.number)
         if mark in given:
             continue
@@ -217,12 +286,17 @@ async def _passages(session: AsyncSession, found: Iterable[_Found], query: Query
         left -= tokens
         passages.append(
             Passage(
-                base=one.place.base.name, document=one.document.id, title=one.document.name, chunk=one.chunk.id,
-                page=one.chunk.page, section=one.chunk.section, start=start, end=end, score=round(one.score, 6),
-                similarity=round(one.similarity, 6), tokens=tokens, text=text,
+                base=one.of.place.base.name, document=one.document.id, title=one.document.name, chunk=one.chunk.id,
+                page=one.chunk.page, section=one.chunk.section, start=start, end=end, score=round(one.of.score, 6),
+                similarity=round(one.of.similarity, 6), dense=_rounded(one.of.dense), bm25=_rounded(one.of.bm25),
+                rerank=_rounded(one.of.rerank), tokens=tokens, text=text,
             )
         )  # fmt: skip
     return passages
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 6)
 
 
 def _alone(chunk: KnowledgeChunk) -> tuple[str, int, int, int]:

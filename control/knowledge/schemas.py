@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from control.kit.schemas import A_MOMENT, Body, Note, RowVersion, Slug, example
-from gateway.contract.retrieval import QUERY_CHARS, Filter, Passage, RetrievalLimits
+from control.models.knowledge import URL_CHARS
+from gateway.contract.retrieval import QUERY_CHARS, Filter, Passage, RerankOutcome, RetrievalLimits
 from gateway.contract.snapshot import Name
 
 EntryState = Literal["waiting", "parsing", "embedding", "ready", "failed"]
@@ -88,6 +89,19 @@ class Chunking(Body):
         return self
 
 
+class Rerank(Body):
+    """Candidates are put into the order of a rerank model, through a route of the gateway."""
+
+    route: Name
+    """A route that answers `/v1/rerank`."""
+    key: Annotated[str, StringConstraints(min_length=1, max_length=250)]
+    """Name of an API key that you may change: its budget and limits count, and it must be granted the route."""
+    candidates: Annotated[int, Field(strict=True, ge=2, le=100)] = 30
+    """The best so many of the fused list are ordered anew; the others follow them."""
+    timeout: Annotated[float, Field(gt=0, le=30, allow_inf_nan=False)] = 2.0
+    """Seconds, after which the fused order stands, as it does when the route fails."""
+
+
 class Retrieval(Body):
     """How passages are found: the same for searches here and for the gateway."""
 
@@ -99,6 +113,8 @@ class Retrieval(Body):
     """0: the best ones, however alike. Above: a passage counts for less the more it is like one before it (MMR)."""
     expand: Literal["chunk", "section"] = "chunk"
     """What a passage holds: the chunk that was found, or the section around it."""
+    rerank: Rerank | None = None
+    """A model that orders what was found; null: none."""
 
 
 class KnowledgeBaseCreate(Body):
@@ -194,13 +210,16 @@ class KnowledgeDocument(BaseModel):
     """A document and how far it is."""
 
     model_config = example(
-        id="01936f3a-0000-7000-8000-000000000001", name="handbook.pdf", sha256="0" * 64, size=48_213, kind="pdf",
-        pages=12, facts={"lang": "en"}, readers=None, state="embedding", done=64, total=180, reused=0, code="",
+        id="01936f3a-0000-7000-8000-000000000001", name="handbook.pdf", url="", sha256="0" * 64, size=48_213,
+        kind="pdf", pages=12,
+        facts={"lang": "en"}, readers=None, state="embedding", done=64, total=180, reused=0, code="",
         message="", created_at=A_MOMENT, created_by="alice",
     )  # fmt: skip
 
     id: str
     name: str
+    url: str
+    """Where it was fetched; empty for a file that was sent."""
     sha256: str
     size: int
     """Bytes."""
@@ -226,6 +245,17 @@ class KnowledgeDocument(BaseModel):
     """The same, for people."""
     created_at: datetime
     created_by: str
+
+
+class KnowledgePageAdd(Body):
+    """A web page for a base."""
+
+    model_config = example(url="https://example.com/handbook.html")
+
+    url: Annotated[str, StringConstraints(max_length=URL_CHARS, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")]
+    """Where it is. Control fetches it, and must be able to reach it; HTML, PDF or text."""
+    name: DocumentName | None = None
+    """Name of the document, which ends as its type does (`.html`, `.pdf`, `.txt`, `.md`); absent: made of the URL."""
 
 
 class KnowledgeDocumentUpdate(Body):
@@ -270,6 +300,8 @@ class KnowledgeSearch(Body):
     """Bounds of the answer."""
     filter: Annotated[Filter, Field(max_length=8)] = Field(default_factory=dict)
     """Metadata that a document must have."""
+    retrieval: Retrieval | None = None
+    """How passages are found, to try it out: of a base that you may change. Absent: as the base says."""
     as_key: Annotated[str, StringConstraints(min_length=1, max_length=250)] | None = None
     """Name of an API key that you may change: search with its eyes. Absent: with your own."""
 
@@ -279,6 +311,10 @@ class KnowledgeFound(BaseModel):
 
     passages: list[Passage]
     took_ms: float
+    rerank: RerankOutcome
+    """Whether a rerank model has ordered them; `failed`: the fused order stands."""
+    rerank_message: str
+    """Why it failed."""
 
 
 class KnowledgeModels(BaseModel):

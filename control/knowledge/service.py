@@ -57,6 +57,7 @@ async def create(
     if await session.scalar(select(KnowledgeBase.id).where(KnowledgeBase.name == body.name)):
         raise duplicate("knowledge base", body.name)
     await _check(session, person, body.embedding, models)
+    await check_rerank(session, person, body.retrieval)
     kind, owner = await owner_of(session, person, body.team, KnowledgeBase)
     base = KnowledgeBase(
         name=body.name, description=body.description, owner_kind=kind, owner=owner,
@@ -84,6 +85,7 @@ async def update(
     if body.readers is not None:
         base.readers = _written(body.readers)
     if body.retrieval is not None:
+        await check_rerank(session, person, body.retrieval, base)
         base.retrieval = body.retrieval.model_dump(mode="json")
     embedding = newest.embedding if body.embedding is None else body.embedding.model_dump(mode="json")
     chunking = newest.chunking if body.chunking is None else body.chunking.model_dump(mode="json")
@@ -134,6 +136,20 @@ async def newest_of(session: AsyncSession, base: KnowledgeBase) -> KnowledgeInde
     return found
 
 
+async def index_of(session: AsyncSession, base: KnowledgeBase, number: int | None = None) -> KnowledgeIndex:
+    """The live index of a base, or the one of this number.
+
+    Raises:
+        Problem: 409 `index_gone` for one that another has replaced, or that there never was.
+    """
+    which = KnowledgeIndex.state == "live" if number is None else KnowledgeIndex.number == number
+    query = select(KnowledgeIndex).where(KnowledgeIndex.base_id == base.id, KnowledgeIndex.state != "old", which)
+    found: KnowledgeIndex | None = await session.scalar(query)
+    if found is None:
+        raise Problem(409, "index_gone", f"there is no version {number} of the index of {base.name!r} any more")
+    return found
+
+
 async def shown(session: AsyncSession, person: Person, bases: Sequence[KnowledgeBase]) -> list[schemas.KnowledgeBase]:
     """Bases with their indexes."""
     indexes: dict[str, list[schemas.KnowledgeIndex]] = {base.id: [] for base in bases}
@@ -181,12 +197,29 @@ def facts(base: KnowledgeBase, index: KnowledgeIndex) -> dict[str, Any]:
     }  # fmt: skip
 
 
+async def check_rerank(
+    session: AsyncSession, person: Person, retrieval: schemas.Retrieval, base: KnowledgeBase | None = None
+) -> None:
+    """Whoever could not use a key does not make it pay for a rerank model, unless the base has it do so already.
+
+    Raises:
+        Problem: 422 `unknown_key`.
+    """
+    known = schemas.Retrieval.model_validate(base.retrieval).rerank if base is not None else None
+    if retrieval.rerank is not None and (known is None or known.key != retrieval.rerank.key):
+        await _check_key(session, person, retrieval.rerank.key)
+
+
+async def _check_key(session: AsyncSession, person: Person, name: str) -> None:
+    try:
+        await keys.find_to_change(session, person, name)
+    except Problem as exc:
+        raise Problem(422, "unknown_key", exc.detail) if exc.status == 404 else exc from exc
+
+
 async def _check(session: AsyncSession, person: Person, embedding: schemas.Embedding, models: Sequence[str]) -> None:
     if isinstance(embedding, schemas.RouteEmbedding):
-        try:
-            await keys.find_to_change(session, person, embedding.key)  # whoever could not use it does not make it pay
-        except Problem as exc:
-            raise Problem(422, "unknown_key", exc.detail) if exc.status == 404 else exc from exc
+        await _check_key(session, person, embedding.key)  # whoever could not use it does not make it pay
     elif embedding.model not in models:
         raise Problem(
             422, "unknown_model", f"there is no model {embedding.model!r} here: {', '.join(models) or 'none'}"

@@ -44,6 +44,8 @@ class Hit:
 
     id: str
     vector: Floats
+    score: float
+    """Cosine or BM25."""
 
 
 class Vectors:
@@ -107,7 +109,10 @@ class Vectors:
                 collection, [asked], anns_field=field, limit=limit, filter=where, search_params=params,
                 output_fields=["vector"], timeout=TIMEOUT,
             )  # fmt: skip
-            return [Hit(hit["id"], np.array(hit["entity"]["vector"], np.float32)) for hit in found[0]]
+            return [
+                Hit(hit["id"], np.array(hit["entity"]["vector"], np.float32), float(hit["distance"]))
+                for hit in found[0]
+            ]
 
         try:
             return await self._call(work)

@@ -13,6 +13,7 @@ from control.models.knowledge import (
     KnowledgeIndex,
     KnowledgeVector,
 )
+from control.models.knowledge_tests import KnowledgeAnswer, KnowledgeQuestion, KnowledgeRun, KnowledgeTestSet
 from control.models.ledger import AuditRow, Counter, Quarantine, SpendRow, UsageRow
 from control.models.requests import RequestBody
 from control.models.rollups import ROLLUPS
@@ -56,11 +57,15 @@ __all__ = [
     "Grant",
     "JobEvent",
     "KeyUse",
+    "KnowledgeAnswer",
     "KnowledgeBase",
     "KnowledgeChunk",
     "KnowledgeDocument",
     "KnowledgeEntry",
     "KnowledgeIndex",
+    "KnowledgeQuestion",
+    "KnowledgeRun",
+    "KnowledgeTestSet",
     "KnowledgeVector",
     "Membership",
     "MetricPoint",

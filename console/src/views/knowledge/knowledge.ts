@@ -1,5 +1,5 @@
 /** What the pages of knowledge bases share. */
-import type { KnowledgeBase, KnowledgeDocument, KnowledgeIndex } from '@/api/generated'
+import type { KnowledgeBase, KnowledgeDocument, KnowledgeIndex, Retrieval } from '@/api/generated'
 
 export const COLOURS = { waiting: 'info', parsing: 'primary', embedding: 'primary', ready: 'success', failed: 'danger' } as const
 
@@ -17,6 +17,27 @@ export const shareOf = (one: KnowledgeDocument) => (one.state === 'ready' ? 100 
 
 /** Name of what embeds. */
 export const embedderOf = (index: KnowledgeIndex) => (index.embedding.kind === 'local' ? index.embedding.model : index.embedding.route)
+
+/** What a route decides of a search. */
+export interface Limits {
+  top_k: number
+  score_floor: number
+  token_budget: number
+}
+
+/** What a base decides of a search. */
+export type Tried = Required<Retrieval>
+
+export const triedOf = ({ retrieval }: KnowledgeBase): Tried => ({
+  mode: retrieval.mode ?? 'hybrid',
+  candidates: retrieval.candidates ?? 40,
+  diversity: retrieval.diversity ?? 0,
+  expand: retrieval.expand ?? 'chunk',
+  rerank: retrieval.rerank ?? null,
+})
+
+/** The beginning of a passage, by which a test set knows it again wherever it is cut next time. */
+export const opening = (text: string) => [...text.trim()].slice(0, 120).join('')
 
 export interface Piece {
   text: string
