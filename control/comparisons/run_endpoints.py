@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import StreamingResponse
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
-from control.comparisons import run_schemas as schemas, runs
+from control.comparisons import export, report, report_schemas, results, run_schemas as schemas, runs
 from control.deps import Db, Parts, allow
 from control.kit.ownership import find
 from control.kit.pages import Page, Paging, paginate
@@ -21,7 +24,15 @@ Place = Annotated[int, Path(ge=0, le=2_000_000_000)]
 Offset = Annotated[int, Query(ge=0, le=2_000_000_000)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 OfSuite = Annotated[str | None, Query(max_length=64, description="Of this suite only.")]
+Against = Annotated[str | None, Query(max_length=36, description="An earlier run to compare with.")]
+Cells = Annotated[Literal["csv", "jsonl"], Query(description="CSV has what fits a row, JSON lines everything.")]
+Pages = Annotated[Literal["html", "markdown"], Query()]
+MEDIA = {"csv": "text/csv", "jsonl": "application/jsonl", "html": "text/html", "markdown": "text/markdown"}
 OfCase = Annotated[int | None, Query(ge=1, le=2_000_000_000, description="Of this case only.")]
+
+
+def _a_text(*formats: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {MEDIA[one]: {"schema": {"type": "string"}} for one in formats}}}
 
 
 @router.post("/suites/{name}/estimate")
@@ -93,3 +104,60 @@ async def get_cell(
     """Everything of a cell: what was sent, and what came back."""
     row = await runs.of_id(session, person, id)
     return await runs.cell(session, row, case_number, candidate_number, repeat_number)
+
+
+@router.get("/runs/{id}/report")
+async def get_report(id: str, session: Db, person: Reader, against: Against = None) -> report_schemas.Report:
+    """What the run shows so far: means with intervals, pairs, ratings, times, cost, tags; regressions against another
+    run of a suite that you may see."""
+    return await _report(session, person, id, against)
+
+
+@router.get("/runs/{id}/export", response_class=StreamingResponse, responses=_a_text("csv", "jsonl"))
+async def export_cells(
+    id: str, session: Db, parts: Parts, person: Reader, format: Cells = "jsonl"
+) -> StreamingResponse:
+    """Every cell of a run as a file."""
+    row = await runs.of_id(session, person, id)
+    scorers = [one["name"] for one in (await runs.version_of(session, row)).content.get("scorers", [])]
+
+    async def lines() -> AsyncIterator[str]:
+        if format == "csv":
+            yield export.csv_head(scorers)
+        async for cell in results.exported(parts.db, row):
+            yield export.csv_line(cell, scorers) if format == "csv" else export.json_line(cell)
+
+    return StreamingResponse(lines(), media_type=MEDIA[format], headers=_named(row, format))
+
+
+@router.get("/runs/{id}/report/export", response_class=Response, responses=_a_text("html", "markdown"))
+async def export_report(
+    id: str, session: Db, person: Reader, format: Pages = "html", against: Against = None
+) -> Response:
+    """The report as a file that needs nothing else."""
+    row = (await runs.shown(session, person, [await runs.of_id(session, person, id)]))[0]
+    facts = [
+        f"run {row.id} of version {row.version}, {row.state}",
+        f"begun by {row.created_by} at {row.created_at:%Y-%m-%d %H:%M} UTC",
+        f"{row.done} of {row.total} answers, {row.failed} failed", f"billed: {row.billed_nano / 1e9:.6f}",
+    ]  # fmt: skip
+    write = export.page if format == "html" else export.markdown
+    text = write(f"Suite {row.suite}", facts, await _report(session, person, id, against))
+    headers = _named(row, "md" if format == "markdown" else format) | {"content-security-policy": "sandbox"}
+    return Response(text, media_type=MEDIA[format], headers=headers)
+
+
+async def _report(session: AsyncSession, person: Person, id: str, against: str | None) -> report_schemas.Report:
+    row = await runs.of_id(session, person, id)
+    asked, cells, cases = await results.load(session, row)
+    compared = None
+    if against is not None:
+        earlier = await runs.of_id(session, person, against)
+        before = await results.load(session, earlier)
+        same = results.same_cases(cases, before[2])
+        compared = await asyncio.to_thread(report.against, against, (asked, cells), before[:2], same)
+    return await asyncio.to_thread(report.report, asked, cells, compared)
+
+
+def _named(row: Any, ending: str) -> dict[str, str]:
+    return {"content-disposition": f'attachment; filename="run-{row.id}.{ending}"'}

@@ -257,15 +257,7 @@ class Work:
         return True
 
     async def _insert(self, session: AsyncSession, cells: list[Cell]) -> None:
-        rows = [
-            {
-                "run_id": self._row.id, "case_number": one.case, "candidate": one.candidate,
-                "repeat_number": one.repeat, "ok": one.ok, "request_id": one.request_id, "request": one.request,
-                "answer": one.answer, "error": one.error, "scores": one.scores, "tries": one.tries,
-                "snapshot": "", "finished_at": datetime.fromisoformat(one.finished_at),
-            }
-            for one in cells
-        ]  # fmt: skip
+        rows = [_row(self._row.id, one) for one in cells]
         table: Any = ComparisonCell.__table__
         key = ["run_id", "case_number", "candidate", "repeat_number"]
         if rows:
@@ -311,3 +303,15 @@ class Work:
             mine = update(ComparisonRun).where(ComparisonRun.id == self._row.id, ComparisonRun.claim == self._row.claim)
             await session.execute(mine.values(**values, rate=0.0, billed_nano=self._pricing.billed))
         log.info("run %s: %s %s", self._row.id, state, code)
+
+
+def _row(run: str, one: Cell) -> dict[str, Any]:
+    answer = one.answer or {"latency_ms": None, "ttft_ms": None, "usage": {}}
+    return {
+        "run_id": run, "case_number": one.case, "candidate": one.candidate, "repeat_number": one.repeat, "ok": one.ok,
+        "request_id": one.request_id, "request": one.request, "answer": one.answer, "error": one.error,
+        "scores": one.scores, "latency_ms": answer["latency_ms"], "ttft_ms": answer["ttft_ms"],
+        "input_tokens": answer["usage"].get("prompt_tokens"), "tries": one.tries,
+        "output_tokens": answer["usage"].get("completion_tokens"), "snapshot": "",
+        "finished_at": datetime.fromisoformat(one.finished_at),
+    }  # fmt: skip

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import Select
 
-from control.comparisons import estimate, run_schemas as schemas, suites
+from control.comparisons import estimate, fit, run_schemas as schemas, suites
 from control.comparisons.sources import contents
 from control.db import lock
 from control.errors import FieldError, Problem, invalid, not_found
@@ -51,30 +51,15 @@ async def _candidates(
 ) -> list[dict[str, Any]]:
     rows = await session.scalars(select(Route).where(Route.name.in_([one.route for one in asked])))
     routes = {row.name: row.version for row in rows}
-    found: list[dict[str, Any]] = []
-    errors = []
-    for number, one in enumerate(asked):
-        at = f"body.candidates.{number}"
-        if one.route not in routes:
-            errors.append(FieldError(at=f"{at}.route", message=f"there is no route {one.route!r}"))
-            continue
-        if one.prompt is not None and one.prompt not in prompts:
-            message = f"the version has no prompt {one.prompt!r}: {', '.join(prompts)}"
-            errors.append(FieldError(at=f"{at}.prompt", message=message))
-        for prompt in prompts if one.prompt is None else [one.prompt]:
-            several = one.prompt is None and len(prompts) > 1
-            name = (one.name or one.route) + (f" · {prompt}" if several else "")
-            if name in {other["name"] for other in found}:
-                errors.append(FieldError(at=f"{at}.name", message=f"{name!r} is there twice: give one another name"))
-            found.append(
-                {
-                    "name": name, "route": one.route, "route_version": routes[one.route], "prompt": prompt,
-                    "parameters": one.parameters,
-                }
-            )  # fmt: skip
+    found, errors = fit.expanded(asked, prompts, "body.candidates")
+    errors += [
+        FieldError(at=f"body.candidates.{number}.route", message=f"there is no route {one.route!r}")
+        for number, one in enumerate(asked)
+        if one.route not in routes
+    ]
     if errors:
         raise invalid(errors)
-    return found
+    return [one | {"route_version": routes[one["route"]]} for one in found]
 
 
 async def create(session: AsyncSession, person: Person, name: str, body: schemas.RunCreate) -> ComparisonRun:
@@ -235,7 +220,7 @@ async def some_cells(
         items.append(
             schemas.CellSummary(
                 case=one.case, candidate=one.candidate, repeat=one.repeat, ok=one.ok, text=text[:SHOWN],
-                scores=one.scores, latency_ms=one.answer["latency_ms"] if one.answer else None, cost_nano=one.cost_nano,
+                scores=one.scores, latency_ms=one.latency_ms, cost_nano=one.cost_nano,
             )
         )  # fmt: skip
     return schemas.Cells(items=items, total=total or 0)
@@ -247,3 +232,10 @@ async def cell(session: AsyncSession, row: ComparisonRun, case: int, candidate: 
     if found is None:
         raise not_found("cell", f"{case}/{candidate}/{repeat}")
     return schemas.Cell.model_validate({field: getattr(found, field) for field in schemas.Cell.model_fields})
+
+
+async def version_of(session: AsyncSession, row: ComparisonRun) -> SuiteVersion:
+    """The version of the suite that a run asks."""
+    version = await session.get(SuiteVersion, row.version_id)
+    assert version is not None, "it goes with the suite, and so does the run"
+    return version

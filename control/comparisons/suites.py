@@ -10,9 +10,9 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import Select
 
-from control.comparisons import prompt, schemas
+from control.comparisons import fit, schemas
 from control.comparisons.sources import Sources
-from control.errors import FieldError, Problem, duplicate, invalid, not_found
+from control.errors import Problem, duplicate, invalid, not_found
 from control.kit.audit import canonical, note
 from control.kit.files import Files
 from control.kit.membership import teams_of
@@ -79,7 +79,8 @@ async def add_version(
     row = await find_to_change(session, person, Suite, name)
     sources = Sources(session, files, vault, person, row)
     cases = await sources.read(body.sources)
-    _check(body, cases)
+    if errors := fit.lacking([one.model_dump() for one in body.prompts], cases, "body.prompts"):
+        raise invalid(errors)
     content = schemas.Content.model_validate(body.model_dump(include=set(schemas.Content.model_fields)))
     written: dict[str, Any] = content.model_dump(mode="json", exclude_unset=True)
     dumped = [case.model_dump(mode="json") for case in cases]
@@ -100,23 +101,6 @@ async def add_version(
     after = {"sha256": sha256, "cases": len(dumped), "sources": [one.kind for one in body.sources]}
     note(session, person.actor, "add_version", "suite", f"{name}@{row.latest}", after=after)
     return schemas.VersionMade(number=row.latest, made=True, skipped=dict(sources.skipped))
-
-
-def _check(body: schemas.Content, cases: Sequence[schemas.SuiteCase]) -> None:
-    """Every prompt must find what it has places for in every case, and ask something."""
-    errors = []
-    for at, one in enumerate(body.prompts):
-        wanted = prompt.names([message.model_dump() for message in one.messages])
-        for number, case in enumerate(cases, 1):
-            if missing := sorted(wanted - set(case.variables)):
-                message = f"case {number} has no variable {', '.join(missing)}"
-                errors.append(FieldError(at=f"body.prompts.{at}", message=message))
-            elif not one.messages and not case.messages:
-                errors.append(FieldError(at=f"body.prompts.{at}", message=f"case {number} asks nothing"))
-            if len(errors) >= 50:
-                raise invalid(errors)
-    if errors:
-        raise invalid(errors)
 
 
 async def versions_of(session: AsyncSession, row: Suite) -> Sequence[SuiteVersion]:

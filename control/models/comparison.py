@@ -128,6 +128,13 @@ class ComparisonCell(Base):
     """Status, code and message of the last try."""
     scores: Mapped[dict[str, Any]]
     """By scorer: value, passed and note."""
+    latency_ms: Mapped[float | None]
+    """Until the end of the answer."""
+    ttft_ms: Mapped[float | None]
+    """Until the first of it; null where it was no stream."""
+    input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    output_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    """As the answer's usage says."""
     tries: Mapped[int]
     cost_nano: Mapped[int | None] = mapped_column(BigInteger)
     """What the ledger says of `request_id`; null until it has come."""

@@ -2373,6 +2373,72 @@ export const TargetSchema = {
     type: 'object'
 } as const;
 
+export const TagReportSchema = {
+    description: 'The cases with one tag.',
+    properties: {
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        scores: {
+            additionalProperties: {
+                additionalProperties: {
+                    $ref: '#/components/schemas/Figure'
+                },
+                type: 'object'
+            },
+            title: 'Scores',
+            type: 'object'
+        },
+        tag: {
+            title: 'Tag',
+            type: 'string'
+        }
+    },
+    required: [
+        'tag',
+        'cases',
+        'scores'
+    ],
+    title: 'TagReport',
+    type: 'object'
+} as const;
+
+export const FigureSchema = {
+    description: 'A mean and where it lies with 95 % confidence.',
+    properties: {
+        few: {
+            title: 'Few',
+            type: 'boolean'
+        },
+        high: {
+            title: 'High',
+            type: 'number'
+        },
+        low: {
+            title: 'Low',
+            type: 'number'
+        },
+        n: {
+            title: 'N',
+            type: 'integer'
+        },
+        value: {
+            title: 'Value',
+            type: 'number'
+        }
+    },
+    required: [
+        'value',
+        'low',
+        'high',
+        'n',
+        'few'
+    ],
+    title: 'Figure',
+    type: 'object'
+} as const;
+
 export const SuiteVersionCreateSchema = {
     additionalProperties: false,
     description: 'A next version.',
@@ -4638,6 +4704,106 @@ export const ServiceTokenCreateSchema = {
         'name'
     ],
     title: 'ServiceTokenCreate',
+    type: 'object'
+} as const;
+
+export const ScorerReportSchema = {
+    description: 'The candidates against each other, by one scorer.',
+    properties: {
+        pairs: {
+            items: {
+                $ref: '#/components/schemas/Pair'
+            },
+            title: 'Pairs',
+            type: 'array'
+        },
+        ratings: {
+            items: {
+                $ref: '#/components/schemas/RatingFigure'
+            },
+            title: 'Ratings',
+            type: 'array'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        }
+    },
+    required: [
+        'scorer',
+        'pairs',
+        'ratings'
+    ],
+    title: 'ScorerReport',
+    type: 'object'
+} as const;
+
+export const RatingFigureSchema = {
+    description: 'Strength by Bradley and Terry, on Elo\'s scale around 1000.',
+    properties: {
+        elo: {
+            $ref: '#/components/schemas/Figure'
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'elo'
+    ],
+    title: 'RatingFigure',
+    type: 'object'
+} as const;
+
+export const PairSchema = {
+    description: 'Two candidates on the same cases.',
+    properties: {
+        difference: {
+            $ref: '#/components/schemas/Figure'
+        },
+        first: {
+            title: 'First',
+            type: 'string'
+        },
+        met: {
+            title: 'Met',
+            type: 'integer'
+        },
+        p: {
+            title: 'P',
+            type: 'number'
+        },
+        points: {
+            title: 'Points',
+            type: 'number'
+        },
+        second: {
+            title: 'Second',
+            type: 'string'
+        },
+        verdict: {
+            enum: [
+                'better',
+                'worse',
+                'no_difference_seen',
+                'too_small_to_tell'
+            ],
+            title: 'Verdict',
+            type: 'string'
+        }
+    },
+    required: [
+        'first',
+        'second',
+        'difference',
+        'p',
+        'verdict',
+        'points',
+        'met'
+    ],
+    title: 'Pair',
     type: 'object'
 } as const;
 
@@ -6920,6 +7086,341 @@ export const LedgerRowSchema = {
         'shadow_of'
     ],
     title: 'LedgerRow',
+    type: 'object'
+} as const;
+
+export const ReportSchema = {
+    description: 'What a run shows. The same cells give the same figures.',
+    examples: [
+        {
+            candidates: [],
+            cases: 0,
+            comparisons: [],
+            complete: true,
+            repeats: 1,
+            resampling_seed: 0,
+            scorers: [],
+            tags: []
+        }
+    ],
+    properties: {
+        against: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Against'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        candidates: {
+            items: {
+                $ref: '#/components/schemas/CandidateReport'
+            },
+            title: 'Candidates',
+            type: 'array'
+        },
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        comparisons: {
+            items: {
+                $ref: '#/components/schemas/ScorerReport'
+            },
+            title: 'Comparisons',
+            type: 'array'
+        },
+        complete: {
+            title: 'Complete',
+            type: 'boolean'
+        },
+        repeats: {
+            title: 'Repeats',
+            type: 'integer'
+        },
+        resampling_seed: {
+            title: 'Resampling Seed',
+            type: 'integer'
+        },
+        scorers: {
+            items: {
+                type: 'string'
+            },
+            title: 'Scorers',
+            type: 'array'
+        },
+        tags: {
+            items: {
+                $ref: '#/components/schemas/TagReport'
+            },
+            title: 'Tags',
+            type: 'array'
+        }
+    },
+    required: [
+        'cases',
+        'repeats',
+        'complete',
+        'resampling_seed',
+        'scorers',
+        'candidates',
+        'comparisons',
+        'tags',
+        'against'
+    ],
+    title: 'Report',
+    type: 'object'
+} as const;
+
+export const CandidateReportSchema = {
+    description: 'How a candidate did.',
+    properties: {
+        answered: {
+            title: 'Answered',
+            type: 'integer'
+        },
+        candidate: {
+            title: 'Candidate',
+            type: 'integer'
+        },
+        cost_nano: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Cost Nano'
+        },
+        failed: {
+            title: 'Failed',
+            type: 'integer'
+        },
+        front: {
+            title: 'Front',
+            type: 'boolean'
+        },
+        input_tokens: {
+            title: 'Input Tokens',
+            type: 'integer'
+        },
+        latency_ms: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Latency Ms',
+            type: 'object'
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        output_tokens: {
+            title: 'Output Tokens',
+            type: 'integer'
+        },
+        passed: {
+            additionalProperties: {
+                $ref: '#/components/schemas/Figure'
+            },
+            title: 'Passed',
+            type: 'object'
+        },
+        quality: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Quality'
+        },
+        route: {
+            title: 'Route',
+            type: 'string'
+        },
+        scores: {
+            additionalProperties: {
+                $ref: '#/components/schemas/Figure'
+            },
+            title: 'Scores',
+            type: 'object'
+        },
+        spread: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Spread',
+            type: 'object'
+        },
+        tokens_per_second: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Tokens Per Second'
+        },
+        ttft_ms: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Ttft Ms',
+            type: 'object'
+        },
+        unpriced: {
+            title: 'Unpriced',
+            type: 'integer'
+        },
+        unscored: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Unscored',
+            type: 'object'
+        }
+    },
+    required: [
+        'candidate',
+        'name',
+        'route',
+        'answered',
+        'failed',
+        'scores',
+        'passed',
+        'unscored',
+        'spread',
+        'latency_ms',
+        'ttft_ms',
+        'tokens_per_second',
+        'input_tokens',
+        'output_tokens',
+        'cost_nano',
+        'unpriced',
+        'quality',
+        'front'
+    ],
+    title: 'CandidateReport',
+    type: 'object'
+} as const;
+
+export const RegressionSchema = {
+    description: 'A case that was better in the other run.',
+    properties: {
+        before: {
+            title: 'Before',
+            type: 'number'
+        },
+        candidate: {
+            title: 'Candidate',
+            type: 'string'
+        },
+        case: {
+            title: 'Case',
+            type: 'integer'
+        },
+        now: {
+            title: 'Now',
+            type: 'number'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        }
+    },
+    required: [
+        'case',
+        'candidate',
+        'scorer',
+        'before',
+        'now'
+    ],
+    title: 'Regression',
+    type: 'object'
+} as const;
+
+export const ChangeSchema = {
+    description: 'A candidate against itself in the other run, over the cases that both have.',
+    properties: {
+        candidate: {
+            title: 'Candidate',
+            type: 'string'
+        },
+        difference: {
+            $ref: '#/components/schemas/Figure'
+        },
+        p: {
+            title: 'P',
+            type: 'number'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        },
+        verdict: {
+            enum: [
+                'better',
+                'worse',
+                'no_difference_seen',
+                'too_small_to_tell'
+            ],
+            title: 'Verdict',
+            type: 'string'
+        }
+    },
+    required: [
+        'candidate',
+        'scorer',
+        'difference',
+        'p',
+        'verdict'
+    ],
+    title: 'Change',
+    type: 'object'
+} as const;
+
+export const AgainstSchema = {
+    description: 'This run against an earlier one. Candidates are matched by name, cases by their content.',
+    properties: {
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        changes: {
+            items: {
+                $ref: '#/components/schemas/Change'
+            },
+            title: 'Changes',
+            type: 'array'
+        },
+        regressions: {
+            items: {
+                $ref: '#/components/schemas/Regression'
+            },
+            title: 'Regressions',
+            type: 'array'
+        },
+        run: {
+            title: 'Run',
+            type: 'string'
+        }
+    },
+    required: [
+        'run',
+        'cases',
+        'changes',
+        'regressions'
+    ],
+    title: 'Against',
     type: 'object'
 } as const;
 

@@ -1293,6 +1293,58 @@ export type Target = {
 };
 
 /**
+ * TagReport
+ *
+ * The cases with one tag.
+ */
+export type TagReport = {
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Scores
+     */
+    scores: {
+        [key: string]: {
+            [key: string]: Figure;
+        };
+    };
+    /**
+     * Tag
+     */
+    tag: string;
+};
+
+/**
+ * Figure
+ *
+ * A mean and where it lies with 95 % confidence.
+ */
+export type Figure = {
+    /**
+     * Few
+     */
+    few: boolean;
+    /**
+     * High
+     */
+    high: number;
+    /**
+     * Low
+     */
+    low: number;
+    /**
+     * N
+     */
+    n: number;
+    /**
+     * Value
+     */
+    value: number;
+};
+
+/**
  * SuiteVersionCreate
  *
  * A next version.
@@ -2662,6 +2714,72 @@ export type ServiceTokenCreate = {
 };
 
 /**
+ * ScorerReport
+ *
+ * The candidates against each other, by one scorer.
+ */
+export type ScorerReport = {
+    /**
+     * Pairs
+     */
+    pairs: Array<Pair>;
+    /**
+     * Ratings
+     */
+    ratings: Array<RatingFigure>;
+    /**
+     * Scorer
+     */
+    scorer: string;
+};
+
+/**
+ * RatingFigure
+ *
+ * Strength by Bradley and Terry, on Elo's scale around 1000.
+ */
+export type RatingFigure = {
+    elo: Figure;
+    /**
+     * Name
+     */
+    name: string;
+};
+
+/**
+ * Pair
+ *
+ * Two candidates on the same cases.
+ */
+export type Pair = {
+    difference: Figure;
+    /**
+     * First
+     */
+    first: string;
+    /**
+     * Met
+     */
+    met: number;
+    /**
+     * P
+     */
+    p: number;
+    /**
+     * Points
+     */
+    points: number;
+    /**
+     * Second
+     */
+    second: string;
+    /**
+     * Verdict
+     */
+    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
+};
+
+/**
  * Sample
  *
  * What the model said to a prompt.
@@ -3986,6 +4104,216 @@ export type LedgerRow = {
      * Usage Source
      */
     usage_source: string;
+};
+
+/**
+ * Report
+ *
+ * What a run shows. The same cells give the same figures.
+ */
+export type Report = {
+    against: Against | null;
+    /**
+     * Candidates
+     */
+    candidates: Array<CandidateReport>;
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Comparisons
+     */
+    comparisons: Array<ScorerReport>;
+    /**
+     * Complete
+     */
+    complete: boolean;
+    /**
+     * Repeats
+     */
+    repeats: number;
+    /**
+     * Resampling Seed
+     */
+    resampling_seed: number;
+    /**
+     * Scorers
+     */
+    scorers: Array<string>;
+    /**
+     * Tags
+     */
+    tags: Array<TagReport>;
+};
+
+/**
+ * CandidateReport
+ *
+ * How a candidate did.
+ */
+export type CandidateReport = {
+    /**
+     * Answered
+     */
+    answered: number;
+    /**
+     * Candidate
+     */
+    candidate: number;
+    /**
+     * Cost Nano
+     */
+    cost_nano: number | null;
+    /**
+     * Failed
+     */
+    failed: number;
+    /**
+     * Front
+     */
+    front: boolean;
+    /**
+     * Input Tokens
+     */
+    input_tokens: number;
+    /**
+     * Latency Ms
+     */
+    latency_ms: {
+        [key: string]: number;
+    };
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Output Tokens
+     */
+    output_tokens: number;
+    /**
+     * Passed
+     */
+    passed: {
+        [key: string]: Figure;
+    };
+    /**
+     * Quality
+     */
+    quality: number | null;
+    /**
+     * Route
+     */
+    route: string;
+    /**
+     * Scores
+     */
+    scores: {
+        [key: string]: Figure;
+    };
+    /**
+     * Spread
+     */
+    spread: {
+        [key: string]: number;
+    };
+    /**
+     * Tokens Per Second
+     */
+    tokens_per_second: number | null;
+    /**
+     * Ttft Ms
+     */
+    ttft_ms: {
+        [key: string]: number;
+    };
+    /**
+     * Unpriced
+     */
+    unpriced: number;
+    /**
+     * Unscored
+     */
+    unscored: {
+        [key: string]: number;
+    };
+};
+
+/**
+ * Regression
+ *
+ * A case that was better in the other run.
+ */
+export type Regression = {
+    /**
+     * Before
+     */
+    before: number;
+    /**
+     * Candidate
+     */
+    candidate: string;
+    /**
+     * Case
+     */
+    case: number;
+    /**
+     * Now
+     */
+    now: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+};
+
+/**
+ * Change
+ *
+ * A candidate against itself in the other run, over the cases that both have.
+ */
+export type Change = {
+    /**
+     * Candidate
+     */
+    candidate: string;
+    difference: Figure;
+    /**
+     * P
+     */
+    p: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+    /**
+     * Verdict
+     */
+    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
+};
+
+/**
+ * Against
+ *
+ * This run against an earlier one. Candidates are matched by name, cases by their content.
+ */
+export type Against = {
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Changes
+     */
+    changes: Array<Change>;
+    /**
+     * Regressions
+     */
+    regressions: Array<Regression>;
+    /**
+     * Run
+     */
+    run: string;
 };
 
 /**
@@ -14772,6 +15100,59 @@ export type GetCellResponses = {
 
 export type GetCellResponse = GetCellResponses[keyof GetCellResponses];
 
+export type ExportCellsData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Format
+         *
+         * CSV has what fits a row, JSON lines everything.
+         */
+        format?: 'csv' | 'jsonl';
+    };
+    url: '/api/v1/runs/{id}/export';
+};
+
+export type ExportCellsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ExportCellsError = ExportCellsErrors[keyof ExportCellsErrors];
+
+export type ExportCellsResponses = {
+    /**
+     * Successful Response
+     */
+    200: string;
+};
+
+export type ExportCellsResponse = ExportCellsResponses[keyof ExportCellsResponses];
+
 export type PauseRunData = {
     body?: never;
     path: {
@@ -14821,6 +15202,116 @@ export type PauseRunResponses = {
 };
 
 export type PauseRunResponse = PauseRunResponses[keyof PauseRunResponses];
+
+export type GetReportData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Against
+         *
+         * An earlier run to compare with.
+         */
+        against?: string | null;
+    };
+    url: '/api/v1/runs/{id}/report';
+};
+
+export type GetReportErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetReportError = GetReportErrors[keyof GetReportErrors];
+
+export type GetReportResponses = {
+    /**
+     * Successful Response
+     */
+    200: Report;
+};
+
+export type GetReportResponse = GetReportResponses[keyof GetReportResponses];
+
+export type ExportReportData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Format
+         */
+        format?: 'html' | 'markdown';
+        /**
+         * Against
+         *
+         * An earlier run to compare with.
+         */
+        against?: string | null;
+    };
+    url: '/api/v1/runs/{id}/report/export';
+};
+
+export type ExportReportErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ExportReportError = ExportReportErrors[keyof ExportReportErrors];
+
+export type ExportReportResponses = {
+    /**
+     * Successful Response
+     */
+    200: string;
+};
+
+export type ExportReportResponse = ExportReportResponses[keyof ExportReportResponses];
 
 export type ResumeRunData = {
     body: RunResume;
