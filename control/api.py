@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from control.audit.endpoints import router as audit
 from control.auth.endpoints import router as auth
 from control.chat.endpoints import router as chat
+from control.comparisons.endpoints import router as suites
+from control.comparisons.run_endpoints import router as runs
 from control.configuration.endpoints import router as configuration
 from control.datasets.endpoints import router as datasets
 from control.deployments.endpoints import router as adapters
@@ -38,7 +40,7 @@ from control.users.endpoints import router as users
 router = APIRouter()
 PARTS = (
     auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
-    configuration, chat, gateways, datasets, jobs, trainers, adapters, knowledge, test_sets,
+    configuration, chat, gateways, datasets, jobs, trainers, adapters, knowledge, test_sets, suites, runs,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")

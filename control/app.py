@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control import api, errors
 from control.auth.sso import provider
+from control.comparisons import runner
 from control.datasets import checker
 from control.db import Database
 from control.deployments import rollout
@@ -40,6 +41,7 @@ LARGER: tuple[tuple[re.Pattern[str], int | None], ...] = (
     (re.compile(r"/internal/v1/trainer/attempts/[^/]+/events"), 16),
     (re.compile(r"/api/v1/chat/sessions(/[^/]+)?"), 4),
     (re.compile(r"/api/v1/knowledge/[^/]+/test-sets/[^/]+/import"), 16),
+    (re.compile(r"/api/v1/suites/[^/]+/(versions|promptfoo)"), 16),
     (re.compile(r"/api/v1/datasets/[^/]+/versions/\d+/content"), None),
     (re.compile(r"/api/v1/adapters/[^/]+/versions/\d+/files/.+"), None),
     (re.compile(r"/internal/v1/trainer/attempts/[^/]+/(files/.+|log)"), None),
@@ -70,7 +72,8 @@ def build(settings: Settings) -> FastAPI:
         works = [
             control.publisher.run(), bodies.keep_sweeping(db), gateways.keep_sweeping(db),
             retention.run(db, settings.retention), checker.run(db, files, settings.training),
-            workers.run(db, settings.training), rollout.run(db), *([knowledge.run()] if knowledge else []),
+            workers.run(db, settings.training), rollout.run(db),
+            runner.run(db, files, vault, settings.console.gateway_url), *([knowledge.run()] if knowledge else []),
         ]  # fmt: skip
         standing = [asyncio.create_task(work) for work in works]
         yield

@@ -23,6 +23,7 @@ Tunegate: one OpenAI-compatible endpoint in front of every model.
   tunegate import one-api FILE     take over one-api's SQLite database: channels and tokens
   tunegate trainer --config FILE   run training jobs and the local model engines of the file
   tunegate train SPEC.toml         run one training job here, without control
+  tunegate compare SUITE.toml      ask several routes the cases of a suite, without control
   tunegate usage                   what was used and what it cost
   tunegate route explain MODEL     where a request for this model goes, and why
   tunegate config check FILE       every mistake in a configuration file
@@ -43,6 +44,7 @@ _COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("gateway",): ("gateway", "serve"),
     ("trainer",): ("trainer",),
     ("train",): ("trainer.train",),
+    ("compare",): ("control.comparisons.command",),
     ("usage",): ("gateway", "usage"),
     ("route", "explain"): ("gateway", "route", "explain"),
     ("config", "check"): ("gateway", "config", "check"),
@@ -76,7 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _default_config(words: tuple[str, ...], arguments: list[str]) -> list[str]:
     """`--config` with the file of `tunegate up`, where nothing else says which file is meant."""
     said = any(argument.partition("=")[0] in ("--config", "--help", "-h") for argument in arguments)
-    if said or words in (("config", "check"), ("train",)) or not _UPS_CONFIG.exists() or Path("config.toml").exists():
+    if (
+        said
+        or words in (("config", "check"), ("train",), ("compare",))
+        or not _UPS_CONFIG.exists()
+        or Path("config.toml").exists()
+    ):
         return []
     return ["--config", str(_UPS_CONFIG)]
 

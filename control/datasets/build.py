@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.chat import service as chats
+from control.chat.schemas import ChatSession
 from control.datasets import rows, schemas, service
 from control.errors import FieldError, Problem, invalid
 from control.kit.files import Files
@@ -88,13 +89,13 @@ async def from_requests(
     for start in range(0, len(found), AT_ONCE):
         some = found[start : start + AT_ONCE]
         held = await bodies.find(session, [one.id for one in some])
-        texts = await asyncio.to_thread(_opened, vault, held)
+        texts = await asyncio.to_thread(opened, vault, held)
         for one in some:
-            reason, dialogue = _dialogue(held.get(one.id), texts.get(one.id))
-            if dialogue is None:
+            reason, kept = dialogue(held.get(one.id), texts.get(one.id))
+            if kept is None:
                 skipped[reason] += 1
             else:
-                made.append(Built(dialogue, "request", one.id, f"key {one.key} keeps bodies"))
+                made.append(Built(kept, "request", one.id, f"key {one.key} keeps bodies"))
     if not made:
         raise Problem(422, "no_rows", f"no request of these has a dialogue that was kept whole: {dict(skipped)}")
     return await _written(session, files, person, row, "requests", made), dict(skipped)
@@ -107,11 +108,7 @@ async def from_chats(
     skipped: Counter[str] = Counter()
     made = []
     for identity in dict.fromkeys(body.sessions):
-        opened = chats.opened(vault, await chats.find(session, person, identity))
-        messages = [{"role": "system", "content": opened.settings.system}] if opened.settings.system else []
-        for message in opened.messages:
-            if message.failure is None and not message.stopped:
-                messages.append(_said(message))
+        messages = messages_of(chats.opened(vault, await chats.find(session, person, identity)))
         if not any(message["role"] == "assistant" for message in messages):
             skipped["no_answer"] += 1
             continue
@@ -119,6 +116,12 @@ async def from_chats(
     if not made:
         raise Problem(422, "no_rows", "none of these sessions has an answer")
     return await _written(session, files, person, row, "chats", made), dict(skipped)
+
+
+def messages_of(chat: ChatSession) -> list[dict[str, Any]]:
+    """What was said in a session, without answers that failed or were stopped."""
+    messages = [{"role": "system", "content": chat.settings.system}] if chat.settings.system else []
+    return messages + [_said(one) for one in chat.messages if one.failure is None and not one.stopped]
 
 
 def _said(message: Any) -> dict[str, Any]:
@@ -133,11 +136,12 @@ def _said(message: Any) -> dict[str, Any]:
     return said
 
 
-def _opened(vault: Vault, held: dict[str, RequestBody]) -> dict[str, tuple[str | None, str | None]]:
+def opened(vault: Vault, held: dict[str, RequestBody]) -> dict[str, tuple[str | None, str | None]]:
+    """(request, response) in clear of each."""
     return {identity: bodies.opened(vault, row) for identity, row in held.items()}
 
 
-def _dialogue(
+def dialogue(
     held: RequestBody | None, texts: tuple[str | None, str | None] | None
 ) -> tuple[str, dict[str, Any] | None]:
     """(why not, row) of a request to chat completions and its answer."""

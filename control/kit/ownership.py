@@ -1,7 +1,7 @@
-"""Datasets, jobs, adapters and knowledge bases belong to a person or a team: who sees them, and who may change them.
+"""Datasets, jobs, adapters, knowledge bases and suites belong to a person or a team: who sees and may change them.
 
 With `training:read` (`training:write`) a person sees (changes) all; with `training:own`, their own and their teams'.
-For knowledge bases it is `knowledge:…`.
+For knowledge bases it is `knowledge:…`, for suites `comparisons:…`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.errors import Problem, not_found, stale
 from control.kit.membership import teams_of
 from control.kit.permissions import Person
-from control.models import Adapter, Dataset, KnowledgeBase, Team, TrainingJob
+from control.models import Adapter, Dataset, KnowledgeBase, Suite, Team, TrainingJob
 from control.models.training import Owned
 
-T = TypeVar("T", Dataset, TrainingJob, Adapter, KnowledgeBase)
-KINDS: dict[Any, str] = {Dataset: "dataset", TrainingJob: "job", Adapter: "adapter", KnowledgeBase: "knowledge base"}
+T = TypeVar("T", Dataset, TrainingJob, Adapter, KnowledgeBase, Suite)
+KINDS: dict[Any, str] = {
+    Dataset: "dataset", TrainingJob: "job", Adapter: "adapter", KnowledgeBase: "knowledge base", Suite: "suite",
+}  # fmt: skip
+AREAS: dict[Any, str] = {KnowledgeBase: "knowledge", Suite: "comparisons"}
 
 
 def area(table: Any) -> str:
     """First half of the permissions that decide over a table."""
-    return "knowledge" if table is KnowledgeBase else "training"
+    return AREAS.get(table, "training")
 
 
 def visible_to(table: type[T], person: Person, teams: Sequence[str]) -> ColumnElement[bool]:

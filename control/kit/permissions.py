@@ -14,11 +14,15 @@ from control.kit.audit import Actor
 Role = Literal["admin", "operator", "engineer", "member", "viewer"]
 
 _OWN = frozenset({"self", "keys:list", "keys:own", "usage:own", "routes:read", "teams:own", "knowledge:list"})
-_BUILD = frozenset({"training:list", "training:own", "knowledge:own"})
-_VIEW = _OWN | {"keys:read", "usage:read", "teams:read", "training:list", "training:read", "knowledge:read"}
+_BUILD = frozenset({"training:list", "training:own", "knowledge:own", "comparisons:list", "comparisons:own"})
+_VIEW = _OWN | {
+    "keys:read", "usage:read", "teams:read", "training:list", "training:read", "knowledge:read", "comparisons:list",
+    "comparisons:read",
+}  # fmt: skip
 _OPERATE = _VIEW | {
     "keys:write", "teams:write", "routes:write", "endpoints:read", "endpoints:write", "grants:write", "audit:read",
-    "users:read", "training:own", "training:write", "knowledge:own", "knowledge:write",
+    "users:read", "training:own", "training:write", "knowledge:own", "knowledge:write", "comparisons:own",
+    "comparisons:write",
 }  # fmt: skip
 
 ROLES: dict[Role, frozenset[str]] = {

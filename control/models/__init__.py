@@ -3,6 +3,7 @@
 from control.models.adapters import Adapter, AdapterData, AdapterEvaluation, AdapterVersion, Deployment, Rollout
 from control.models.base import Base
 from control.models.chat import ChatSession
+from control.models.comparison import ComparisonCell, ComparisonRun, Suite, SuiteCase, SuiteVersion
 from control.models.gateways import BreakerSpan, GatewayRow
 from control.models.identity import Membership, RefreshSession, ServiceToken, SpentToken, Team, User
 from control.models.knowledge import (
@@ -45,6 +46,8 @@ __all__ = [
     "BreakerSpan",
     "ChatSession",
     "Checkpoint",
+    "ComparisonCell",
+    "ComparisonRun",
     "Counter",
     "Credential",
     "Dataset",
@@ -79,6 +82,9 @@ __all__ = [
     "ServiceToken",
     "SpendRow",
     "SpentToken",
+    "Suite",
+    "SuiteCase",
+    "SuiteVersion",
     "Team",
     "TokenCount",
     "TrainerRow",

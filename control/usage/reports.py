@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.errors import Problem
 from control.kit.permissions import Person
 from control.kit.schemas import example
+from control.kit.sheets import tame
 from control.models.rollups import COUNTERS, DURATIONS, SUMS, TIMES, TOKENS, TTFTS, percentile
 from control.usage.rollup import HOUR
 from control.usage.sources import TIME, Dimension, Filters, Source
@@ -130,11 +131,7 @@ def as_csv(by: Sequence[Dimension], lines: Iterable[UsageSums]) -> str:
     writer = csv.writer(out)
     writer.writerow([*by, *_NUMBERS])
     for line in lines:
-        cells = [line.group[name] for name in by]
-        writer.writerow(
-            [*("'" + cell if cell[:1] in "=+-@\t\r" and cell else cell for cell in cells)]
-            + [getattr(line, name) for name in _NUMBERS]
-        )
+        writer.writerow([*(tame(line.group[name]) for name in by), *(getattr(line, name) for name in _NUMBERS)])
     return out.getvalue()
 
 

@@ -37,7 +37,7 @@ def test_up_down_and_up_again_with_data_in_place(database_url: str) -> None:
             assert set(left) <= {"alembic_version"}
             await migrate(db.engine)
             async with db.engine.connect() as connection:
-                assert await connection.run_sync(current) == "0003"
+                assert await connection.run_sync(current) == "0004"
         finally:
             await db.close()
 

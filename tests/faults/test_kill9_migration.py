@@ -42,7 +42,7 @@ def is_whole(url: str) -> None:
         db = Database(url)
         try:
             async with db.engine.connect() as connection:
-                assert await connection.run_sync(current) == "0003"
+                assert await connection.run_sync(current) == "0004"
                 assert await connection.run_sync(differences) == []
             async with db.read() as session:
                 counters = (await session.scalars(text("SELECT name FROM counter ORDER BY name"))).all()

@@ -32,6 +32,263 @@ export const trainer__contract__spec__EvaluationSchema = {
     type: 'object'
 } as const;
 
+export const control__comparisons__run_schemas__RunSettingsSchema = {
+    description: 'How a run asks: `RunCreate` without what it asks of whom.',
+    properties: {
+        budget_nano: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Budget Nano'
+        },
+        concurrency: {
+            title: 'Concurrency',
+            type: 'integer'
+        },
+        repeats: {
+            title: 'Repeats',
+            type: 'integer'
+        },
+        seed: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Seed'
+        },
+        stream: {
+            title: 'Stream',
+            type: 'boolean'
+        },
+        timeout_seconds: {
+            title: 'Timeout Seconds',
+            type: 'integer'
+        },
+        tries: {
+            title: 'Tries',
+            type: 'integer'
+        }
+    },
+    required: [
+        'repeats',
+        'concurrency',
+        'tries',
+        'timeout_seconds',
+        'seed',
+        'stream',
+        'budget_nano'
+    ],
+    title: 'RunSettings',
+    type: 'object'
+} as const;
+
+export const control__comparisons__run_schemas__RunCreateSchema = {
+    additionalProperties: false,
+    description: 'A run that is going to begin, or to be estimated.',
+    examples: [
+        {
+            candidates: [
+                {
+                    route: 'gpt-4o'
+                },
+                {
+                    route: 'support-bot'
+                }
+            ],
+            concurrency: 8,
+            repeats: 2
+        }
+    ],
+    properties: {
+        budget_nano: {
+            anyOf: [
+                {
+                    maximum: 9000000000000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.',
+            title: 'Budget Nano'
+        },
+        candidates: {
+            items: {
+                $ref: '#/components/schemas/Candidate'
+            },
+            maxItems: 16,
+            minItems: 1,
+            title: 'Candidates',
+            type: 'array'
+        },
+        concurrency: {
+            default: 8,
+            description: 'Requests at a time to each route.',
+            maximum: 256,
+            minimum: 1,
+            title: 'Concurrency',
+            type: 'integer'
+        },
+        key: {
+            anyOf: [
+                {
+                    maxLength: 250,
+                    minLength: 1,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.',
+            title: 'Key'
+        },
+        note: {
+            default: '',
+            maxLength: 1000,
+            title: 'Note',
+            type: 'string'
+        },
+        repeats: {
+            default: 1,
+            description: 'How often each candidate answers each case.',
+            maximum: 20,
+            minimum: 1,
+            title: 'Repeats',
+            type: 'integer'
+        },
+        seed: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 0,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Sent as `seed`, one more for each repeat.',
+            title: 'Seed'
+        },
+        stream: {
+            default: true,
+            description: 'Ask for streams: only they tell the time to the first token.',
+            title: 'Stream',
+            type: 'boolean'
+        },
+        timeout_seconds: {
+            default: 120,
+            description: 'For one whole answer.',
+            maximum: 3600,
+            minimum: 1,
+            title: 'Timeout Seconds',
+            type: 'integer'
+        },
+        tries: {
+            default: 4,
+            description: 'For one answer, where another try may help.',
+            maximum: 10,
+            minimum: 1,
+            title: 'Tries',
+            type: 'integer'
+        },
+        version: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Of the suite; the newest if absent.',
+            title: 'Version'
+        }
+    },
+    required: [
+        'candidates'
+    ],
+    title: 'RunCreate',
+    type: 'object'
+} as const;
+
+export const JsonValueSchema = {} as const;
+
+export const CandidateSchema = {
+    additionalProperties: false,
+    description: 'What answers: a route, by one of the version\'s prompts, with parameters of its own.',
+    properties: {
+        name: {
+            anyOf: [
+                {
+                    maxLength: 120,
+                    minLength: 1,
+                    pattern: '^[^\\x00-\\x1f\\x7f]+$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'In reports; the route, and the prompt where there are several, if absent.',
+            title: 'Name'
+        },
+        parameters: {
+            additionalProperties: {
+                $ref: '#/components/schemas/JsonValue'
+            },
+            description: 'Instead of those of the version.',
+            maxProperties: 40,
+            title: 'Parameters',
+            type: 'object'
+        },
+        prompt: {
+            anyOf: [
+                {
+                    examples: [
+                        'support'
+                    ],
+                    maxLength: 64,
+                    minLength: 1,
+                    pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Absent: each of the version\'s prompts is a candidate.',
+            title: 'Prompt'
+        },
+        route: {
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        }
+    },
+    required: [
+        'route'
+    ],
+    title: 'Candidate',
+    type: 'object'
+} as const;
+
 export const EngineAdapterSchema = {
     description: 'An adapter in an engine.',
     properties: {
@@ -198,6 +455,67 @@ export const TokenLengthsSchema = {
         'bins'
     ],
     title: 'TokenLengths',
+    type: 'object'
+} as const;
+
+export const VersionMadeSchema = {
+    description: 'The version that holds what was sent.',
+    examples: [
+        {
+            made: true,
+            number: 2,
+            skipped: {
+                no_answer: 1
+            }
+        }
+    ],
+    properties: {
+        made: {
+            title: 'Made',
+            type: 'boolean'
+        },
+        number: {
+            title: 'Number',
+            type: 'integer'
+        },
+        skipped: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Skipped',
+            type: 'object'
+        }
+    },
+    required: [
+        'number',
+        'made',
+        'skipped'
+    ],
+    title: 'VersionMade',
+    type: 'object'
+} as const;
+
+export const VersionCasesSchema = {
+    additionalProperties: false,
+    description: 'The cases of another version of this suite.',
+    properties: {
+        kind: {
+            const: 'version',
+            title: 'Kind',
+            type: 'string'
+        },
+        number: {
+            maximum: 2000000000,
+            minimum: 1,
+            title: 'Number',
+            type: 'integer'
+        }
+    },
+    required: [
+        'kind',
+        'number'
+    ],
+    title: 'VersionCases',
     type: 'object'
 } as const;
 
@@ -1361,6 +1679,38 @@ export const TrainerSchema = {
     type: 'object'
 } as const;
 
+export const ToolCallSchema = {
+    additionalProperties: false,
+    description: 'The answer calls the expected tools with the expected arguments, in any order.',
+    properties: {
+        arguments: {
+            default: true,
+            description: 'Compare arguments too, as JSON; else only names.',
+            title: 'Arguments',
+            type: 'boolean'
+        },
+        kind: {
+            const: 'tool_call',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind'
+    ],
+    title: 'ToolCall',
+    type: 'object'
+} as const;
+
 export const TokensSchema = {
     description: 'An access token; the refresh token travels as an HttpOnly cookie.',
     examples: [
@@ -1585,6 +1935,78 @@ export const TimeoutsSchema = {
         }
     },
     title: 'Timeouts',
+    type: 'object'
+} as const;
+
+export const ThresholdSchema = {
+    additionalProperties: false,
+    description: 'Latency, cost or tokens are at most so much.',
+    properties: {
+        at_most: {
+            description: 'In milliseconds, the ledger\'s currency, or tokens.',
+            minimum: 0,
+            title: 'At Most',
+            type: 'number'
+        },
+        kind: {
+            const: 'threshold',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        },
+        of: {
+            description: 'What is measured.',
+            enum: [
+                'latency_ms',
+                'ttft_ms',
+                'cost',
+                'completion_tokens',
+                'total_tokens'
+            ],
+            title: 'Of',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind',
+        'of',
+        'at_most'
+    ],
+    title: 'Threshold',
+    type: 'object'
+} as const;
+
+export const TextCasesSchema = {
+    additionalProperties: false,
+    description: 'A file of cases: CSV with a header, or JSON lines. The members `messages`, `prompt` (one user message),\n`expected`, `tags` and `document` are what they say; all others are variables.',
+    properties: {
+        kind: {
+            enum: [
+                'csv',
+                'jsonl'
+            ],
+            title: 'Kind',
+            type: 'string'
+        },
+        text: {
+            minLength: 1,
+            title: 'Text',
+            type: 'string'
+        }
+    },
+    required: [
+        'kind',
+        'text'
+    ],
+    title: 'TextCases',
     type: 'object'
 } as const;
 
@@ -2468,6 +2890,1657 @@ export const TargetSchema = {
     type: 'object'
 } as const;
 
+export const TagReportSchema = {
+    description: 'The cases with one tag.',
+    properties: {
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        scores: {
+            additionalProperties: {
+                additionalProperties: {
+                    $ref: '#/components/schemas/Figure'
+                },
+                type: 'object'
+            },
+            title: 'Scores',
+            type: 'object'
+        },
+        tag: {
+            title: 'Tag',
+            type: 'string'
+        }
+    },
+    required: [
+        'tag',
+        'cases',
+        'scores'
+    ],
+    title: 'TagReport',
+    type: 'object'
+} as const;
+
+export const FigureSchema = {
+    description: 'A mean and where it lies with 95 % confidence.',
+    properties: {
+        few: {
+            title: 'Few',
+            type: 'boolean'
+        },
+        high: {
+            title: 'High',
+            type: 'number'
+        },
+        low: {
+            title: 'Low',
+            type: 'number'
+        },
+        n: {
+            title: 'N',
+            type: 'integer'
+        },
+        value: {
+            title: 'Value',
+            type: 'number'
+        }
+    },
+    required: [
+        'value',
+        'low',
+        'high',
+        'n',
+        'few'
+    ],
+    title: 'Figure',
+    type: 'object'
+} as const;
+
+export const SuiteVersionCreateSchema = {
+    additionalProperties: false,
+    description: 'A next version.',
+    examples: [
+        {
+            parameters: {
+                temperature: 0
+            },
+            prompts: [
+                {
+                    messages: [
+                        {
+                            content: '{{question}}',
+                            role: 'user'
+                        }
+                    ],
+                    name: 'plain'
+                }
+            ],
+            scorers: [
+                {
+                    ignore_case: true,
+                    kind: 'exact',
+                    name: 'exact'
+                }
+            ],
+            sources: [
+                {
+                    cases: [
+                        {
+                            expected: '42',
+                            messages: [],
+                            tags: [
+                                'sums'
+                            ],
+                            variables: {
+                                question: 'What is 6 × 7?'
+                            }
+                        }
+                    ],
+                    kind: 'cases'
+                }
+            ]
+        }
+    ],
+    properties: {
+        parameters: {
+            additionalProperties: {
+                $ref: '#/components/schemas/JsonValue'
+            },
+            description: 'Of chat completions, such as `temperature`, `max_tokens` or `tools`.',
+            maxProperties: 40,
+            title: 'Parameters',
+            type: 'object'
+        },
+        prompts: {
+            description: 'Every route answers each of them.',
+            items: {
+                $ref: '#/components/schemas/Prompt'
+            },
+            maxItems: 8,
+            minItems: 1,
+            title: 'Prompts',
+            type: 'array'
+        },
+        scorers: {
+            default: [],
+            description: 'Their texts may have places for variables: a case without such a variable is not scored by it.',
+            items: {
+                discriminator: {
+                    mapping: {
+                        bleu: '#/components/schemas/Bleu',
+                        chrf: '#/components/schemas/Chrf',
+                        citation: '#/components/schemas/Citation',
+                        contains: '#/components/schemas/Contains',
+                        exact: '#/components/schemas/Exact',
+                        expression: '#/components/schemas/Expression',
+                        json_field: '#/components/schemas/JsonField',
+                        json_schema: '#/components/schemas/JsonSchema',
+                        judge: '#/components/schemas/Judge',
+                        numeric: '#/components/schemas/Numeric',
+                        pairwise_judge: '#/components/schemas/PairwiseJudge',
+                        regex: '#/components/schemas/Regex',
+                        rouge_l: '#/components/schemas/Rouge',
+                        similarity: '#/components/schemas/Similarity',
+                        threshold: '#/components/schemas/Threshold',
+                        tool_call: '#/components/schemas/ToolCall'
+                    },
+                    propertyName: 'kind'
+                },
+                oneOf: [
+                    {
+                        $ref: '#/components/schemas/Exact'
+                    },
+                    {
+                        $ref: '#/components/schemas/Contains'
+                    },
+                    {
+                        $ref: '#/components/schemas/Regex'
+                    },
+                    {
+                        $ref: '#/components/schemas/Numeric'
+                    },
+                    {
+                        $ref: '#/components/schemas/JsonSchema'
+                    },
+                    {
+                        $ref: '#/components/schemas/JsonField'
+                    },
+                    {
+                        $ref: '#/components/schemas/Bleu'
+                    },
+                    {
+                        $ref: '#/components/schemas/Chrf'
+                    },
+                    {
+                        $ref: '#/components/schemas/Rouge'
+                    },
+                    {
+                        $ref: '#/components/schemas/ToolCall'
+                    },
+                    {
+                        $ref: '#/components/schemas/Citation'
+                    },
+                    {
+                        $ref: '#/components/schemas/Threshold'
+                    },
+                    {
+                        $ref: '#/components/schemas/Expression'
+                    },
+                    {
+                        $ref: '#/components/schemas/Similarity'
+                    },
+                    {
+                        $ref: '#/components/schemas/Judge'
+                    },
+                    {
+                        $ref: '#/components/schemas/PairwiseJudge'
+                    }
+                ]
+            },
+            maxItems: 20,
+            title: 'Scorers',
+            type: 'array'
+        },
+        sources: {
+            description: 'Where the cases come from; they follow one another.',
+            items: {
+                discriminator: {
+                    mapping: {
+                        cases: '#/components/schemas/OwnCases',
+                        chats: '#/components/schemas/ChatCases',
+                        csv: '#/components/schemas/TextCases',
+                        dataset: '#/components/schemas/DatasetCases',
+                        jsonl: '#/components/schemas/TextCases',
+                        requests: '#/components/schemas/RequestCases',
+                        version: '#/components/schemas/VersionCases'
+                    },
+                    propertyName: 'kind'
+                },
+                oneOf: [
+                    {
+                        $ref: '#/components/schemas/OwnCases'
+                    },
+                    {
+                        $ref: '#/components/schemas/TextCases'
+                    },
+                    {
+                        $ref: '#/components/schemas/VersionCases'
+                    },
+                    {
+                        $ref: '#/components/schemas/DatasetCases'
+                    },
+                    {
+                        $ref: '#/components/schemas/ChatCases'
+                    },
+                    {
+                        $ref: '#/components/schemas/RequestCases'
+                    }
+                ]
+            },
+            maxItems: 20,
+            minItems: 1,
+            title: 'Sources',
+            type: 'array'
+        }
+    },
+    required: [
+        'prompts',
+        'sources'
+    ],
+    title: 'SuiteVersionCreate',
+    type: 'object'
+} as const;
+
+export const RequestCasesSchema = {
+    additionalProperties: false,
+    description: 'Dialogues whose bodies the request log keeps, the newest first; needs the permission to read bodies.',
+    properties: {
+        kind: {
+            const: 'requests',
+            title: 'Kind',
+            type: 'string'
+        },
+        limit: {
+            default: 200,
+            maximum: 10000,
+            minimum: 1,
+            title: 'Limit',
+            type: 'integer'
+        },
+        route: {
+            anyOf: [
+                {
+                    maxLength: 200,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Route'
+        },
+        since: {
+            format: 'date-time',
+            title: 'Since',
+            type: 'string'
+        }
+    },
+    required: [
+        'kind',
+        'since'
+    ],
+    title: 'RequestCases',
+    type: 'object'
+} as const;
+
+export const ChatCasesSchema = {
+    additionalProperties: false,
+    description: 'Your own chat sessions: the last answer of each is what is expected.',
+    properties: {
+        kind: {
+            const: 'chats',
+            title: 'Kind',
+            type: 'string'
+        },
+        sessions: {
+            items: {
+                maxLength: 36,
+                type: 'string'
+            },
+            maxItems: 500,
+            minItems: 1,
+            title: 'Sessions',
+            type: 'array'
+        }
+    },
+    required: [
+        'kind',
+        'sessions'
+    ],
+    title: 'ChatCases',
+    type: 'object'
+} as const;
+
+export const DatasetCasesSchema = {
+    additionalProperties: false,
+    description: 'Rows of a dataset: the last answer of each is what is expected.',
+    properties: {
+        dataset: {
+            examples: [
+                'support'
+            ],
+            maxLength: 64,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+            title: 'Dataset',
+            type: 'string'
+        },
+        kind: {
+            const: 'dataset',
+            title: 'Kind',
+            type: 'string'
+        },
+        limit: {
+            default: 1000,
+            maximum: 10000,
+            minimum: 1,
+            title: 'Limit',
+            type: 'integer'
+        },
+        number: {
+            maximum: 2000000000,
+            minimum: 1,
+            title: 'Number',
+            type: 'integer'
+        }
+    },
+    required: [
+        'kind',
+        'dataset',
+        'number'
+    ],
+    title: 'DatasetCases',
+    type: 'object'
+} as const;
+
+export const SuiteCaseSchema = {
+    additionalProperties: false,
+    description: 'One case.',
+    properties: {
+        document: {
+            anyOf: [
+                {
+                    maxLength: 255,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Name of the document that a good answer cites, for routes with knowledge bases.',
+            title: 'Document'
+        },
+        expected: {
+            anyOf: [
+                {
+                    maxLength: 200000,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What a good answer says; scorers decide how it is compared.',
+            title: 'Expected'
+        },
+        messages: {
+            default: [],
+            description: 'After those of the prompt.',
+            items: {
+                $ref: '#/components/schemas/Message'
+            },
+            maxItems: 200,
+            title: 'Messages',
+            type: 'array'
+        },
+        tags: {
+            default: [],
+            items: {
+                maxLength: 64,
+                minLength: 1,
+                pattern: '^[^\\x00-\\x1f\\x7f]+$',
+                type: 'string'
+            },
+            maxItems: 20,
+            title: 'Tags',
+            type: 'array'
+        },
+        variables: {
+            maxProperties: 100,
+            patternProperties: {
+                '^[A-Za-z_\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]{0,63}$': {
+                    maxLength: 200000,
+                    type: 'string'
+                }
+            },
+            title: 'Variables',
+            type: 'object'
+        }
+    },
+    title: 'SuiteCase',
+    type: 'object'
+} as const;
+
+export const MessageSchema = {
+    additionalProperties: true,
+    description: 'A message as chat completions take it; members besides these are sent as they are.',
+    properties: {
+        content: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    items: {
+                        additionalProperties: {
+                            $ref: '#/components/schemas/JsonValue'
+                        },
+                        type: 'object'
+                    },
+                    type: 'array'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Text, or parts.',
+            title: 'Content'
+        },
+        role: {
+            enum: [
+                'system',
+                'developer',
+                'user',
+                'assistant',
+                'tool'
+            ],
+            title: 'Role',
+            type: 'string'
+        }
+    },
+    required: [
+        'role'
+    ],
+    title: 'Message',
+    type: 'object'
+} as const;
+
+export const OwnCasesSchema = {
+    additionalProperties: false,
+    description: 'Cases that are written here.',
+    properties: {
+        cases: {
+            items: {
+                $ref: '#/components/schemas/SuiteCase'
+            },
+            maxItems: 10000,
+            minItems: 1,
+            title: 'Cases',
+            type: 'array'
+        },
+        kind: {
+            const: 'cases',
+            title: 'Kind',
+            type: 'string'
+        }
+    },
+    required: [
+        'kind',
+        'cases'
+    ],
+    title: 'OwnCases',
+    type: 'object'
+} as const;
+
+export const PairwiseJudgeSchema = {
+    additionalProperties: false,
+    description: 'Another model says which of two routes\' answers is better; it is asked in both orders.',
+    properties: {
+        kind: {
+            const: 'pairwise_judge',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        },
+        route: {
+            description: 'The route of the judge; better none of the compared ones.',
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        },
+        rubric: {
+            description: 'What makes an answer better, in words.',
+            maxLength: 8000,
+            minLength: 1,
+            title: 'Rubric',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind',
+        'route',
+        'rubric'
+    ],
+    title: 'PairwiseJudge',
+    type: 'object'
+} as const;
+
+export const JudgeSchema = {
+    additionalProperties: false,
+    description: 'Another model gives points by a rubric.',
+    properties: {
+        at_least: {
+            default: 0.5,
+            description: 'Scores from here on pass.',
+            maximum: 1,
+            minimum: 0,
+            title: 'At Least',
+            type: 'number'
+        },
+        kind: {
+            const: 'judge',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        },
+        points: {
+            default: 5,
+            description: 'The best mark; the worst is 1.',
+            maximum: 10,
+            minimum: 2,
+            title: 'Points',
+            type: 'integer'
+        },
+        route: {
+            description: 'The route of the judge; better none of the compared ones.',
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        },
+        rubric: {
+            description: 'What makes an answer good, in words.',
+            maxLength: 8000,
+            minLength: 1,
+            title: 'Rubric',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind',
+        'route',
+        'rubric'
+    ],
+    title: 'Judge',
+    type: 'object'
+} as const;
+
+export const SimilaritySchema = {
+    additionalProperties: false,
+    description: 'Cosine of the embeddings of the answer and the expected one, by a route of the gateway.',
+    properties: {
+        at_least: {
+            default: 0.5,
+            description: 'Scores from here on pass.',
+            maximum: 1,
+            minimum: 0,
+            title: 'At Least',
+            type: 'number'
+        },
+        kind: {
+            const: 'similarity',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        },
+        route: {
+            description: 'A route that answers `/v1/embeddings`.',
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind',
+        'route'
+    ],
+    title: 'Similarity',
+    type: 'object'
+} as const;
+
+export const ExpressionSchema = {
+    additionalProperties: false,
+    description: 'An expression in CEL, the Common Expression Language, that is true or false, or a number from 0 to 1.',
+    properties: {
+        expression: {
+            description: 'May use `text`, `expected`, `variables`, `tags`, `finish_reason`, `tool_calls` (names), `citations` (names of\ndocuments), `tokens`, `cost`, `latency_ms` and `ttft_ms`.',
+            maxLength: 1000,
+            minLength: 1,
+            title: 'Expression',
+            type: 'string'
+        },
+        kind: {
+            const: 'expression',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind',
+        'expression'
+    ],
+    title: 'Expression',
+    type: 'object'
+} as const;
+
+export const CitationSchema = {
+    additionalProperties: false,
+    description: 'The answer cites a passage of the document that it should come from.',
+    properties: {
+        kind: {
+            const: 'citation',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind'
+    ],
+    title: 'Citation',
+    type: 'object'
+} as const;
+
+export const RougeSchema = {
+    additionalProperties: false,
+    description: 'ROUGE-L (F1 of the longest common subsequence of words) against the expected answer.',
+    properties: {
+        at_least: {
+            default: 0.5,
+            description: 'Scores from here on pass.',
+            maximum: 1,
+            minimum: 0,
+            title: 'At Least',
+            type: 'number'
+        },
+        kind: {
+            const: 'rouge_l',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind'
+    ],
+    title: 'Rouge',
+    type: 'object'
+} as const;
+
+export const ChrfSchema = {
+    additionalProperties: false,
+    description: 'chrF against the expected answer.',
+    properties: {
+        at_least: {
+            default: 0.5,
+            description: 'Scores from here on pass.',
+            maximum: 1,
+            minimum: 0,
+            title: 'At Least',
+            type: 'number'
+        },
+        kind: {
+            const: 'chrf',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind'
+    ],
+    title: 'Chrf',
+    type: 'object'
+} as const;
+
+export const BleuSchema = {
+    additionalProperties: false,
+    description: 'Sentence BLEU against the expected answer; Chinese is cut into characters.',
+    properties: {
+        at_least: {
+            default: 0.5,
+            description: 'Scores from here on pass.',
+            maximum: 1,
+            minimum: 0,
+            title: 'At Least',
+            type: 'number'
+        },
+        kind: {
+            const: 'bleu',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind'
+    ],
+    title: 'Bleu',
+    type: 'object'
+} as const;
+
+export const JsonFieldSchema = {
+    additionalProperties: false,
+    description: 'Fields of the answer\'s JSON have the expected values.',
+    properties: {
+        fields: {
+            description: 'Paths such as `address.city` or `items.0.name`. The score is the share of those that equal the field of the\ncase\'s expected answer, which is JSON too.',
+            items: {
+                maxLength: 200,
+                minLength: 1,
+                type: 'string'
+            },
+            maxItems: 50,
+            title: 'Fields',
+            type: 'array'
+        },
+        kind: {
+            const: 'json_field',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind',
+        'fields'
+    ],
+    title: 'JsonField',
+    type: 'object'
+} as const;
+
+export const JsonSchemaSchema = {
+    additionalProperties: false,
+    description: 'The answer is JSON of this schema.',
+    properties: {
+        json_schema: {
+            additionalProperties: true,
+            description: 'Draft 2020-12, without references to other documents.',
+            title: 'Json Schema',
+            type: 'object'
+        },
+        kind: {
+            const: 'json_schema',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind',
+        'json_schema'
+    ],
+    title: 'JsonSchema',
+    type: 'object'
+} as const;
+
+export const NumericSchema = {
+    additionalProperties: false,
+    description: 'The last number of the answer is the expected one, within a tolerance.',
+    properties: {
+        absolute: {
+            default: 0,
+            description: 'Largest difference that passes.',
+            minimum: 0,
+            title: 'Absolute',
+            type: 'number'
+        },
+        kind: {
+            const: 'numeric',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        },
+        relative: {
+            default: 0.000001,
+            description: 'Largest difference as a share of the expected number; the wider of both counts.',
+            maximum: 1,
+            minimum: 0,
+            title: 'Relative',
+            type: 'number'
+        }
+    },
+    required: [
+        'name',
+        'kind'
+    ],
+    title: 'Numeric',
+    type: 'object'
+} as const;
+
+export const RegexSchema = {
+    additionalProperties: false,
+    description: 'The answer matches a pattern somewhere.',
+    properties: {
+        absent: {
+            default: false,
+            description: 'Pass when the pattern does not match.',
+            title: 'Absent',
+            type: 'boolean'
+        },
+        kind: {
+            const: 'regex',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        },
+        pattern: {
+            description: 'Python\'s syntax; matching stops after 0.2 s.',
+            maxLength: 1000,
+            minLength: 1,
+            title: 'Pattern',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind',
+        'pattern'
+    ],
+    title: 'Regex',
+    type: 'object'
+} as const;
+
+export const ContainsSchema = {
+    additionalProperties: false,
+    description: 'The answer contains all of these texts.',
+    properties: {
+        all_of: {
+            default: [],
+            description: 'Empty: the case\'s expected answer.',
+            items: {
+                maxLength: 20000,
+                pattern: '^[^\\x00]*$',
+                type: 'string'
+            },
+            maxItems: 50,
+            title: 'All Of',
+            type: 'array'
+        },
+        ignore_case: {
+            default: true,
+            description: 'Compare without case.',
+            title: 'Ignore Case',
+            type: 'boolean'
+        },
+        kind: {
+            const: 'contains',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind'
+    ],
+    title: 'Contains',
+    type: 'object'
+} as const;
+
+export const ExactSchema = {
+    additionalProperties: false,
+    description: 'The answer is the expected one.',
+    properties: {
+        ignore_case: {
+            default: false,
+            description: 'Compare without case.',
+            title: 'Ignore Case',
+            type: 'boolean'
+        },
+        kind: {
+            const: 'exact',
+            title: 'Kind',
+            type: 'string'
+        },
+        name: {
+            description: 'How reports call it; a suite has each name once.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'kind'
+    ],
+    title: 'Exact',
+    type: 'object'
+} as const;
+
+export const PromptSchema = {
+    additionalProperties: false,
+    description: 'What is asked before the messages of a case. `{{name}}` is the variable of the case.',
+    properties: {
+        messages: {
+            description: 'May be empty: then cases bring all of their messages.',
+            items: {
+                $ref: '#/components/schemas/Message'
+            },
+            maxItems: 200,
+            title: 'Messages',
+            type: 'array'
+        },
+        name: {
+            examples: [
+                'support'
+            ],
+            maxLength: 64,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'messages'
+    ],
+    title: 'Prompt',
+    type: 'object'
+} as const;
+
+export const SuiteVersionSchema = {
+    description: 'One version of a suite.',
+    examples: [
+        {
+            cases: 1,
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            number: 1,
+            parameters: {
+                temperature: 0
+            },
+            prompts: [
+                {
+                    messages: [
+                        {
+                            content: '{{question}}',
+                            role: 'user'
+                        }
+                    ],
+                    name: 'plain'
+                }
+            ],
+            scorers: [
+                {
+                    ignore_case: true,
+                    kind: 'exact',
+                    name: 'exact'
+                }
+            ],
+            sha256: '0000000000000000000000000000000000000000000000000000000000000000'
+        }
+    ],
+    properties: {
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        number: {
+            title: 'Number',
+            type: 'integer'
+        },
+        parameters: {
+            additionalProperties: true,
+            title: 'Parameters',
+            type: 'object'
+        },
+        prompts: {
+            items: {
+                $ref: '#/components/schemas/Prompt'
+            },
+            title: 'Prompts',
+            type: 'array'
+        },
+        scorers: {
+            items: {
+                discriminator: {
+                    mapping: {
+                        bleu: '#/components/schemas/Bleu',
+                        chrf: '#/components/schemas/Chrf',
+                        citation: '#/components/schemas/Citation',
+                        contains: '#/components/schemas/Contains',
+                        exact: '#/components/schemas/Exact',
+                        expression: '#/components/schemas/Expression',
+                        json_field: '#/components/schemas/JsonField',
+                        json_schema: '#/components/schemas/JsonSchema',
+                        judge: '#/components/schemas/Judge',
+                        numeric: '#/components/schemas/Numeric',
+                        pairwise_judge: '#/components/schemas/PairwiseJudge',
+                        regex: '#/components/schemas/Regex',
+                        rouge_l: '#/components/schemas/Rouge',
+                        similarity: '#/components/schemas/Similarity',
+                        threshold: '#/components/schemas/Threshold',
+                        tool_call: '#/components/schemas/ToolCall'
+                    },
+                    propertyName: 'kind'
+                },
+                oneOf: [
+                    {
+                        $ref: '#/components/schemas/Exact'
+                    },
+                    {
+                        $ref: '#/components/schemas/Contains'
+                    },
+                    {
+                        $ref: '#/components/schemas/Regex'
+                    },
+                    {
+                        $ref: '#/components/schemas/Numeric'
+                    },
+                    {
+                        $ref: '#/components/schemas/JsonSchema'
+                    },
+                    {
+                        $ref: '#/components/schemas/JsonField'
+                    },
+                    {
+                        $ref: '#/components/schemas/Bleu'
+                    },
+                    {
+                        $ref: '#/components/schemas/Chrf'
+                    },
+                    {
+                        $ref: '#/components/schemas/Rouge'
+                    },
+                    {
+                        $ref: '#/components/schemas/ToolCall'
+                    },
+                    {
+                        $ref: '#/components/schemas/Citation'
+                    },
+                    {
+                        $ref: '#/components/schemas/Threshold'
+                    },
+                    {
+                        $ref: '#/components/schemas/Expression'
+                    },
+                    {
+                        $ref: '#/components/schemas/Similarity'
+                    },
+                    {
+                        $ref: '#/components/schemas/Judge'
+                    },
+                    {
+                        $ref: '#/components/schemas/PairwiseJudge'
+                    }
+                ]
+            },
+            title: 'Scorers',
+            type: 'array'
+        },
+        sha256: {
+            title: 'Sha256',
+            type: 'string'
+        }
+    },
+    required: [
+        'number',
+        'sha256',
+        'prompts',
+        'parameters',
+        'scorers',
+        'cases',
+        'created_at',
+        'created_by'
+    ],
+    title: 'SuiteVersion',
+    type: 'object'
+} as const;
+
+export const SuiteUpdateSchema = {
+    additionalProperties: false,
+    description: 'Changes of a suite.',
+    examples: [
+        {
+            description: 'What customers ask, 2026',
+            row_version: 1
+        }
+    ],
+    properties: {
+        description: {
+            maxLength: 1000,
+            title: 'Description',
+            type: 'string'
+        },
+        row_version: {
+            description: 'The version that this edit has seen.',
+            maximum: 2147483647,
+            minimum: 1,
+            title: 'Row Version',
+            type: 'integer'
+        }
+    },
+    required: [
+        'row_version',
+        'description'
+    ],
+    title: 'SuiteUpdate',
+    type: 'object'
+} as const;
+
+export const SuitePageSchema = {
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/Suite'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        page: {
+            title: 'Page',
+            type: 'integer'
+        },
+        per_page: {
+            title: 'Per Page',
+            type: 'integer'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total',
+        'page',
+        'per_page'
+    ],
+    title: 'Page[Suite]',
+    type: 'object'
+} as const;
+
+export const SuiteSchema = {
+    description: 'A suite in a list.',
+    examples: [
+        {
+            cases: 1,
+            created_at: '2026-11-24T09:30:00Z',
+            description: '',
+            mine: true,
+            name: 'support-questions',
+            owner: 'alice',
+            owner_kind: 'user',
+            row_version: 1,
+            runs: 0,
+            updated_at: '2026-11-24T09:30:00Z',
+            version: 1
+        }
+    ],
+    properties: {
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        description: {
+            title: 'Description',
+            type: 'string'
+        },
+        mine: {
+            title: 'Mine',
+            type: 'boolean'
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        owner: {
+            title: 'Owner',
+            type: 'string'
+        },
+        owner_kind: {
+            enum: [
+                'user',
+                'team'
+            ],
+            title: 'Owner Kind',
+            type: 'string'
+        },
+        row_version: {
+            title: 'Row Version',
+            type: 'integer'
+        },
+        runs: {
+            title: 'Runs',
+            type: 'integer'
+        },
+        updated_at: {
+            format: 'date-time',
+            title: 'Updated At',
+            type: 'string'
+        },
+        version: {
+            title: 'Version',
+            type: 'integer'
+        }
+    },
+    required: [
+        'name',
+        'description',
+        'owner_kind',
+        'owner',
+        'mine',
+        'version',
+        'cases',
+        'runs',
+        'created_at',
+        'updated_at',
+        'row_version'
+    ],
+    title: 'Suite',
+    type: 'object'
+} as const;
+
+export const SuiteDetailSchema = {
+    description: 'A suite with its versions, the newest first.',
+    examples: [
+        {
+            cases: 1,
+            created_at: '2026-11-24T09:30:00Z',
+            description: '',
+            mine: true,
+            name: 'support-questions',
+            owner: 'alice',
+            owner_kind: 'user',
+            row_version: 1,
+            runs: 0,
+            updated_at: '2026-11-24T09:30:00Z',
+            version: 1,
+            versions: []
+        }
+    ],
+    properties: {
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        description: {
+            title: 'Description',
+            type: 'string'
+        },
+        mine: {
+            title: 'Mine',
+            type: 'boolean'
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        owner: {
+            title: 'Owner',
+            type: 'string'
+        },
+        owner_kind: {
+            enum: [
+                'user',
+                'team'
+            ],
+            title: 'Owner Kind',
+            type: 'string'
+        },
+        row_version: {
+            title: 'Row Version',
+            type: 'integer'
+        },
+        runs: {
+            title: 'Runs',
+            type: 'integer'
+        },
+        updated_at: {
+            format: 'date-time',
+            title: 'Updated At',
+            type: 'string'
+        },
+        version: {
+            title: 'Version',
+            type: 'integer'
+        },
+        versions: {
+            items: {
+                $ref: '#/components/schemas/SuiteVersion'
+            },
+            title: 'Versions',
+            type: 'array'
+        }
+    },
+    required: [
+        'name',
+        'description',
+        'owner_kind',
+        'owner',
+        'mine',
+        'version',
+        'cases',
+        'runs',
+        'created_at',
+        'updated_at',
+        'row_version',
+        'versions'
+    ],
+    title: 'SuiteDetail',
+    type: 'object'
+} as const;
+
+export const SuiteCreateSchema = {
+    additionalProperties: false,
+    description: 'A new suite, still without versions.',
+    examples: [
+        {
+            description: 'What customers ask',
+            name: 'support-questions'
+        }
+    ],
+    properties: {
+        description: {
+            default: '',
+            maxLength: 1000,
+            title: 'Description',
+            type: 'string'
+        },
+        name: {
+            description: 'Never changes.',
+            examples: [
+                'support'
+            ],
+            maxLength: 64,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+            title: 'Name',
+            type: 'string'
+        },
+        team: {
+            anyOf: [
+                {
+                    examples: [
+                        'support'
+                    ],
+                    maxLength: 64,
+                    minLength: 1,
+                    pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Whose it is; yours if absent.',
+            title: 'Team'
+        }
+    },
+    required: [
+        'name'
+    ],
+    title: 'SuiteCreate',
+    type: 'object'
+} as const;
+
+export const SuiteCasesSchema = {
+    description: 'Some cases of a version.',
+    examples: [
+        {
+            items: [
+                {
+                    expected: '42',
+                    messages: [],
+                    number: 1,
+                    tags: [
+                        'sums'
+                    ],
+                    variables: {
+                        question: 'What is 6 × 7?'
+                    }
+                }
+            ],
+            total: 1
+        }
+    ],
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/NumberedCase'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total'
+    ],
+    title: 'SuiteCases',
+    type: 'object'
+} as const;
+
+export const NumberedCaseSchema = {
+    additionalProperties: false,
+    description: 'A case of a version.',
+    properties: {
+        document: {
+            anyOf: [
+                {
+                    maxLength: 255,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Name of the document that a good answer cites, for routes with knowledge bases.',
+            title: 'Document'
+        },
+        expected: {
+            anyOf: [
+                {
+                    maxLength: 200000,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What a good answer says; scorers decide how it is compared.',
+            title: 'Expected'
+        },
+        messages: {
+            default: [],
+            description: 'After those of the prompt.',
+            items: {
+                $ref: '#/components/schemas/Message'
+            },
+            maxItems: 200,
+            title: 'Messages',
+            type: 'array'
+        },
+        number: {
+            description: 'From 1.',
+            title: 'Number',
+            type: 'integer'
+        },
+        tags: {
+            default: [],
+            items: {
+                maxLength: 64,
+                minLength: 1,
+                pattern: '^[^\\x00-\\x1f\\x7f]+$',
+                type: 'string'
+            },
+            maxItems: 20,
+            title: 'Tags',
+            type: 'array'
+        },
+        variables: {
+            maxProperties: 100,
+            patternProperties: {
+                '^[A-Za-z_\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]{0,63}$': {
+                    maxLength: 200000,
+                    type: 'string'
+                }
+            },
+            title: 'Variables',
+            type: 'object'
+        }
+    },
+    required: [
+        'number'
+    ],
+    title: 'NumberedCase',
+    type: 'object'
+} as const;
+
 export const SsoLinkSchema = {
     additionalProperties: false,
     description: 'Whom the identity provider means by a subject.',
@@ -3030,8 +5103,6 @@ export const SettingsTableSchema = {
     type: 'object'
 } as const;
 
-export const JsonValueSchema = {} as const;
-
 export const SettingSchema = {
     description: 'One key of config.toml.',
     examples: [
@@ -3205,6 +5276,106 @@ export const ServiceTokenCreateSchema = {
     type: 'object'
 } as const;
 
+export const ScorerReportSchema = {
+    description: 'The candidates against each other, by one scorer.',
+    properties: {
+        pairs: {
+            items: {
+                $ref: '#/components/schemas/Pair'
+            },
+            title: 'Pairs',
+            type: 'array'
+        },
+        ratings: {
+            items: {
+                $ref: '#/components/schemas/RatingFigure'
+            },
+            title: 'Ratings',
+            type: 'array'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        }
+    },
+    required: [
+        'scorer',
+        'pairs',
+        'ratings'
+    ],
+    title: 'ScorerReport',
+    type: 'object'
+} as const;
+
+export const RatingFigureSchema = {
+    description: 'Strength by Bradley and Terry, on Elo\'s scale around 1000.',
+    properties: {
+        elo: {
+            $ref: '#/components/schemas/Figure'
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'elo'
+    ],
+    title: 'RatingFigure',
+    type: 'object'
+} as const;
+
+export const PairSchema = {
+    description: 'Two candidates on the same cases.',
+    properties: {
+        difference: {
+            $ref: '#/components/schemas/Figure'
+        },
+        first: {
+            title: 'First',
+            type: 'string'
+        },
+        met: {
+            title: 'Met',
+            type: 'integer'
+        },
+        p: {
+            title: 'P',
+            type: 'number'
+        },
+        points: {
+            title: 'Points',
+            type: 'number'
+        },
+        second: {
+            title: 'Second',
+            type: 'string'
+        },
+        verdict: {
+            enum: [
+                'better',
+                'worse',
+                'no_difference_seen',
+                'too_small_to_tell'
+            ],
+            title: 'Verdict',
+            type: 'string'
+        }
+    },
+    required: [
+        'first',
+        'second',
+        'difference',
+        'p',
+        'verdict',
+        'points',
+        'met'
+    ],
+    title: 'Pair',
+    type: 'object'
+} as const;
+
 export const SampleSchema = {
     description: 'What the model said to a prompt.',
     properties: {
@@ -3357,6 +5528,417 @@ export const RetrievalSchema = {
         }
     },
     title: 'Retrieval',
+    type: 'object'
+} as const;
+
+export const RunResumeSchema = {
+    additionalProperties: false,
+    description: 'Go on with a run.',
+    examples: [
+        {
+            budget_nano: 5000000000
+        }
+    ],
+    properties: {
+        budget_nano: {
+            anyOf: [
+                {
+                    maximum: 9000000000000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'A new budget; the old one stays if absent.',
+            title: 'Budget Nano'
+        },
+        failed_again: {
+            default: false,
+            description: 'Ask again for cells for which every try failed.',
+            title: 'Failed Again',
+            type: 'boolean'
+        }
+    },
+    title: 'RunResume',
+    type: 'object'
+} as const;
+
+export const RunPageSchema = {
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/Run'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        page: {
+            title: 'Page',
+            type: 'integer'
+        },
+        per_page: {
+            title: 'Per Page',
+            type: 'integer'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total',
+        'page',
+        'per_page'
+    ],
+    title: 'Page[Run]',
+    type: 'object'
+} as const;
+
+export const CandidateEstimateSchema = {
+    description: 'What a candidate is likely to cost.',
+    properties: {
+        candidate: {
+            title: 'Candidate',
+            type: 'string'
+        },
+        cost_nano: {
+            title: 'Cost Nano',
+            type: 'integer'
+        },
+        input_tokens: {
+            title: 'Input Tokens',
+            type: 'integer'
+        },
+        output_tokens: {
+            title: 'Output Tokens',
+            type: 'integer'
+        },
+        priced: {
+            title: 'Priced',
+            type: 'boolean'
+        },
+        requests: {
+            title: 'Requests',
+            type: 'integer'
+        },
+        route: {
+            title: 'Route',
+            type: 'string'
+        }
+    },
+    required: [
+        'candidate',
+        'route',
+        'requests',
+        'input_tokens',
+        'output_tokens',
+        'cost_nano',
+        'priced'
+    ],
+    title: 'CandidateEstimate',
+    type: 'object'
+} as const;
+
+export const RunEstimateSchema = {
+    description: 'What a run is likely to cost, before it begins.',
+    examples: [
+        {
+            candidates: [
+                {
+                    candidate: 'gpt-4o',
+                    cost_nano: 12000000,
+                    input_tokens: 1000,
+                    output_tokens: 50000,
+                    priced: true,
+                    requests: 100,
+                    route: 'gpt-4o'
+                }
+            ],
+            cells: 100,
+            cost_nano: 12000000,
+            output_basis: 'guess'
+        }
+    ],
+    properties: {
+        candidates: {
+            items: {
+                $ref: '#/components/schemas/CandidateEstimate'
+            },
+            title: 'Candidates',
+            type: 'array'
+        },
+        cells: {
+            title: 'Cells',
+            type: 'integer'
+        },
+        cost_nano: {
+            title: 'Cost Nano',
+            type: 'integer'
+        },
+        output_basis: {
+            enum: [
+                'limit',
+                'guess'
+            ],
+            title: 'Output Basis',
+            type: 'string'
+        }
+    },
+    required: [
+        'cells',
+        'cost_nano',
+        'output_basis',
+        'candidates'
+    ],
+    title: 'RunEstimate',
+    type: 'object'
+} as const;
+
+export const RunCandidateSchema = {
+    description: 'A candidate of a run.',
+    properties: {
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        parameters: {
+            additionalProperties: true,
+            title: 'Parameters',
+            type: 'object'
+        },
+        prompt: {
+            title: 'Prompt',
+            type: 'string'
+        },
+        route: {
+            title: 'Route',
+            type: 'string'
+        },
+        route_version: {
+            title: 'Route Version',
+            type: 'integer'
+        }
+    },
+    required: [
+        'name',
+        'route',
+        'route_version',
+        'prompt',
+        'parameters'
+    ],
+    title: 'RunCandidate',
+    type: 'object'
+} as const;
+
+export const RunSchema = {
+    description: 'A run and how far it is.',
+    examples: [
+        {
+            billed_nano: 3000000,
+            candidates: [
+                {
+                    name: 'gpt-4o',
+                    parameters: {},
+                    prompt: 'plain',
+                    route: 'gpt-4o',
+                    route_version: 3
+                }
+            ],
+            code: '',
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            done: 40,
+            estimate: {
+                candidates: [],
+                cells: 100,
+                cost_nano: 0,
+                output_basis: 'guess'
+            },
+            failed: 0,
+            id: '01936f3a-0000-7000-8000-000000000001',
+            key: 'comparisons@alice',
+            message: '',
+            mine: true,
+            note: '',
+            rate: 4,
+            seconds_left: 15,
+            settings: {
+                concurrency: 8,
+                repeats: 1,
+                stream: true,
+                timeout_seconds: 120,
+                tries: 4
+            },
+            started_at: '2026-11-24T09:30:00Z',
+            state: 'running',
+            suite: 'support-questions',
+            total: 100,
+            version: 1,
+            wanted: 'run'
+        }
+    ],
+    properties: {
+        billed_nano: {
+            title: 'Billed Nano',
+            type: 'integer'
+        },
+        candidates: {
+            items: {
+                $ref: '#/components/schemas/RunCandidate'
+            },
+            title: 'Candidates',
+            type: 'array'
+        },
+        code: {
+            title: 'Code',
+            type: 'string'
+        },
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        done: {
+            title: 'Done',
+            type: 'integer'
+        },
+        ended_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Ended At'
+        },
+        estimate: {
+            $ref: '#/components/schemas/RunEstimate'
+        },
+        failed: {
+            title: 'Failed',
+            type: 'integer'
+        },
+        id: {
+            title: 'Id',
+            type: 'string'
+        },
+        key: {
+            title: 'Key',
+            type: 'string'
+        },
+        message: {
+            title: 'Message',
+            type: 'string'
+        },
+        mine: {
+            title: 'Mine',
+            type: 'boolean'
+        },
+        note: {
+            title: 'Note',
+            type: 'string'
+        },
+        rate: {
+            title: 'Rate',
+            type: 'number'
+        },
+        seconds_left: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Seconds Left'
+        },
+        settings: {
+            $ref: '#/components/schemas/control__comparisons__run_schemas__RunSettings'
+        },
+        started_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Started At'
+        },
+        state: {
+            enum: [
+                'queued',
+                'running',
+                'paused',
+                'done',
+                'partial',
+                'failed',
+                'canceled'
+            ],
+            title: 'State',
+            type: 'string'
+        },
+        suite: {
+            title: 'Suite',
+            type: 'string'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        },
+        version: {
+            title: 'Version',
+            type: 'integer'
+        },
+        wanted: {
+            enum: [
+                'run',
+                'pause',
+                'cancel'
+            ],
+            title: 'Wanted',
+            type: 'string'
+        }
+    },
+    required: [
+        'id',
+        'suite',
+        'version',
+        'note',
+        'key',
+        'candidates',
+        'settings',
+        'estimate',
+        'state',
+        'wanted',
+        'code',
+        'message',
+        'total',
+        'done',
+        'failed',
+        'rate',
+        'seconds_left',
+        'billed_nano',
+        'mine',
+        'created_at',
+        'created_by',
+        'started_at',
+        'ended_at'
+    ],
+    title: 'Run',
     type: 'object'
 } as const;
 
@@ -4985,6 +7567,341 @@ export const LedgerRowSchema = {
     type: 'object'
 } as const;
 
+export const ReportSchema = {
+    description: 'What a run shows. The same cells give the same figures.',
+    examples: [
+        {
+            candidates: [],
+            cases: 0,
+            comparisons: [],
+            complete: true,
+            repeats: 1,
+            resampling_seed: 0,
+            scorers: [],
+            tags: []
+        }
+    ],
+    properties: {
+        against: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Against'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        candidates: {
+            items: {
+                $ref: '#/components/schemas/CandidateReport'
+            },
+            title: 'Candidates',
+            type: 'array'
+        },
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        comparisons: {
+            items: {
+                $ref: '#/components/schemas/ScorerReport'
+            },
+            title: 'Comparisons',
+            type: 'array'
+        },
+        complete: {
+            title: 'Complete',
+            type: 'boolean'
+        },
+        repeats: {
+            title: 'Repeats',
+            type: 'integer'
+        },
+        resampling_seed: {
+            title: 'Resampling Seed',
+            type: 'integer'
+        },
+        scorers: {
+            items: {
+                type: 'string'
+            },
+            title: 'Scorers',
+            type: 'array'
+        },
+        tags: {
+            items: {
+                $ref: '#/components/schemas/TagReport'
+            },
+            title: 'Tags',
+            type: 'array'
+        }
+    },
+    required: [
+        'cases',
+        'repeats',
+        'complete',
+        'resampling_seed',
+        'scorers',
+        'candidates',
+        'comparisons',
+        'tags',
+        'against'
+    ],
+    title: 'Report',
+    type: 'object'
+} as const;
+
+export const CandidateReportSchema = {
+    description: 'How a candidate did.',
+    properties: {
+        answered: {
+            title: 'Answered',
+            type: 'integer'
+        },
+        candidate: {
+            title: 'Candidate',
+            type: 'integer'
+        },
+        cost_nano: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Cost Nano'
+        },
+        failed: {
+            title: 'Failed',
+            type: 'integer'
+        },
+        front: {
+            title: 'Front',
+            type: 'boolean'
+        },
+        input_tokens: {
+            title: 'Input Tokens',
+            type: 'integer'
+        },
+        latency_ms: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Latency Ms',
+            type: 'object'
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        output_tokens: {
+            title: 'Output Tokens',
+            type: 'integer'
+        },
+        passed: {
+            additionalProperties: {
+                $ref: '#/components/schemas/Figure'
+            },
+            title: 'Passed',
+            type: 'object'
+        },
+        quality: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Quality'
+        },
+        route: {
+            title: 'Route',
+            type: 'string'
+        },
+        scores: {
+            additionalProperties: {
+                $ref: '#/components/schemas/Figure'
+            },
+            title: 'Scores',
+            type: 'object'
+        },
+        spread: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Spread',
+            type: 'object'
+        },
+        tokens_per_second: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Tokens Per Second'
+        },
+        ttft_ms: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Ttft Ms',
+            type: 'object'
+        },
+        unpriced: {
+            title: 'Unpriced',
+            type: 'integer'
+        },
+        unscored: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Unscored',
+            type: 'object'
+        }
+    },
+    required: [
+        'candidate',
+        'name',
+        'route',
+        'answered',
+        'failed',
+        'scores',
+        'passed',
+        'unscored',
+        'spread',
+        'latency_ms',
+        'ttft_ms',
+        'tokens_per_second',
+        'input_tokens',
+        'output_tokens',
+        'cost_nano',
+        'unpriced',
+        'quality',
+        'front'
+    ],
+    title: 'CandidateReport',
+    type: 'object'
+} as const;
+
+export const RegressionSchema = {
+    description: 'A case that was better in the other run.',
+    properties: {
+        before: {
+            title: 'Before',
+            type: 'number'
+        },
+        candidate: {
+            title: 'Candidate',
+            type: 'string'
+        },
+        case: {
+            title: 'Case',
+            type: 'integer'
+        },
+        now: {
+            title: 'Now',
+            type: 'number'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        }
+    },
+    required: [
+        'case',
+        'candidate',
+        'scorer',
+        'before',
+        'now'
+    ],
+    title: 'Regression',
+    type: 'object'
+} as const;
+
+export const ChangeSchema = {
+    description: 'A candidate against itself in the other run, over the cases that both have.',
+    properties: {
+        candidate: {
+            title: 'Candidate',
+            type: 'string'
+        },
+        difference: {
+            $ref: '#/components/schemas/Figure'
+        },
+        p: {
+            title: 'P',
+            type: 'number'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        },
+        verdict: {
+            enum: [
+                'better',
+                'worse',
+                'no_difference_seen',
+                'too_small_to_tell'
+            ],
+            title: 'Verdict',
+            type: 'string'
+        }
+    },
+    required: [
+        'candidate',
+        'scorer',
+        'difference',
+        'p',
+        'verdict'
+    ],
+    title: 'Change',
+    type: 'object'
+} as const;
+
+export const AgainstSchema = {
+    description: 'This run against an earlier one. Candidates are matched by name, cases by their content.',
+    properties: {
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        changes: {
+            items: {
+                $ref: '#/components/schemas/Change'
+            },
+            title: 'Changes',
+            type: 'array'
+        },
+        regressions: {
+            items: {
+                $ref: '#/components/schemas/Regression'
+            },
+            title: 'Regressions',
+            type: 'array'
+        },
+        run: {
+            title: 'Run',
+            type: 'string'
+        }
+    },
+    required: [
+        'run',
+        'cases',
+        'changes',
+        'regressions'
+    ],
+    title: 'Against',
+    type: 'object'
+} as const;
+
 export const RejectedRowsSchema = {
     description: 'Some rejected rows of a version.',
     examples: [
@@ -5137,6 +8054,68 @@ export const ProviderSchema = {
         'form'
     ],
     title: 'Provider',
+    type: 'object'
+} as const;
+
+export const PromptfooImportSchema = {
+    additionalProperties: false,
+    description: 'promptfoo\'s configuration.',
+    examples: [
+        {
+            providers: {
+                'openai:gpt-4o': 'gpt-4o'
+            },
+            text: 'prompts: [\'{{question}}\']\nproviders: [\'openai:gpt-4o\']\ntests: [{vars: {question: What is 6 × 7?}}]'
+        }
+    ],
+    properties: {
+        judge: {
+            anyOf: [
+                {
+                    maxLength: 200,
+                    minLength: 1,
+                    pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Route that answers for `llm-rubric`.',
+            title: 'Judge'
+        },
+        leave_out: {
+            default: false,
+            description: 'Take the rest where some assertions have no meaning here; otherwise nothing is taken.',
+            title: 'Leave Out',
+            type: 'boolean'
+        },
+        providers: {
+            additionalProperties: {
+                maxLength: 200,
+                minLength: 1,
+                pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+                type: 'string'
+            },
+            description: 'Which route stands for which provider.',
+            maxProperties: 100,
+            propertyNames: {
+                maxLength: 250
+            },
+            title: 'Providers',
+            type: 'object'
+        },
+        text: {
+            description: 'The YAML.',
+            minLength: 1,
+            title: 'Text',
+            type: 'string'
+        }
+    },
+    required: [
+        'text'
+    ],
+    title: 'PromptfooImport',
     type: 'object'
 } as const;
 
@@ -6056,6 +9035,26 @@ export const MeSchema = {
         'teams'
     ],
     title: 'Me',
+    type: 'object'
+} as const;
+
+export const MappedSchema = {
+    description: 'A provider of promptfoo\'s configuration.',
+    properties: {
+        provider: {
+            title: 'Provider',
+            type: 'string'
+        },
+        route: {
+            title: 'Route',
+            type: 'string'
+        }
+    },
+    required: [
+        'provider',
+        'route'
+    ],
+    title: 'Mapped',
     type: 'object'
 } as const;
 
@@ -9167,6 +12166,66 @@ export const JobCheckSchema = {
     type: 'object'
 } as const;
 
+export const ImportedSchema = {
+    description: 'What became of promptfoo\'s configuration.',
+    examples: [
+        {
+            left_out: [],
+            made: true,
+            number: 2,
+            providers: [
+                {
+                    provider: 'openai:gpt-4o',
+                    route: 'gpt-4o'
+                }
+            ],
+            skipped: {
+                no_answer: 1
+            }
+        }
+    ],
+    properties: {
+        left_out: {
+            items: {
+                type: 'string'
+            },
+            title: 'Left Out',
+            type: 'array'
+        },
+        made: {
+            title: 'Made',
+            type: 'boolean'
+        },
+        number: {
+            title: 'Number',
+            type: 'integer'
+        },
+        providers: {
+            items: {
+                $ref: '#/components/schemas/Mapped'
+            },
+            title: 'Providers',
+            type: 'array'
+        },
+        skipped: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Skipped',
+            type: 'object'
+        }
+    },
+    required: [
+        'number',
+        'made',
+        'skipped',
+        'providers',
+        'left_out'
+    ],
+    title: 'Imported',
+    type: 'object'
+} as const;
+
 export const HealthSchema = {
     description: 'The process answers.',
     properties: {
@@ -12065,6 +15124,245 @@ export const ChatSessionSchema = {
         'messages'
     ],
     title: 'ChatSession',
+    type: 'object'
+} as const;
+
+export const CellsSchema = {
+    description: 'Some cells of a run.',
+    examples: [
+        {
+            items: [
+                {
+                    candidate: 0,
+                    case: 1,
+                    cost_nano: 30000,
+                    latency_ms: 412.5,
+                    ok: true,
+                    repeat: 0,
+                    scores: {
+                        exact: {
+                            note: '',
+                            passed: true,
+                            value: 1
+                        }
+                    },
+                    text: '42'
+                }
+            ],
+            total: 1
+        }
+    ],
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/CellSummary'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total'
+    ],
+    title: 'Cells',
+    type: 'object'
+} as const;
+
+export const CellSummarySchema = {
+    description: 'A cell in a list.',
+    properties: {
+        candidate: {
+            title: 'Candidate',
+            type: 'integer'
+        },
+        case: {
+            title: 'Case',
+            type: 'integer'
+        },
+        cost_nano: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Cost Nano'
+        },
+        latency_ms: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Latency Ms'
+        },
+        ok: {
+            title: 'Ok',
+            type: 'boolean'
+        },
+        repeat: {
+            title: 'Repeat',
+            type: 'integer'
+        },
+        scores: {
+            additionalProperties: true,
+            title: 'Scores',
+            type: 'object'
+        },
+        text: {
+            title: 'Text',
+            type: 'string'
+        }
+    },
+    required: [
+        'case',
+        'candidate',
+        'repeat',
+        'ok',
+        'text',
+        'scores',
+        'latency_ms',
+        'cost_nano'
+    ],
+    title: 'CellSummary',
+    type: 'object'
+} as const;
+
+export const CellSchema = {
+    description: 'Everything of a cell.',
+    examples: [
+        {
+            answer: {
+                finish_reason: 'stop',
+                text: '42'
+            },
+            candidate: 0,
+            case: 1,
+            cost_nano: 30000,
+            finished_at: '2026-11-24T09:30:00Z',
+            ok: true,
+            repeat: 0,
+            request: {
+                messages: [
+                    {
+                        content: '6 × 7?',
+                        role: 'user'
+                    }
+                ],
+                model: 'gpt-4o'
+            },
+            request_id: '01936f3a-0000-7000-8000-000000000001.1.0.0.0',
+            scores: {},
+            snapshot: '7',
+            tries: 1
+        }
+    ],
+    properties: {
+        answer: {
+            anyOf: [
+                {
+                    additionalProperties: true,
+                    type: 'object'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Answer'
+        },
+        candidate: {
+            title: 'Candidate',
+            type: 'integer'
+        },
+        case: {
+            title: 'Case',
+            type: 'integer'
+        },
+        cost_nano: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Cost Nano'
+        },
+        error: {
+            anyOf: [
+                {
+                    additionalProperties: true,
+                    type: 'object'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Error'
+        },
+        finished_at: {
+            format: 'date-time',
+            title: 'Finished At',
+            type: 'string'
+        },
+        ok: {
+            title: 'Ok',
+            type: 'boolean'
+        },
+        repeat: {
+            title: 'Repeat',
+            type: 'integer'
+        },
+        request: {
+            additionalProperties: true,
+            title: 'Request',
+            type: 'object'
+        },
+        request_id: {
+            title: 'Request Id',
+            type: 'string'
+        },
+        scores: {
+            additionalProperties: true,
+            title: 'Scores',
+            type: 'object'
+        },
+        snapshot: {
+            title: 'Snapshot',
+            type: 'string'
+        },
+        tries: {
+            title: 'Tries',
+            type: 'integer'
+        }
+    },
+    required: [
+        'case',
+        'candidate',
+        'repeat',
+        'ok',
+        'request_id',
+        'request',
+        'answer',
+        'error',
+        'scores',
+        'tries',
+        'cost_nano',
+        'snapshot',
+        'finished_at'
+    ],
+    title: 'Cell',
     type: 'object'
 } as const;
 

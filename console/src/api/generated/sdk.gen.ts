@@ -2,7 +2,7 @@
 
 import { type Client, type Options as Options2, type TDataShape, urlSearchParamsBodySerializer } from './client';
 import { client } from './client.gen';
-import type { AddKnowledgeDocumentData, AddKnowledgeDocumentErrors, AddKnowledgeDocumentResponses, AddKnowledgePageData, AddKnowledgePageErrors, AddKnowledgePageResponses, AddKnowledgeQuestionsData, AddKnowledgeQuestionsErrors, AddKnowledgeQuestionsResponses, BuildDatasetFromChatsData, BuildDatasetFromChatsErrors, BuildDatasetFromChatsResponses, BuildDatasetFromRequestsData, BuildDatasetFromRequestsErrors, BuildDatasetFromRequestsResponses, CalculateCostsData, CalculateCostsErrors, CalculateCostsResponses, CancelJobData, CancelJobErrors, CancelJobResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CheckDatasetVersionData, CheckDatasetVersionErrors, CheckDatasetVersionResponses, CheckJobData, CheckJobErrors, CheckJobResponses, CompleteAdapterVersionData, CompleteAdapterVersionErrors, CompleteAdapterVersionResponses, CountTokensData, CountTokensErrors, CountTokensResponses, CreateAdapterData, CreateAdapterErrors, CreateAdapterResponses, CreateAdapterVersionData, CreateAdapterVersionErrors, CreateAdapterVersionResponses, CreateChatSessionData, CreateChatSessionErrors, CreateChatSessionResponses, CreateChatTokenData, CreateChatTokenErrors, CreateChatTokenResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateDatasetData, CreateDatasetErrors, CreateDatasetResponses, CreateDatasetVersionData, CreateDatasetVersionErrors, CreateDatasetVersionResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateJobData, CreateJobErrors, CreateJobResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreateKnowledgeBaseData, CreateKnowledgeBaseErrors, CreateKnowledgeBaseResponses, CreateKnowledgeTestSetData, CreateKnowledgeTestSetErrors, CreateKnowledgeTestSetResponses, CreatePriceData, CreatePriceErrors, CreatePriceResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteChatSessionData, DeleteChatSessionErrors, DeleteChatSessionResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteDatasetData, DeleteDatasetErrors, DeleteDatasetResponses, DeleteDatasetVersionData, DeleteDatasetVersionErrors, DeleteDatasetVersionResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteJobData, DeleteJobErrors, DeleteJobResponses, DeleteKnowledgeBaseData, DeleteKnowledgeBaseErrors, DeleteKnowledgeBaseResponses, DeleteKnowledgeDocumentData, DeleteKnowledgeDocumentErrors, DeleteKnowledgeDocumentResponses, DeleteKnowledgeQuestionData, DeleteKnowledgeQuestionErrors, DeleteKnowledgeQuestionResponses, DeleteKnowledgeRunData, DeleteKnowledgeRunErrors, DeleteKnowledgeRunResponses, DeleteKnowledgeTestSetData, DeleteKnowledgeTestSetErrors, DeleteKnowledgeTestSetResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DeployAdapterData, DeployAdapterErrors, DeployAdapterResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, DownloadAdapterVersionData, DownloadAdapterVersionErrors, DownloadAdapterVersionResponses, DownloadDatasetVersionData, DownloadDatasetVersionErrors, DownloadDatasetVersionResponses, DownloadKnowledgeDocumentData, DownloadKnowledgeDocumentErrors, DownloadKnowledgeDocumentResponses, EditDatasetData, EditDatasetErrors, EditDatasetResponses, EndOidcSessionsData, EndOidcSessionsErrors, EndOidcSessionsResponses, EraseBodiesData, EraseBodiesErrors, EraseBodiesResponses, ExplainRouteData, ExplainRouteErrors, ExplainRouteResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetAdapterData, GetAdapterErrors, GetAdapterFileOfData, GetAdapterFileOfErrors, GetAdapterFileOfResponses, GetAdapterResponses, GetChatSessionData, GetChatSessionErrors, GetChatSessionResponses, GetDailyUsageData, GetDailyUsageErrors, GetDailyUsageResponses, GetDatasetData, GetDatasetErrors, GetDatasetResponses, GetDatasetVersionData, GetDatasetVersionErrors, GetDatasetVersionResponses, GetEndpointData, GetEndpointErrors, GetEndpointHistoryData, GetEndpointHistoryErrors, GetEndpointHistoryResponses, GetEndpointResponses, GetJobData, GetJobDefaultsData, GetJobDefaultsErrors, GetJobDefaultsResponses, GetJobErrors, GetJobLogData, GetJobLogErrors, GetJobLogResponses, GetJobMetricsData, GetJobMetricsErrors, GetJobMetricsResponses, GetJobResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetKnowledgeBaseData, GetKnowledgeBaseErrors, GetKnowledgeBaseResponses, GetKnowledgeDocumentData, GetKnowledgeDocumentErrors, GetKnowledgeDocumentResponses, GetKnowledgeRunData, GetKnowledgeRunErrors, GetKnowledgeRunResponses, GetKnowledgeTestSetData, GetKnowledgeTestSetErrors, GetKnowledgeTestSetResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetRequestData, GetRequestErrors, GetRequestResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetSettingsData, GetSettingsErrors, GetSettingsResponses, GetShadowsData, GetShadowsErrors, GetShadowsResponses, GetTargetHealthData, GetTargetHealthErrors, GetTargetHealthResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, ImportKnowledgeQuestionsData, ImportKnowledgeQuestionsErrors, ImportKnowledgeQuestionsResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAdaptersData, ListAdaptersErrors, ListAdaptersResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListBudgetsData, ListBudgetsErrors, ListBudgetsResponses, ListChatSessionsData, ListChatSessionsErrors, ListChatSessionsResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDatasetRowsData, ListDatasetRowsErrors, ListDatasetRowsResponses, ListDatasetsData, ListDatasetsErrors, ListDatasetsResponses, ListDefaultPricesData, ListDefaultPricesErrors, ListDefaultPricesResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListGatewaysData, ListGatewaysErrors, ListGatewaysResponses, ListJobsData, ListJobsErrors, ListJobsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListKnowledgeAnswersData, ListKnowledgeAnswersErrors, ListKnowledgeAnswersResponses, ListKnowledgeBasesData, ListKnowledgeBasesErrors, ListKnowledgeBasesResponses, ListKnowledgeChunksData, ListKnowledgeChunksErrors, ListKnowledgeChunksResponses, ListKnowledgeDocumentsData, ListKnowledgeDocumentsErrors, ListKnowledgeDocumentsResponses, ListKnowledgeModelsData, ListKnowledgeModelsErrors, ListKnowledgeModelsResponses, ListKnowledgeQuestionsData, ListKnowledgeQuestionsErrors, ListKnowledgeQuestionsResponses, ListKnowledgeRunsData, ListKnowledgeRunsErrors, ListKnowledgeRunsResponses, ListKnowledgeTestSetsData, ListKnowledgeTestSetsErrors, ListKnowledgeTestSetsResponses, ListKnowledgeWorseAnswersData, ListKnowledgeWorseAnswersErrors, ListKnowledgeWorseAnswersResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRejectedRowsData, ListRejectedRowsErrors, ListRejectedRowsResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListTokenCountsData, ListTokenCountsErrors, ListTokenCountsResponses, ListTrainersData, ListTrainersErrors, ListTrainersResponses, ListUnpricedTargetsData, ListUnpricedTargetsErrors, ListUnpricedTargetsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PauseJobData, PauseJobErrors, PauseJobResponses, PreviewKnowledgeChunksData, PreviewKnowledgeChunksErrors, PreviewKnowledgeChunksResponses, PromoteAdapterData, PromoteAdapterErrors, PromoteAdapterResponses, PutAdapterFileData, PutAdapterFileErrors, PutAdapterFileResponses, PutChatSessionData, PutChatSessionErrors, PutChatSessionResponses, PutDatasetContentData, PutDatasetContentErrors, PutDatasetContentResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RebuildKnowledgeBaseData, RebuildKnowledgeBaseErrors, RebuildKnowledgeBaseResponses, RefreshData, RefreshErrors, RefreshKnowledgePageData, RefreshKnowledgePageErrors, RefreshKnowledgePageResponses, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ReplaceKnowledgeQuestionData, ReplaceKnowledgeQuestionErrors, ReplaceKnowledgeQuestionResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, RetireAdapterData, RetireAdapterErrors, RetireAdapterResponses, RetryKnowledgeDocumentData, RetryKnowledgeDocumentErrors, RetryKnowledgeDocumentResponses, RevealBodiesData, RevealBodiesErrors, RevealBodiesResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollAdapterBackData, RollAdapterBackErrors, RollAdapterBackResponses, RollAdapterOutData, RollAdapterOutErrors, RollAdapterOutResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, SearchJobLogData, SearchJobLogErrors, SearchJobLogResponses, SearchKnowledgeBaseData, SearchKnowledgeBaseErrors, SearchKnowledgeBaseResponses, StartJobData, StartJobErrors, StartJobResponses, StartKnowledgeRunData, StartKnowledgeRunErrors, StartKnowledgeRunResponses, StartOidcData, StartOidcErrors, StopRolloutData, StopRolloutErrors, StopRolloutResponses, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateAdapterData, UpdateAdapterErrors, UpdateAdapterResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateDatasetData, UpdateDatasetErrors, UpdateDatasetResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateJobData, UpdateJobErrors, UpdateJobResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateKnowledgeBaseData, UpdateKnowledgeBaseErrors, UpdateKnowledgeBaseResponses, UpdateKnowledgeDocumentData, UpdateKnowledgeDocumentErrors, UpdateKnowledgeDocumentResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
+import type { AddKnowledgeDocumentData, AddKnowledgeDocumentErrors, AddKnowledgeDocumentResponses, AddKnowledgePageData, AddKnowledgePageErrors, AddKnowledgePageResponses, AddKnowledgeQuestionsData, AddKnowledgeQuestionsErrors, AddKnowledgeQuestionsResponses, BuildDatasetFromChatsData, BuildDatasetFromChatsErrors, BuildDatasetFromChatsResponses, BuildDatasetFromRequestsData, BuildDatasetFromRequestsErrors, BuildDatasetFromRequestsResponses, CalculateCostsData, CalculateCostsErrors, CalculateCostsResponses, CancelJobData, CancelJobErrors, CancelJobResponses, CancelRunData, CancelRunErrors, CancelRunResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CheckDatasetVersionData, CheckDatasetVersionErrors, CheckDatasetVersionResponses, CheckJobData, CheckJobErrors, CheckJobResponses, CompleteAdapterVersionData, CompleteAdapterVersionErrors, CompleteAdapterVersionResponses, CountTokensData, CountTokensErrors, CountTokensResponses, CreateAdapterData, CreateAdapterErrors, CreateAdapterResponses, CreateAdapterVersionData, CreateAdapterVersionErrors, CreateAdapterVersionResponses, CreateChatSessionData, CreateChatSessionErrors, CreateChatSessionResponses, CreateChatTokenData, CreateChatTokenErrors, CreateChatTokenResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateDatasetData, CreateDatasetErrors, CreateDatasetResponses, CreateDatasetVersionData, CreateDatasetVersionErrors, CreateDatasetVersionResponses, CreateEndpointData, CreateEndpointErrors, CreateEndpointResponses, CreateJobData, CreateJobErrors, CreateJobResponses, CreateKeyData, CreateKeyErrors, CreateKeyResponses, CreateKnowledgeBaseData, CreateKnowledgeBaseErrors, CreateKnowledgeBaseResponses, CreateKnowledgeTestSetData, CreateKnowledgeTestSetErrors, CreateKnowledgeTestSetResponses, CreatePriceData, CreatePriceErrors, CreatePriceResponses, CreateRouteData, CreateRouteErrors, CreateRouteResponses, CreateRunData, CreateRunErrors, CreateRunResponses, CreateServiceTokenData, CreateServiceTokenErrors, CreateServiceTokenResponses, CreateSuiteData, CreateSuiteErrors, CreateSuiteResponses, CreateSuiteVersionData, CreateSuiteVersionErrors, CreateSuiteVersionResponses, CreateTeamData, CreateTeamErrors, CreateTeamResponses, CreateUserData, CreateUserErrors, CreateUserResponses, DeleteChatSessionData, DeleteChatSessionErrors, DeleteChatSessionResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteDatasetData, DeleteDatasetErrors, DeleteDatasetResponses, DeleteDatasetVersionData, DeleteDatasetVersionErrors, DeleteDatasetVersionResponses, DeleteEndpointData, DeleteEndpointErrors, DeleteEndpointResponses, DeleteJobData, DeleteJobErrors, DeleteJobResponses, DeleteKnowledgeBaseData, DeleteKnowledgeBaseErrors, DeleteKnowledgeBaseResponses, DeleteKnowledgeDocumentData, DeleteKnowledgeDocumentErrors, DeleteKnowledgeDocumentResponses, DeleteKnowledgeQuestionData, DeleteKnowledgeQuestionErrors, DeleteKnowledgeQuestionResponses, DeleteKnowledgeRunData, DeleteKnowledgeRunErrors, DeleteKnowledgeRunResponses, DeleteKnowledgeTestSetData, DeleteKnowledgeTestSetErrors, DeleteKnowledgeTestSetResponses, DeleteRouteData, DeleteRouteErrors, DeleteRouteResponses, DeleteRunData, DeleteRunErrors, DeleteRunResponses, DeleteSuiteData, DeleteSuiteErrors, DeleteSuiteResponses, DeployAdapterData, DeployAdapterErrors, DeployAdapterResponses, DiffRouteVersionsData, DiffRouteVersionsErrors, DiffRouteVersionsResponses, DownloadAdapterVersionData, DownloadAdapterVersionErrors, DownloadAdapterVersionResponses, DownloadDatasetVersionData, DownloadDatasetVersionErrors, DownloadDatasetVersionResponses, DownloadKnowledgeDocumentData, DownloadKnowledgeDocumentErrors, DownloadKnowledgeDocumentResponses, EditDatasetData, EditDatasetErrors, EditDatasetResponses, EndOidcSessionsData, EndOidcSessionsErrors, EndOidcSessionsResponses, EraseBodiesData, EraseBodiesErrors, EraseBodiesResponses, EstimateRunData, EstimateRunErrors, EstimateRunResponses, ExplainRouteData, ExplainRouteErrors, ExplainRouteResponses, ExportCellsData, ExportCellsErrors, ExportCellsResponses, ExportReportData, ExportReportErrors, ExportReportResponses, ExportUsageData, ExportUsageErrors, ExportUsageResponses, FinishOidcData, FinishOidcErrors, GetAboutData, GetAboutErrors, GetAboutResponses, GetAdapterData, GetAdapterErrors, GetAdapterFileOfData, GetAdapterFileOfErrors, GetAdapterFileOfResponses, GetAdapterResponses, GetCellData, GetCellErrors, GetCellResponses, GetChatSessionData, GetChatSessionErrors, GetChatSessionResponses, GetDailyUsageData, GetDailyUsageErrors, GetDailyUsageResponses, GetDatasetData, GetDatasetErrors, GetDatasetResponses, GetDatasetVersionData, GetDatasetVersionErrors, GetDatasetVersionResponses, GetEndpointData, GetEndpointErrors, GetEndpointHistoryData, GetEndpointHistoryErrors, GetEndpointHistoryResponses, GetEndpointResponses, GetJobData, GetJobDefaultsData, GetJobDefaultsErrors, GetJobDefaultsResponses, GetJobErrors, GetJobLogData, GetJobLogErrors, GetJobLogResponses, GetJobMetricsData, GetJobMetricsErrors, GetJobMetricsResponses, GetJobResponses, GetKeyData, GetKeyErrors, GetKeyResponses, GetKnowledgeBaseData, GetKnowledgeBaseErrors, GetKnowledgeBaseResponses, GetKnowledgeDocumentData, GetKnowledgeDocumentErrors, GetKnowledgeDocumentResponses, GetKnowledgeRunData, GetKnowledgeRunErrors, GetKnowledgeRunResponses, GetKnowledgeTestSetData, GetKnowledgeTestSetErrors, GetKnowledgeTestSetResponses, GetMeData, GetMeErrors, GetMeResponses, GetMethodsData, GetMethodsResponses, GetReportData, GetReportErrors, GetReportResponses, GetRequestData, GetRequestErrors, GetRequestResponses, GetRouteData, GetRouteErrors, GetRouteGrantsData, GetRouteGrantsErrors, GetRouteGrantsResponses, GetRouteResponses, GetRouteVersionData, GetRouteVersionErrors, GetRouteVersionResponses, GetRunData, GetRunErrors, GetRunResponses, GetSettingsData, GetSettingsErrors, GetSettingsResponses, GetShadowsData, GetShadowsErrors, GetShadowsResponses, GetSuiteData, GetSuiteErrors, GetSuiteResponses, GetTargetHealthData, GetTargetHealthErrors, GetTargetHealthResponses, GetTeamData, GetTeamErrors, GetTeamResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, HealthzData, HealthzResponses, ImportKnowledgeQuestionsData, ImportKnowledgeQuestionsErrors, ImportKnowledgeQuestionsResponses, ImportPromptfooData, ImportPromptfooErrors, ImportPromptfooResponses, LinkSsoData, LinkSsoErrors, LinkSsoResponses, ListAdaptersData, ListAdaptersErrors, ListAdaptersResponses, ListAuditData, ListAuditErrors, ListAuditResponses, ListBudgetsData, ListBudgetsErrors, ListBudgetsResponses, ListCellsData, ListCellsErrors, ListCellsResponses, ListChatSessionsData, ListChatSessionsErrors, ListChatSessionsResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDatasetRowsData, ListDatasetRowsErrors, ListDatasetRowsResponses, ListDatasetsData, ListDatasetsErrors, ListDatasetsResponses, ListDefaultPricesData, ListDefaultPricesErrors, ListDefaultPricesResponses, ListEndpointsData, ListEndpointsErrors, ListEndpointsResponses, ListGatewaysData, ListGatewaysErrors, ListGatewaysResponses, ListJobsData, ListJobsErrors, ListJobsResponses, ListKeysData, ListKeysErrors, ListKeysResponses, ListKnowledgeAnswersData, ListKnowledgeAnswersErrors, ListKnowledgeAnswersResponses, ListKnowledgeBasesData, ListKnowledgeBasesErrors, ListKnowledgeBasesResponses, ListKnowledgeChunksData, ListKnowledgeChunksErrors, ListKnowledgeChunksResponses, ListKnowledgeDocumentsData, ListKnowledgeDocumentsErrors, ListKnowledgeDocumentsResponses, ListKnowledgeModelsData, ListKnowledgeModelsErrors, ListKnowledgeModelsResponses, ListKnowledgeQuestionsData, ListKnowledgeQuestionsErrors, ListKnowledgeQuestionsResponses, ListKnowledgeRunsData, ListKnowledgeRunsErrors, ListKnowledgeRunsResponses, ListKnowledgeTestSetsData, ListKnowledgeTestSetsErrors, ListKnowledgeTestSetsResponses, ListKnowledgeWorseAnswersData, ListKnowledgeWorseAnswersErrors, ListKnowledgeWorseAnswersResponses, ListPricesData, ListPricesErrors, ListPricesResponses, ListProvidersData, ListProvidersErrors, ListProvidersResponses, ListRejectedRowsData, ListRejectedRowsErrors, ListRejectedRowsResponses, ListRequestsData, ListRequestsErrors, ListRequestsResponses, ListRoutesData, ListRoutesErrors, ListRoutesResponses, ListRouteVersionsData, ListRouteVersionsErrors, ListRouteVersionsResponses, ListRunsData, ListRunsErrors, ListRunsResponses, ListServiceTokensData, ListServiceTokensErrors, ListServiceTokensResponses, ListSuiteCasesData, ListSuiteCasesErrors, ListSuiteCasesResponses, ListSuitesData, ListSuitesErrors, ListSuitesResponses, ListTeamsData, ListTeamsErrors, ListTeamsResponses, ListTokenCountsData, ListTokenCountsErrors, ListTokenCountsResponses, ListTrainersData, ListTrainersErrors, ListTrainersResponses, ListUnpricedTargetsData, ListUnpricedTargetsErrors, ListUnpricedTargetsResponses, ListUsersData, ListUsersErrors, ListUsersResponses, LoginData, LoginErrors, LoginResponses, LogoutData, LogoutErrors, LogoutResponses, PauseJobData, PauseJobErrors, PauseJobResponses, PauseRunData, PauseRunErrors, PauseRunResponses, PreviewKnowledgeChunksData, PreviewKnowledgeChunksErrors, PreviewKnowledgeChunksResponses, PromoteAdapterData, PromoteAdapterErrors, PromoteAdapterResponses, PutAdapterFileData, PutAdapterFileErrors, PutAdapterFileResponses, PutChatSessionData, PutChatSessionErrors, PutChatSessionResponses, PutDatasetContentData, PutDatasetContentErrors, PutDatasetContentResponses, PutRouteGrantsData, PutRouteGrantsErrors, PutRouteGrantsResponses, PutTeamMemberData, PutTeamMemberErrors, PutTeamMemberResponses, RebuildKnowledgeBaseData, RebuildKnowledgeBaseErrors, RebuildKnowledgeBaseResponses, RefreshData, RefreshErrors, RefreshKnowledgePageData, RefreshKnowledgePageErrors, RefreshKnowledgePageResponses, RefreshResponses, RemoveTeamMemberData, RemoveTeamMemberErrors, RemoveTeamMemberResponses, ReplaceKnowledgeQuestionData, ReplaceKnowledgeQuestionErrors, ReplaceKnowledgeQuestionResponses, ResetPasswordData, ResetPasswordErrors, ResetPasswordResponses, ResumeRunData, ResumeRunErrors, ResumeRunResponses, RetireAdapterData, RetireAdapterErrors, RetireAdapterResponses, RetryKnowledgeDocumentData, RetryKnowledgeDocumentErrors, RetryKnowledgeDocumentResponses, RevealBodiesData, RevealBodiesErrors, RevealBodiesResponses, RevokeKeyData, RevokeKeyErrors, RevokeKeyResponses, RevokeKeysData, RevokeKeysErrors, RevokeKeysResponses, RevokeTokenData, RevokeTokenErrors, RevokeTokenResponses, RollAdapterBackData, RollAdapterBackErrors, RollAdapterBackResponses, RollAdapterOutData, RollAdapterOutErrors, RollAdapterOutResponses, RollbackRouteData, RollbackRouteErrors, RollbackRouteResponses, RotateKeyData, RotateKeyErrors, RotateKeyResponses, SearchJobLogData, SearchJobLogErrors, SearchJobLogResponses, SearchKnowledgeBaseData, SearchKnowledgeBaseErrors, SearchKnowledgeBaseResponses, StartJobData, StartJobErrors, StartJobResponses, StartKnowledgeRunData, StartKnowledgeRunErrors, StartKnowledgeRunResponses, StartOidcData, StartOidcErrors, StopRolloutData, StopRolloutErrors, StopRolloutResponses, TestEndpointData, TestEndpointErrors, TestEndpointResponses, UnlinkSsoData, UnlinkSsoErrors, UnlinkSsoResponses, UpdateAdapterData, UpdateAdapterErrors, UpdateAdapterResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateDatasetData, UpdateDatasetErrors, UpdateDatasetResponses, UpdateEndpointData, UpdateEndpointErrors, UpdateEndpointResponses, UpdateJobData, UpdateJobErrors, UpdateJobResponses, UpdateKeyData, UpdateKeyErrors, UpdateKeyResponses, UpdateKnowledgeBaseData, UpdateKnowledgeBaseErrors, UpdateKnowledgeBaseResponses, UpdateKnowledgeDocumentData, UpdateKnowledgeDocumentErrors, UpdateKnowledgeDocumentResponses, UpdateRouteData, UpdateRouteErrors, UpdateRouteResponses, UpdateSuiteData, UpdateSuiteErrors, UpdateSuiteResponses, UpdateTeamData, UpdateTeamErrors, UpdateTeamResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, ValidateRouteData, ValidateRouteErrors, ValidateRouteResponses, VerifyAuditData, VerifyAuditErrors, VerifyAuditResponses } from './types.gen';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -1849,6 +1849,142 @@ export const getRouteVersion = <ThrowOnError extends boolean = false>(options: O
 });
 
 /**
+ * List Runs
+ *
+ * Runs, the newest first: all with `comparisons:read`, those of your suites and your teams' without.
+ */
+export const listRuns = <ThrowOnError extends boolean = false>(options?: Options<ListRunsData, ThrowOnError>) => (options?.client ?? client).get<ListRunsResponses, ListRunsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs',
+    ...options
+});
+
+/**
+ * Delete Run
+ *
+ * Forget a run with all its cells, for good.
+ */
+export const deleteRun = <ThrowOnError extends boolean = false>(options: Options<DeleteRunData, ThrowOnError>) => (options.client ?? client).delete<DeleteRunResponses, DeleteRunErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}',
+    ...options
+});
+
+/**
+ * Get Run
+ *
+ * A run and how far it is.
+ */
+export const getRun = <ThrowOnError extends boolean = false>(options: Options<GetRunData, ThrowOnError>) => (options.client ?? client).get<GetRunResponses, GetRunErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}',
+    ...options
+});
+
+/**
+ * Cancel Run
+ *
+ * End it for good; its cells stay.
+ */
+export const cancelRun = <ThrowOnError extends boolean = false>(options: Options<CancelRunData, ThrowOnError>) => (options.client ?? client).post<CancelRunResponses, CancelRunErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/cancel',
+    ...options
+});
+
+/**
+ * List Cells
+ *
+ * Cells by case, candidate and repeat.
+ */
+export const listCells = <ThrowOnError extends boolean = false>(options: Options<ListCellsData, ThrowOnError>) => (options.client ?? client).get<ListCellsResponses, ListCellsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/cells',
+    ...options
+});
+
+/**
+ * Get Cell
+ *
+ * Everything of a cell: what was sent, and what came back.
+ */
+export const getCell = <ThrowOnError extends boolean = false>(options: Options<GetCellData, ThrowOnError>) => (options.client ?? client).get<GetCellResponses, GetCellErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/cells/{case_number}/{candidate_number}/{repeat_number}',
+    ...options
+});
+
+/**
+ * Export Cells
+ *
+ * Every cell of a run as a file.
+ */
+export const exportCells = <ThrowOnError extends boolean = false>(options: Options<ExportCellsData, ThrowOnError>) => (options.client ?? client).get<ExportCellsResponses, ExportCellsErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/export',
+    ...options
+});
+
+/**
+ * Pause Run
+ *
+ * Begin nothing more; what is under way is still answered and kept.
+ */
+export const pauseRun = <ThrowOnError extends boolean = false>(options: Options<PauseRunData, ThrowOnError>) => (options.client ?? client).post<PauseRunResponses, PauseRunErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/pause',
+    ...options
+});
+
+/**
+ * Get Report
+ *
+ * What the run shows so far: means with intervals, pairs, ratings, times, cost, tags; regressions against another
+ * run of a suite that you may see.
+ */
+export const getReport = <ThrowOnError extends boolean = false>(options: Options<GetReportData, ThrowOnError>) => (options.client ?? client).get<GetReportResponses, GetReportErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/report',
+    ...options
+});
+
+/**
+ * Export Report
+ *
+ * The report as a file that needs nothing else.
+ */
+export const exportReport = <ThrowOnError extends boolean = false>(options: Options<ExportReportData, ThrowOnError>) => (options.client ?? client).get<ExportReportResponses, ExportReportErrors, ThrowOnError>({
+    responseType: 'text',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/report/export',
+    ...options
+});
+
+/**
+ * Resume Run
+ *
+ * Fill the cells that are not there. Those that are there are never asked again.
+ */
+export const resumeRun = <ThrowOnError extends boolean = false>(options: Options<ResumeRunData, ThrowOnError>) => (options.client ?? client).post<ResumeRunResponses, ResumeRunErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/runs/{id}/resume',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
  * List Service Tokens
  *
  * Service tokens by name.
@@ -1896,6 +2032,151 @@ export const getSettings = <ThrowOnError extends boolean = false>(options?: Opti
     responseType: 'json',
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/api/v1/settings',
+    ...options
+});
+
+/**
+ * List Suites
+ *
+ * Suites by name: all with `comparisons:read`, yours and your teams' without.
+ */
+export const listSuites = <ThrowOnError extends boolean = false>(options?: Options<ListSuitesData, ThrowOnError>) => (options?.client ?? client).get<ListSuitesResponses, ListSuitesErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/suites',
+    ...options
+});
+
+/**
+ * Create Suite
+ *
+ * A new suite, still without versions.
+ */
+export const createSuite = <ThrowOnError extends boolean = false>(options: Options<CreateSuiteData, ThrowOnError>) => (options.client ?? client).post<CreateSuiteResponses, CreateSuiteErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/suites',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Delete Suite
+ *
+ * Forget a suite with all its versions, runs and answers, for good.
+ */
+export const deleteSuite = <ThrowOnError extends boolean = false>(options: Options<DeleteSuiteData, ThrowOnError>) => (options.client ?? client).delete<DeleteSuiteResponses, DeleteSuiteErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/suites/{name}',
+    ...options
+});
+
+/**
+ * Get Suite
+ *
+ * A suite with its versions.
+ */
+export const getSuite = <ThrowOnError extends boolean = false>(options: Options<GetSuiteData, ThrowOnError>) => (options.client ?? client).get<GetSuiteResponses, GetSuiteErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/suites/{name}',
+    ...options
+});
+
+/**
+ * Update Suite
+ *
+ * Change a suite.
+ */
+export const updateSuite = <ThrowOnError extends boolean = false>(options: Options<UpdateSuiteData, ThrowOnError>) => (options.client ?? client).patch<UpdateSuiteResponses, UpdateSuiteErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/suites/{name}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Estimate Run
+ *
+ * What a run is likely to cost; nothing is begun.
+ */
+export const estimateRun = <ThrowOnError extends boolean = false>(options: Options<EstimateRunData, ThrowOnError>) => (options.client ?? client).post<EstimateRunResponses, EstimateRunErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/suites/{name}/estimate',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Import Promptfoo
+ *
+ * The next version from promptfoo's YAML: prompts, tests with variables, and assertions equals, contains,
+ * icontains, regex, is-json and llm-rubric. What has no meaning here is refused with its reason, or left out if you
+ * say so.
+ */
+export const importPromptfoo = <ThrowOnError extends boolean = false>(options: Options<ImportPromptfooData, ThrowOnError>) => (options.client ?? client).post<ImportPromptfooResponses, ImportPromptfooErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/suites/{name}/promptfoo',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Create Run
+ *
+ * Ask every candidate about every case. It begins by itself, and goes on over restarts.
+ */
+export const createRun = <ThrowOnError extends boolean = false>(options: Options<CreateRunData, ThrowOnError>) => (options.client ?? client).post<CreateRunResponses, CreateRunErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/suites/{name}/runs',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Create Suite Version
+ *
+ * The next version; the one that has just this content already, if there is one.
+ */
+export const createSuiteVersion = <ThrowOnError extends boolean = false>(options: Options<CreateSuiteVersionData, ThrowOnError>) => (options.client ?? client).post<CreateSuiteVersionResponses, CreateSuiteVersionErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/suites/{name}/versions',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List Suite Cases
+ *
+ * Cases of a version, in order.
+ */
+export const listSuiteCases = <ThrowOnError extends boolean = false>(options: Options<ListSuiteCasesData, ThrowOnError>) => (options.client ?? client).get<ListSuiteCasesResponses, ListSuiteCasesErrors, ThrowOnError>({
+    responseType: 'json',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/api/v1/suites/{name}/versions/{number}/cases',
     ...options
 });
 

@@ -21,6 +21,146 @@ export type TrainerContractSpecEvaluation = {
 };
 
 /**
+ * RunSettings
+ *
+ * How a run asks: `RunCreate` without what it asks of whom.
+ */
+export type ControlComparisonsRunSchemasRunSettings = {
+    /**
+     * Budget Nano
+     */
+    budget_nano: number | null;
+    /**
+     * Concurrency
+     */
+    concurrency: number;
+    /**
+     * Repeats
+     */
+    repeats: number;
+    /**
+     * Seed
+     */
+    seed: number | null;
+    /**
+     * Stream
+     */
+    stream: boolean;
+    /**
+     * Timeout Seconds
+     */
+    timeout_seconds: number;
+    /**
+     * Tries
+     */
+    tries: number;
+};
+
+/**
+ * RunCreate
+ *
+ * A run that is going to begin, or to be estimated.
+ */
+export type ControlComparisonsRunSchemasRunCreate = {
+    /**
+     * Budget Nano
+     *
+     * The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.
+     */
+    budget_nano?: number | null;
+    /**
+     * Candidates
+     */
+    candidates: Array<Candidate>;
+    /**
+     * Concurrency
+     *
+     * Requests at a time to each route.
+     */
+    concurrency?: number;
+    /**
+     * Key
+     *
+     * API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.
+     */
+    key?: string | null;
+    /**
+     * Note
+     */
+    note?: string;
+    /**
+     * Repeats
+     *
+     * How often each candidate answers each case.
+     */
+    repeats?: number;
+    /**
+     * Seed
+     *
+     * Sent as `seed`, one more for each repeat.
+     */
+    seed?: number | null;
+    /**
+     * Stream
+     *
+     * Ask for streams: only they tell the time to the first token.
+     */
+    stream?: boolean;
+    /**
+     * Timeout Seconds
+     *
+     * For one whole answer.
+     */
+    timeout_seconds?: number;
+    /**
+     * Tries
+     *
+     * For one answer, where another try may help.
+     */
+    tries?: number;
+    /**
+     * Version
+     *
+     * Of the suite; the newest if absent.
+     */
+    version?: number | null;
+};
+
+export type JsonValue = unknown;
+
+/**
+ * Candidate
+ *
+ * What answers: a route, by one of the version's prompts, with parameters of its own.
+ */
+export type Candidate = {
+    /**
+     * Name
+     *
+     * In reports; the route, and the prompt where there are several, if absent.
+     */
+    name?: string | null;
+    /**
+     * Parameters
+     *
+     * Instead of those of the version.
+     */
+    parameters?: {
+        [key: string]: JsonValue;
+    };
+    /**
+     * Prompt
+     *
+     * Absent: each of the version's prompts is a candidate.
+     */
+    prompt?: string | null;
+    /**
+     * Route
+     */
+    route: string;
+};
+
+/**
  * EngineAdapter
  *
  * An adapter in an engine.
@@ -138,6 +278,44 @@ export type TokenLengths = {
      * Width
      */
     width: number;
+};
+
+/**
+ * VersionMade
+ *
+ * The version that holds what was sent.
+ */
+export type VersionMade = {
+    /**
+     * Made
+     */
+    made: boolean;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Skipped
+     */
+    skipped: {
+        [key: string]: number;
+    };
+};
+
+/**
+ * VersionCases
+ *
+ * The cases of another version of this suite.
+ */
+export type VersionCases = {
+    /**
+     * Kind
+     */
+    kind: 'version';
+    /**
+     * Number
+     */
+    number: number;
 };
 
 /**
@@ -743,6 +921,30 @@ export type Trainer = {
 };
 
 /**
+ * ToolCall
+ *
+ * The answer calls the expected tools with the expected arguments, in any order.
+ */
+export type ToolCall = {
+    /**
+     * Arguments
+     *
+     * Compare arguments too, as JSON; else only names.
+     */
+    arguments?: boolean;
+    /**
+     * Kind
+     */
+    kind: 'tool_call';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+};
+
+/**
  * Tokens
  *
  * An access token; the refresh token travels as an HttpOnly cookie.
@@ -854,6 +1056,53 @@ export type Timeouts = {
      * For the whole attempt.
      */
     total?: number;
+};
+
+/**
+ * Threshold
+ *
+ * Latency, cost or tokens are at most so much.
+ */
+export type Threshold = {
+    /**
+     * At Most
+     *
+     * In milliseconds, the ledger's currency, or tokens.
+     */
+    at_most: number;
+    /**
+     * Kind
+     */
+    kind: 'threshold';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+    /**
+     * Of
+     *
+     * What is measured.
+     */
+    of: 'latency_ms' | 'ttft_ms' | 'cost' | 'completion_tokens' | 'total_tokens';
+};
+
+/**
+ * TextCases
+ *
+ * A file of cases: CSV with a header, or JSON lines. The members `messages`, `prompt` (one user message),
+ * `expected`, `tags` and `document` are what they say; all others are variables.
+ */
+export type TextCases = {
+    /**
+     * Kind
+     */
+    kind: 'csv' | 'jsonl';
+    /**
+     * Text
+     */
+    text: string;
 };
 
 /**
@@ -1318,6 +1567,977 @@ export type Target = {
 };
 
 /**
+ * TagReport
+ *
+ * The cases with one tag.
+ */
+export type TagReport = {
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Scores
+     */
+    scores: {
+        [key: string]: {
+            [key: string]: Figure;
+        };
+    };
+    /**
+     * Tag
+     */
+    tag: string;
+};
+
+/**
+ * Figure
+ *
+ * A mean and where it lies with 95 % confidence.
+ */
+export type Figure = {
+    /**
+     * Few
+     */
+    few: boolean;
+    /**
+     * High
+     */
+    high: number;
+    /**
+     * Low
+     */
+    low: number;
+    /**
+     * N
+     */
+    n: number;
+    /**
+     * Value
+     */
+    value: number;
+};
+
+/**
+ * SuiteVersionCreate
+ *
+ * A next version.
+ */
+export type SuiteVersionCreate = {
+    /**
+     * Parameters
+     *
+     * Of chat completions, such as `temperature`, `max_tokens` or `tools`.
+     */
+    parameters?: {
+        [key: string]: JsonValue;
+    };
+    /**
+     * Prompts
+     *
+     * Every route answers each of them.
+     */
+    prompts: Array<Prompt>;
+    /**
+     * Scorers
+     *
+     * Their texts may have places for variables: a case without such a variable is not scored by it.
+     */
+    scorers?: Array<({
+        kind: 'exact';
+    } & Exact) | ({
+        kind: 'contains';
+    } & Contains) | ({
+        kind: 'regex';
+    } & Regex) | ({
+        kind: 'numeric';
+    } & Numeric) | ({
+        kind: 'json_schema';
+    } & JsonSchema) | ({
+        kind: 'json_field';
+    } & JsonField) | ({
+        kind: 'bleu';
+    } & Bleu) | ({
+        kind: 'chrf';
+    } & Chrf) | ({
+        kind: 'rouge_l';
+    } & Rouge) | ({
+        kind: 'tool_call';
+    } & ToolCall) | ({
+        kind: 'citation';
+    } & Citation) | ({
+        kind: 'threshold';
+    } & Threshold) | ({
+        kind: 'expression';
+    } & Expression) | ({
+        kind: 'similarity';
+    } & Similarity) | ({
+        kind: 'judge';
+    } & Judge) | ({
+        kind: 'pairwise_judge';
+    } & PairwiseJudge)>;
+    /**
+     * Sources
+     *
+     * Where the cases come from; they follow one another.
+     */
+    sources: Array<({
+        kind: 'cases';
+    } & OwnCases) | ({
+        kind: 'csv' | 'jsonl';
+    } & TextCases) | ({
+        kind: 'version';
+    } & VersionCases) | ({
+        kind: 'dataset';
+    } & DatasetCases) | ({
+        kind: 'chats';
+    } & ChatCases) | ({
+        kind: 'requests';
+    } & RequestCases)>;
+};
+
+/**
+ * RequestCases
+ *
+ * Dialogues whose bodies the request log keeps, the newest first; needs the permission to read bodies.
+ */
+export type RequestCases = {
+    /**
+     * Kind
+     */
+    kind: 'requests';
+    /**
+     * Limit
+     */
+    limit?: number;
+    /**
+     * Route
+     */
+    route?: string | null;
+    /**
+     * Since
+     */
+    since: string;
+};
+
+/**
+ * ChatCases
+ *
+ * Your own chat sessions: the last answer of each is what is expected.
+ */
+export type ChatCases = {
+    /**
+     * Kind
+     */
+    kind: 'chats';
+    /**
+     * Sessions
+     */
+    sessions: Array<string>;
+};
+
+/**
+ * DatasetCases
+ *
+ * Rows of a dataset: the last answer of each is what is expected.
+ */
+export type DatasetCases = {
+    /**
+     * Dataset
+     */
+    dataset: string;
+    /**
+     * Kind
+     */
+    kind: 'dataset';
+    /**
+     * Limit
+     */
+    limit?: number;
+    /**
+     * Number
+     */
+    number: number;
+};
+
+/**
+ * SuiteCase
+ *
+ * One case.
+ */
+export type SuiteCase = {
+    /**
+     * Document
+     *
+     * Name of the document that a good answer cites, for routes with knowledge bases.
+     */
+    document?: string | null;
+    /**
+     * Expected
+     *
+     * What a good answer says; scorers decide how it is compared.
+     */
+    expected?: string | null;
+    /**
+     * Messages
+     *
+     * After those of the prompt.
+     */
+    messages?: Array<Message>;
+    /**
+     * Tags
+     */
+    tags?: Array<string>;
+    /**
+     * Variables
+     */
+    variables?: {
+        [key: string]: unknown | string;
+    };
+};
+
+/**
+ * Message
+ *
+ * A message as chat completions take it; members besides these are sent as they are.
+ */
+export type Message = {
+    /**
+     * Content
+     *
+     * Text, or parts.
+     */
+    content?: string | Array<{
+        [key: string]: JsonValue;
+    }> | null;
+    /**
+     * Role
+     */
+    role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
+    [key: string]: unknown;
+};
+
+/**
+ * OwnCases
+ *
+ * Cases that are written here.
+ */
+export type OwnCases = {
+    /**
+     * Cases
+     */
+    cases: Array<SuiteCase>;
+    /**
+     * Kind
+     */
+    kind: 'cases';
+};
+
+/**
+ * PairwiseJudge
+ *
+ * Another model says which of two routes' answers is better; it is asked in both orders.
+ */
+export type PairwiseJudge = {
+    /**
+     * Kind
+     */
+    kind: 'pairwise_judge';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+    /**
+     * Route
+     *
+     * The route of the judge; better none of the compared ones.
+     */
+    route: string;
+    /**
+     * Rubric
+     *
+     * What makes an answer better, in words.
+     */
+    rubric: string;
+};
+
+/**
+ * Judge
+ *
+ * Another model gives points by a rubric.
+ */
+export type Judge = {
+    /**
+     * At Least
+     *
+     * Scores from here on pass.
+     */
+    at_least?: number;
+    /**
+     * Kind
+     */
+    kind: 'judge';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+    /**
+     * Points
+     *
+     * The best mark; the worst is 1.
+     */
+    points?: number;
+    /**
+     * Route
+     *
+     * The route of the judge; better none of the compared ones.
+     */
+    route: string;
+    /**
+     * Rubric
+     *
+     * What makes an answer good, in words.
+     */
+    rubric: string;
+};
+
+/**
+ * Similarity
+ *
+ * Cosine of the embeddings of the answer and the expected one, by a route of the gateway.
+ */
+export type Similarity = {
+    /**
+     * At Least
+     *
+     * Scores from here on pass.
+     */
+    at_least?: number;
+    /**
+     * Kind
+     */
+    kind: 'similarity';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+    /**
+     * Route
+     *
+     * A route that answers `/v1/embeddings`.
+     */
+    route: string;
+};
+
+/**
+ * Expression
+ *
+ * An expression in CEL, the Common Expression Language, that is true or false, or a number from 0 to 1.
+ */
+export type Expression = {
+    /**
+     * Expression
+     *
+     * May use `text`, `expected`, `variables`, `tags`, `finish_reason`, `tool_calls` (names), `citations` (names of
+     * documents), `tokens`, `cost`, `latency_ms` and `ttft_ms`.
+     */
+    expression: string;
+    /**
+     * Kind
+     */
+    kind: 'expression';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+};
+
+/**
+ * Citation
+ *
+ * The answer cites a passage of the document that it should come from.
+ */
+export type Citation = {
+    /**
+     * Kind
+     */
+    kind: 'citation';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+};
+
+/**
+ * Rouge
+ *
+ * ROUGE-L (F1 of the longest common subsequence of words) against the expected answer.
+ */
+export type Rouge = {
+    /**
+     * At Least
+     *
+     * Scores from here on pass.
+     */
+    at_least?: number;
+    /**
+     * Kind
+     */
+    kind: 'rouge_l';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+};
+
+/**
+ * Chrf
+ *
+ * chrF against the expected answer.
+ */
+export type Chrf = {
+    /**
+     * At Least
+     *
+     * Scores from here on pass.
+     */
+    at_least?: number;
+    /**
+     * Kind
+     */
+    kind: 'chrf';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+};
+
+/**
+ * Bleu
+ *
+ * Sentence BLEU against the expected answer; Chinese is cut into characters.
+ */
+export type Bleu = {
+    /**
+     * At Least
+     *
+     * Scores from here on pass.
+     */
+    at_least?: number;
+    /**
+     * Kind
+     */
+    kind: 'bleu';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+};
+
+/**
+ * JsonField
+ *
+ * Fields of the answer's JSON have the expected values.
+ */
+export type JsonField = {
+    /**
+     * Fields
+     *
+     * Paths such as `address.city` or `items.0.name`. The score is the share of those that equal the field of the
+     * case's expected answer, which is JSON too.
+     */
+    fields: Array<string>;
+    /**
+     * Kind
+     */
+    kind: 'json_field';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+};
+
+/**
+ * JsonSchema
+ *
+ * The answer is JSON of this schema.
+ */
+export type JsonSchema = {
+    /**
+     * Json Schema
+     *
+     * Draft 2020-12, without references to other documents.
+     */
+    json_schema: {
+        [key: string]: unknown;
+    };
+    /**
+     * Kind
+     */
+    kind: 'json_schema';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+};
+
+/**
+ * Numeric
+ *
+ * The last number of the answer is the expected one, within a tolerance.
+ */
+export type Numeric = {
+    /**
+     * Absolute
+     *
+     * Largest difference that passes.
+     */
+    absolute?: number;
+    /**
+     * Kind
+     */
+    kind: 'numeric';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+    /**
+     * Relative
+     *
+     * Largest difference as a share of the expected number; the wider of both counts.
+     */
+    relative?: number;
+};
+
+/**
+ * Regex
+ *
+ * The answer matches a pattern somewhere.
+ */
+export type Regex = {
+    /**
+     * Absent
+     *
+     * Pass when the pattern does not match.
+     */
+    absent?: boolean;
+    /**
+     * Kind
+     */
+    kind: 'regex';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+    /**
+     * Pattern
+     *
+     * Python's syntax; matching stops after 0.2 s.
+     */
+    pattern: string;
+};
+
+/**
+ * Contains
+ *
+ * The answer contains all of these texts.
+ */
+export type Contains = {
+    /**
+     * All Of
+     *
+     * Empty: the case's expected answer.
+     */
+    all_of?: Array<string>;
+    /**
+     * Ignore Case
+     *
+     * Compare without case.
+     */
+    ignore_case?: boolean;
+    /**
+     * Kind
+     */
+    kind: 'contains';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+};
+
+/**
+ * Exact
+ *
+ * The answer is the expected one.
+ */
+export type Exact = {
+    /**
+     * Ignore Case
+     *
+     * Compare without case.
+     */
+    ignore_case?: boolean;
+    /**
+     * Kind
+     */
+    kind: 'exact';
+    /**
+     * Name
+     *
+     * How reports call it; a suite has each name once.
+     */
+    name: string;
+};
+
+/**
+ * Prompt
+ *
+ * What is asked before the messages of a case. `{{name}}` is the variable of the case.
+ */
+export type Prompt = {
+    /**
+     * Messages
+     *
+     * May be empty: then cases bring all of their messages.
+     */
+    messages: Array<Message>;
+    /**
+     * Name
+     */
+    name: string;
+};
+
+/**
+ * SuiteVersion
+ *
+ * One version of a suite.
+ */
+export type SuiteVersion = {
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Parameters
+     */
+    parameters: {
+        [key: string]: unknown;
+    };
+    /**
+     * Prompts
+     */
+    prompts: Array<Prompt>;
+    /**
+     * Scorers
+     */
+    scorers: Array<({
+        kind: 'exact';
+    } & Exact) | ({
+        kind: 'contains';
+    } & Contains) | ({
+        kind: 'regex';
+    } & Regex) | ({
+        kind: 'numeric';
+    } & Numeric) | ({
+        kind: 'json_schema';
+    } & JsonSchema) | ({
+        kind: 'json_field';
+    } & JsonField) | ({
+        kind: 'bleu';
+    } & Bleu) | ({
+        kind: 'chrf';
+    } & Chrf) | ({
+        kind: 'rouge_l';
+    } & Rouge) | ({
+        kind: 'tool_call';
+    } & ToolCall) | ({
+        kind: 'citation';
+    } & Citation) | ({
+        kind: 'threshold';
+    } & Threshold) | ({
+        kind: 'expression';
+    } & Expression) | ({
+        kind: 'similarity';
+    } & Similarity) | ({
+        kind: 'judge';
+    } & Judge) | ({
+        kind: 'pairwise_judge';
+    } & PairwiseJudge)>;
+    /**
+     * Sha256
+     */
+    sha256: string;
+};
+
+/**
+ * SuiteUpdate
+ *
+ * Changes of a suite.
+ */
+export type SuiteUpdate = {
+    /**
+     * Description
+     */
+    description: string;
+    /**
+     * Row Version
+     *
+     * The version that this edit has seen.
+     */
+    row_version: number;
+};
+
+/**
+ * Page[Suite]
+ */
+export type SuitePage = {
+    /**
+     * Items
+     */
+    items: Array<Suite>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Suite
+ *
+ * A suite in a list.
+ */
+export type Suite = {
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Description
+     */
+    description: string;
+    /**
+     * Mine
+     */
+    mine: boolean;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Owner
+     */
+    owner: string;
+    /**
+     * Owner Kind
+     */
+    owner_kind: 'user' | 'team';
+    /**
+     * Row Version
+     */
+    row_version: number;
+    /**
+     * Runs
+     */
+    runs: number;
+    /**
+     * Updated At
+     */
+    updated_at: string;
+    /**
+     * Version
+     */
+    version: number;
+};
+
+/**
+ * SuiteDetail
+ *
+ * A suite with its versions, the newest first.
+ */
+export type SuiteDetail = {
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Description
+     */
+    description: string;
+    /**
+     * Mine
+     */
+    mine: boolean;
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Owner
+     */
+    owner: string;
+    /**
+     * Owner Kind
+     */
+    owner_kind: 'user' | 'team';
+    /**
+     * Row Version
+     */
+    row_version: number;
+    /**
+     * Runs
+     */
+    runs: number;
+    /**
+     * Updated At
+     */
+    updated_at: string;
+    /**
+     * Version
+     */
+    version: number;
+    /**
+     * Versions
+     */
+    versions: Array<SuiteVersion>;
+};
+
+/**
+ * SuiteCreate
+ *
+ * A new suite, still without versions.
+ */
+export type SuiteCreate = {
+    /**
+     * Description
+     */
+    description?: string;
+    /**
+     * Name
+     *
+     * Never changes.
+     */
+    name: string;
+    /**
+     * Team
+     *
+     * Whose it is; yours if absent.
+     */
+    team?: string | null;
+};
+
+/**
+ * SuiteCases
+ *
+ * Some cases of a version.
+ */
+export type SuiteCases = {
+    /**
+     * Items
+     */
+    items: Array<NumberedCase>;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * NumberedCase
+ *
+ * A case of a version.
+ */
+export type NumberedCase = {
+    /**
+     * Document
+     *
+     * Name of the document that a good answer cites, for routes with knowledge bases.
+     */
+    document?: string | null;
+    /**
+     * Expected
+     *
+     * What a good answer says; scorers decide how it is compared.
+     */
+    expected?: string | null;
+    /**
+     * Messages
+     *
+     * After those of the prompt.
+     */
+    messages?: Array<Message>;
+    /**
+     * Number
+     *
+     * From 1.
+     */
+    number: number;
+    /**
+     * Tags
+     */
+    tags?: Array<string>;
+    /**
+     * Variables
+     */
+    variables?: {
+        [key: string]: unknown | string;
+    };
+};
+
+/**
  * SsoLink
  *
  * Whom the identity provider means by a subject.
@@ -1698,8 +2918,6 @@ export type SettingsTable = {
     settings: Array<Setting>;
 };
 
-export type JsonValue = unknown;
-
 /**
  * Setting
  *
@@ -1799,6 +3017,72 @@ export type ServiceTokenCreate = {
      * Which gateway it is for.
      */
     name: string;
+};
+
+/**
+ * ScorerReport
+ *
+ * The candidates against each other, by one scorer.
+ */
+export type ScorerReport = {
+    /**
+     * Pairs
+     */
+    pairs: Array<Pair>;
+    /**
+     * Ratings
+     */
+    ratings: Array<RatingFigure>;
+    /**
+     * Scorer
+     */
+    scorer: string;
+};
+
+/**
+ * RatingFigure
+ *
+ * Strength by Bradley and Terry, on Elo's scale around 1000.
+ */
+export type RatingFigure = {
+    elo: Figure;
+    /**
+     * Name
+     */
+    name: string;
+};
+
+/**
+ * Pair
+ *
+ * Two candidates on the same cases.
+ */
+export type Pair = {
+    difference: Figure;
+    /**
+     * First
+     */
+    first: string;
+    /**
+     * Met
+     */
+    met: number;
+    /**
+     * P
+     */
+    p: number;
+    /**
+     * Points
+     */
+    points: number;
+    /**
+     * Second
+     */
+    second: string;
+    /**
+     * Verdict
+     */
+    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
 };
 
 /**
@@ -1909,6 +3193,232 @@ export type Retrieval = {
      * A model that orders what was found; null: none.
      */
     rerank?: Rerank | null;
+};
+
+/**
+ * RunResume
+ *
+ * Go on with a run.
+ */
+export type RunResume = {
+    /**
+     * Budget Nano
+     *
+     * A new budget; the old one stays if absent.
+     */
+    budget_nano?: number | null;
+    /**
+     * Failed Again
+     *
+     * Ask again for cells for which every try failed.
+     */
+    failed_again?: boolean;
+};
+
+/**
+ * Page[Run]
+ */
+export type RunPage = {
+    /**
+     * Items
+     */
+    items: Array<Run>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * CandidateEstimate
+ *
+ * What a candidate is likely to cost.
+ */
+export type CandidateEstimate = {
+    /**
+     * Candidate
+     */
+    candidate: string;
+    /**
+     * Cost Nano
+     */
+    cost_nano: number;
+    /**
+     * Input Tokens
+     */
+    input_tokens: number;
+    /**
+     * Output Tokens
+     */
+    output_tokens: number;
+    /**
+     * Priced
+     */
+    priced: boolean;
+    /**
+     * Requests
+     */
+    requests: number;
+    /**
+     * Route
+     */
+    route: string;
+};
+
+/**
+ * RunEstimate
+ *
+ * What a run is likely to cost, before it begins.
+ */
+export type RunEstimate = {
+    /**
+     * Candidates
+     */
+    candidates: Array<CandidateEstimate>;
+    /**
+     * Cells
+     */
+    cells: number;
+    /**
+     * Cost Nano
+     */
+    cost_nano: number;
+    /**
+     * Output Basis
+     */
+    output_basis: 'limit' | 'guess';
+};
+
+/**
+ * RunCandidate
+ *
+ * A candidate of a run.
+ */
+export type RunCandidate = {
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Parameters
+     */
+    parameters: {
+        [key: string]: unknown;
+    };
+    /**
+     * Prompt
+     */
+    prompt: string;
+    /**
+     * Route
+     */
+    route: string;
+    /**
+     * Route Version
+     */
+    route_version: number;
+};
+
+/**
+ * Run
+ *
+ * A run and how far it is.
+ */
+export type Run = {
+    /**
+     * Billed Nano
+     */
+    billed_nano: number;
+    /**
+     * Candidates
+     */
+    candidates: Array<RunCandidate>;
+    /**
+     * Code
+     */
+    code: string;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Done
+     */
+    done: number;
+    /**
+     * Ended At
+     */
+    ended_at: string | null;
+    estimate: RunEstimate;
+    /**
+     * Failed
+     */
+    failed: number;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Key
+     */
+    key: string;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Mine
+     */
+    mine: boolean;
+    /**
+     * Note
+     */
+    note: string;
+    /**
+     * Rate
+     */
+    rate: number;
+    /**
+     * Seconds Left
+     */
+    seconds_left: number | null;
+    settings: ControlComparisonsRunSchemasRunSettings;
+    /**
+     * Started At
+     */
+    started_at: string | null;
+    /**
+     * State
+     */
+    state: 'queued' | 'running' | 'paused' | 'done' | 'partial' | 'failed' | 'canceled';
+    /**
+     * Suite
+     */
+    suite: string;
+    /**
+     * Total
+     */
+    total: number;
+    /**
+     * Version
+     */
+    version: number;
+    /**
+     * Wanted
+     */
+    wanted: 'run' | 'pause' | 'cancel';
 };
 
 /**
@@ -2862,6 +4372,216 @@ export type LedgerRow = {
 };
 
 /**
+ * Report
+ *
+ * What a run shows. The same cells give the same figures.
+ */
+export type Report = {
+    against: Against | null;
+    /**
+     * Candidates
+     */
+    candidates: Array<CandidateReport>;
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Comparisons
+     */
+    comparisons: Array<ScorerReport>;
+    /**
+     * Complete
+     */
+    complete: boolean;
+    /**
+     * Repeats
+     */
+    repeats: number;
+    /**
+     * Resampling Seed
+     */
+    resampling_seed: number;
+    /**
+     * Scorers
+     */
+    scorers: Array<string>;
+    /**
+     * Tags
+     */
+    tags: Array<TagReport>;
+};
+
+/**
+ * CandidateReport
+ *
+ * How a candidate did.
+ */
+export type CandidateReport = {
+    /**
+     * Answered
+     */
+    answered: number;
+    /**
+     * Candidate
+     */
+    candidate: number;
+    /**
+     * Cost Nano
+     */
+    cost_nano: number | null;
+    /**
+     * Failed
+     */
+    failed: number;
+    /**
+     * Front
+     */
+    front: boolean;
+    /**
+     * Input Tokens
+     */
+    input_tokens: number;
+    /**
+     * Latency Ms
+     */
+    latency_ms: {
+        [key: string]: number;
+    };
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Output Tokens
+     */
+    output_tokens: number;
+    /**
+     * Passed
+     */
+    passed: {
+        [key: string]: Figure;
+    };
+    /**
+     * Quality
+     */
+    quality: number | null;
+    /**
+     * Route
+     */
+    route: string;
+    /**
+     * Scores
+     */
+    scores: {
+        [key: string]: Figure;
+    };
+    /**
+     * Spread
+     */
+    spread: {
+        [key: string]: number;
+    };
+    /**
+     * Tokens Per Second
+     */
+    tokens_per_second: number | null;
+    /**
+     * Ttft Ms
+     */
+    ttft_ms: {
+        [key: string]: number;
+    };
+    /**
+     * Unpriced
+     */
+    unpriced: number;
+    /**
+     * Unscored
+     */
+    unscored: {
+        [key: string]: number;
+    };
+};
+
+/**
+ * Regression
+ *
+ * A case that was better in the other run.
+ */
+export type Regression = {
+    /**
+     * Before
+     */
+    before: number;
+    /**
+     * Candidate
+     */
+    candidate: string;
+    /**
+     * Case
+     */
+    case: number;
+    /**
+     * Now
+     */
+    now: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+};
+
+/**
+ * Change
+ *
+ * A candidate against itself in the other run, over the cases that both have.
+ */
+export type Change = {
+    /**
+     * Candidate
+     */
+    candidate: string;
+    difference: Figure;
+    /**
+     * P
+     */
+    p: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+    /**
+     * Verdict
+     */
+    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
+};
+
+/**
+ * Against
+ *
+ * This run against an earlier one. Candidates are matched by name, cases by their content.
+ */
+export type Against = {
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Changes
+     */
+    changes: Array<Change>;
+    /**
+     * Regressions
+     */
+    regressions: Array<Regression>;
+    /**
+     * Run
+     */
+    run: string;
+};
+
+/**
  * RejectedRows
  *
  * Some rejected rows of a version.
@@ -2965,6 +4685,40 @@ export type Provider = {
      * Needs Key
      */
     needs_key: boolean;
+};
+
+/**
+ * PromptfooImport
+ *
+ * promptfoo's configuration.
+ */
+export type PromptfooImport = {
+    /**
+     * Judge
+     *
+     * Route that answers for `llm-rubric`.
+     */
+    judge?: string | null;
+    /**
+     * Leave Out
+     *
+     * Take the rest where some assertions have no meaning here; otherwise nothing is taken.
+     */
+    leave_out?: boolean;
+    /**
+     * Providers
+     *
+     * Which route stands for which provider.
+     */
+    providers?: {
+        [key: string]: string;
+    };
+    /**
+     * Text
+     *
+     * The YAML.
+     */
+    text: string;
 };
 
 /**
@@ -3430,6 +5184,22 @@ export type Me = {
      * Username
      */
     username: string;
+};
+
+/**
+ * Mapped
+ *
+ * A provider of promptfoo's configuration.
+ */
+export type Mapped = {
+    /**
+     * Provider
+     */
+    provider: string;
+    /**
+     * Route
+     */
+    route: string;
 };
 
 /**
@@ -5027,6 +6797,36 @@ export type JobCheck = {
      * What is trained from what, and how.
      */
     spec: JobSpec;
+};
+
+/**
+ * Imported
+ *
+ * What became of promptfoo's configuration.
+ */
+export type Imported = {
+    /**
+     * Left Out
+     */
+    left_out: Array<string>;
+    /**
+     * Made
+     */
+    made: boolean;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Providers
+     */
+    providers: Array<Mapped>;
+    /**
+     * Skipped
+     */
+    skipped: {
+        [key: string]: number;
+    };
 };
 
 /**
@@ -6665,6 +8465,132 @@ export type ChatSession = {
      * Updated At
      */
     updated_at: string;
+};
+
+/**
+ * Cells
+ *
+ * Some cells of a run.
+ */
+export type Cells = {
+    /**
+     * Items
+     */
+    items: Array<CellSummary>;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * CellSummary
+ *
+ * A cell in a list.
+ */
+export type CellSummary = {
+    /**
+     * Candidate
+     */
+    candidate: number;
+    /**
+     * Case
+     */
+    case: number;
+    /**
+     * Cost Nano
+     */
+    cost_nano: number | null;
+    /**
+     * Latency Ms
+     */
+    latency_ms: number | null;
+    /**
+     * Ok
+     */
+    ok: boolean;
+    /**
+     * Repeat
+     */
+    repeat: number;
+    /**
+     * Scores
+     */
+    scores: {
+        [key: string]: unknown;
+    };
+    /**
+     * Text
+     */
+    text: string;
+};
+
+/**
+ * Cell
+ *
+ * Everything of a cell.
+ */
+export type Cell = {
+    /**
+     * Answer
+     */
+    answer: {
+        [key: string]: unknown;
+    } | null;
+    /**
+     * Candidate
+     */
+    candidate: number;
+    /**
+     * Case
+     */
+    case: number;
+    /**
+     * Cost Nano
+     */
+    cost_nano: number | null;
+    /**
+     * Error
+     */
+    error: {
+        [key: string]: unknown;
+    } | null;
+    /**
+     * Finished At
+     */
+    finished_at: string;
+    /**
+     * Ok
+     */
+    ok: boolean;
+    /**
+     * Repeat
+     */
+    repeat: number;
+    /**
+     * Request
+     */
+    request: {
+        [key: string]: unknown;
+    };
+    /**
+     * Request Id
+     */
+    request_id: string;
+    /**
+     * Scores
+     */
+    scores: {
+        [key: string]: unknown;
+    };
+    /**
+     * Snapshot
+     */
+    snapshot: string;
+    /**
+     * Tries
+     */
+    tries: number;
 };
 
 /**
@@ -14676,6 +16602,598 @@ export type GetRouteVersionResponses = {
 
 export type GetRouteVersionResponse = GetRouteVersionResponses[keyof GetRouteVersionResponses];
 
+export type ListRunsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Suite
+         *
+         * Of this suite only.
+         */
+        suite?: string | null;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/runs';
+};
+
+export type ListRunsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListRunsError = ListRunsErrors[keyof ListRunsErrors];
+
+export type ListRunsResponses = {
+    /**
+     * Successful Response
+     */
+    200: RunPage;
+};
+
+export type ListRunsResponse = ListRunsResponses[keyof ListRunsResponses];
+
+export type DeleteRunData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}';
+};
+
+export type DeleteRunErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteRunError = DeleteRunErrors[keyof DeleteRunErrors];
+
+export type DeleteRunResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteRunResponse = DeleteRunResponses[keyof DeleteRunResponses];
+
+export type GetRunData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}';
+};
+
+export type GetRunErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetRunError = GetRunErrors[keyof GetRunErrors];
+
+export type GetRunResponses = {
+    /**
+     * Successful Response
+     */
+    200: Run;
+};
+
+export type GetRunResponse = GetRunResponses[keyof GetRunResponses];
+
+export type CancelRunData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/cancel';
+};
+
+export type CancelRunErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CancelRunError = CancelRunErrors[keyof CancelRunErrors];
+
+export type CancelRunResponses = {
+    /**
+     * Successful Response
+     */
+    200: Run;
+};
+
+export type CancelRunResponse = CancelRunResponses[keyof CancelRunResponses];
+
+export type ListCellsData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Case
+         *
+         * Of this case only.
+         */
+        case?: number | null;
+        /**
+         * Failed
+         */
+        failed?: boolean;
+        /**
+         * Offset
+         */
+        offset?: number;
+        /**
+         * Limit
+         */
+        limit?: number;
+    };
+    url: '/api/v1/runs/{id}/cells';
+};
+
+export type ListCellsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListCellsError = ListCellsErrors[keyof ListCellsErrors];
+
+export type ListCellsResponses = {
+    /**
+     * Successful Response
+     */
+    200: Cells;
+};
+
+export type ListCellsResponse = ListCellsResponses[keyof ListCellsResponses];
+
+export type GetCellData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+        /**
+         * Case Number
+         */
+        case_number: number;
+        /**
+         * Candidate Number
+         */
+        candidate_number: number;
+        /**
+         * Repeat Number
+         */
+        repeat_number: number;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/cells/{case_number}/{candidate_number}/{repeat_number}';
+};
+
+export type GetCellErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetCellError = GetCellErrors[keyof GetCellErrors];
+
+export type GetCellResponses = {
+    /**
+     * Successful Response
+     */
+    200: Cell;
+};
+
+export type GetCellResponse = GetCellResponses[keyof GetCellResponses];
+
+export type ExportCellsData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Format
+         *
+         * CSV has what fits a row, JSON lines everything.
+         */
+        format?: 'csv' | 'jsonl';
+    };
+    url: '/api/v1/runs/{id}/export';
+};
+
+export type ExportCellsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ExportCellsError = ExportCellsErrors[keyof ExportCellsErrors];
+
+export type ExportCellsResponses = {
+    /**
+     * Successful Response
+     */
+    200: string;
+};
+
+export type ExportCellsResponse = ExportCellsResponses[keyof ExportCellsResponses];
+
+export type PauseRunData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/pause';
+};
+
+export type PauseRunErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type PauseRunError = PauseRunErrors[keyof PauseRunErrors];
+
+export type PauseRunResponses = {
+    /**
+     * Successful Response
+     */
+    200: Run;
+};
+
+export type PauseRunResponse = PauseRunResponses[keyof PauseRunResponses];
+
+export type GetReportData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Against
+         *
+         * An earlier run to compare with.
+         */
+        against?: string | null;
+    };
+    url: '/api/v1/runs/{id}/report';
+};
+
+export type GetReportErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetReportError = GetReportErrors[keyof GetReportErrors];
+
+export type GetReportResponses = {
+    /**
+     * Successful Response
+     */
+    200: Report;
+};
+
+export type GetReportResponse = GetReportResponses[keyof GetReportResponses];
+
+export type ExportReportData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Format
+         */
+        format?: 'html' | 'markdown';
+        /**
+         * Against
+         *
+         * An earlier run to compare with.
+         */
+        against?: string | null;
+    };
+    url: '/api/v1/runs/{id}/report/export';
+};
+
+export type ExportReportErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ExportReportError = ExportReportErrors[keyof ExportReportErrors];
+
+export type ExportReportResponses = {
+    /**
+     * Successful Response
+     */
+    200: string;
+};
+
+export type ExportReportResponse = ExportReportResponses[keyof ExportReportResponses];
+
+export type ResumeRunData = {
+    body: RunResume;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/resume';
+};
+
+export type ResumeRunErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ResumeRunError = ResumeRunErrors[keyof ResumeRunErrors];
+
+export type ResumeRunResponses = {
+    /**
+     * Successful Response
+     */
+    200: Run;
+};
+
+export type ResumeRunResponse = ResumeRunResponses[keyof ResumeRunResponses];
+
 export type ListServiceTokensData = {
     body?: never;
     path?: never;
@@ -14853,6 +17371,552 @@ export type GetSettingsResponses = {
 };
 
 export type GetSettingsResponse = GetSettingsResponses[keyof GetSettingsResponses];
+
+export type ListSuitesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Search
+         *
+         * Part of a name.
+         */
+        search?: string | null;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/suites';
+};
+
+export type ListSuitesErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListSuitesError = ListSuitesErrors[keyof ListSuitesErrors];
+
+export type ListSuitesResponses = {
+    /**
+     * Successful Response
+     */
+    200: SuitePage;
+};
+
+export type ListSuitesResponse = ListSuitesResponses[keyof ListSuitesResponses];
+
+export type CreateSuiteData = {
+    body: SuiteCreate;
+    path?: never;
+    query?: never;
+    url: '/api/v1/suites';
+};
+
+export type CreateSuiteErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateSuiteError = CreateSuiteErrors[keyof CreateSuiteErrors];
+
+export type CreateSuiteResponses = {
+    /**
+     * Successful Response
+     */
+    201: Suite;
+};
+
+export type CreateSuiteResponse = CreateSuiteResponses[keyof CreateSuiteResponses];
+
+export type DeleteSuiteData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}';
+};
+
+export type DeleteSuiteErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteSuiteError = DeleteSuiteErrors[keyof DeleteSuiteErrors];
+
+export type DeleteSuiteResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteSuiteResponse = DeleteSuiteResponses[keyof DeleteSuiteResponses];
+
+export type GetSuiteData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}';
+};
+
+export type GetSuiteErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetSuiteError = GetSuiteErrors[keyof GetSuiteErrors];
+
+export type GetSuiteResponses = {
+    /**
+     * Successful Response
+     */
+    200: SuiteDetail;
+};
+
+export type GetSuiteResponse = GetSuiteResponses[keyof GetSuiteResponses];
+
+export type UpdateSuiteData = {
+    body: SuiteUpdate;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}';
+};
+
+export type UpdateSuiteErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type UpdateSuiteError = UpdateSuiteErrors[keyof UpdateSuiteErrors];
+
+export type UpdateSuiteResponses = {
+    /**
+     * Successful Response
+     */
+    200: Suite;
+};
+
+export type UpdateSuiteResponse = UpdateSuiteResponses[keyof UpdateSuiteResponses];
+
+export type EstimateRunData = {
+    body: ControlComparisonsRunSchemasRunCreate;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/estimate';
+};
+
+export type EstimateRunErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type EstimateRunError = EstimateRunErrors[keyof EstimateRunErrors];
+
+export type EstimateRunResponses = {
+    /**
+     * Successful Response
+     */
+    200: RunEstimate;
+};
+
+export type EstimateRunResponse = EstimateRunResponses[keyof EstimateRunResponses];
+
+export type ImportPromptfooData = {
+    body: PromptfooImport;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/promptfoo';
+};
+
+export type ImportPromptfooErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ImportPromptfooError = ImportPromptfooErrors[keyof ImportPromptfooErrors];
+
+export type ImportPromptfooResponses = {
+    /**
+     * Successful Response
+     */
+    201: Imported;
+};
+
+export type ImportPromptfooResponse = ImportPromptfooResponses[keyof ImportPromptfooResponses];
+
+export type CreateRunData = {
+    body: ControlComparisonsRunSchemasRunCreate;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/runs';
+};
+
+export type CreateRunErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateRunError = CreateRunErrors[keyof CreateRunErrors];
+
+export type CreateRunResponses = {
+    /**
+     * Successful Response
+     */
+    201: Run;
+};
+
+export type CreateRunResponse = CreateRunResponses[keyof CreateRunResponses];
+
+export type CreateSuiteVersionData = {
+    body: SuiteVersionCreate;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/versions';
+};
+
+export type CreateSuiteVersionErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateSuiteVersionError = CreateSuiteVersionErrors[keyof CreateSuiteVersionErrors];
+
+export type CreateSuiteVersionResponses = {
+    /**
+     * Successful Response
+     */
+    201: VersionMade;
+};
+
+export type CreateSuiteVersionResponse = CreateSuiteVersionResponses[keyof CreateSuiteVersionResponses];
+
+export type ListSuiteCasesData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: {
+        /**
+         * Offset
+         */
+        offset?: number;
+        /**
+         * Limit
+         */
+        limit?: number;
+    };
+    url: '/api/v1/suites/{name}/versions/{number}/cases';
+};
+
+export type ListSuiteCasesErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListSuiteCasesError = ListSuiteCasesErrors[keyof ListSuiteCasesErrors];
+
+export type ListSuiteCasesResponses = {
+    /**
+     * Successful Response
+     */
+    200: SuiteCases;
+};
+
+export type ListSuiteCasesResponse = ListSuiteCasesResponses[keyof ListSuiteCasesResponses];
 
 export type ListTeamsData = {
     body?: never;

@@ -1,0 +1,93 @@
+"""Cells of a run from the database, for reports and exports."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control.comparisons import report
+from control.comparisons.pricing import prices
+from control.comparisons.runs import version_of
+from control.comparisons.sources import contents
+from control.db import Database
+from control.kit.audit import canonical
+from control.models import ComparisonCell, ComparisonRun
+
+AT_ONCE = 500
+"""Cells that are in memory while an export is sent."""
+Loaded = tuple[report.Asked, list[report.Told], list[str]]
+"""What was asked, the cells, and the content of each case."""
+
+
+async def load(session: AsyncSession, row: ComparisonRun) -> Loaded:
+    """All that a report needs, without texts. What the ledger has said meanwhile is in it."""
+    version = await version_of(session, row)
+    cases = await contents(session, version)
+    asked = report.Asked(
+        candidates=row.candidates, scorers=[one["name"] for one in version.content.get("scorers", [])],
+        tags={number: case["tags"] for number, case in enumerate(cases, 1)}, repeats=row.settings["repeats"],
+    )  # fmt: skip
+    table = ComparisonCell
+    query = select(
+        table.case, table.candidate, table.ok, table.scores, table.request_id, table.cost_nano,
+        table.latency_ms, table.ttft_ms, table.input_tokens, table.output_tokens,
+    )  # fmt: skip
+    rows = (
+        await session.execute(query.where(table.run_id == row.id).order_by(table.case, table.candidate, table.repeat))
+    ).all()
+    unpriced = [one.request_id for one in rows if one.cost_nano is None]
+    late: dict[str, tuple[int, str]] = {}
+    for start in range(0, len(unpriced), AT_ONCE):
+        late |= await prices(session, row, unpriced[start : start + AT_ONCE])
+    cells = [
+        report.Told(
+            case=case, candidate=candidate, ok=ok, scores=scores, latency_ms=latency, ttft_ms=first,
+            input_tokens=asked_tokens or 0, output_tokens=answered or 0, cost_nano=late.get(request_id, (cost, ""))[0],
+        )
+        for case, candidate, ok, scores, request_id, cost, latency, first, asked_tokens, answered in rows
+    ]  # fmt: skip
+    return asked, cells, [canonical(case) for case in cases]
+
+
+def same_cases(now: list[str], before: list[str]) -> dict[int, int]:
+    """Which case of `before` each case of `now` is, by content; of equal ones, one after another."""
+    places: dict[str, list[int]] = {}
+    for number, content in enumerate(before, 1):
+        places.setdefault(content, []).append(number)
+    found = {}
+    for number, content in enumerate(now, 1):
+        if places.get(content):
+            found[number] = places[content].pop(0)
+    return found
+
+
+async def exported(db: Database, row: ComparisonRun) -> AsyncIterator[dict[str, Any]]:
+    """Every cell with its case, some at a time."""
+    async with db.read() as session:
+        cases = await contents(session, await version_of(session, row))
+    table, after = ComparisonCell, (0, 0, -1)
+    while True:
+        case, candidate, repeat = after
+        later = (table.case > case) | ((table.case == case) & (table.candidate > candidate))
+        later |= (table.case == case) & (table.candidate == candidate) & (table.repeat > repeat)
+        query = select(table).where(table.run_id == row.id, later)
+        async with db.read() as session:
+            cells = (
+                await session.scalars(query.order_by(table.case, table.candidate, table.repeat).limit(AT_ONCE))
+            ).all()
+        for one in cells:
+            content, candidate_is = cases[one.case - 1], row.candidates[one.candidate]
+            yield {
+                "run": row.id, "case": one.case, "candidate": candidate_is["name"], "route": candidate_is["route"],
+                "route_version": candidate_is["route_version"], "prompt": candidate_is["prompt"],
+                "repeat": one.repeat, "ok": one.ok, "tags": content["tags"], "variables": content["variables"],
+                "expected": content["expected"], "request": one.request, "answer": one.answer, "error": one.error,
+                "scores": one.scores, "tries": one.tries, "cost_nano": one.cost_nano, "request_id": one.request_id,
+                "snapshot": one.snapshot, "finished_at": one.finished_at.isoformat(),
+            }  # fmt: skip
+        if len(cells) < AT_ONCE:
+            return
+        after = (cells[-1].case, cells[-1].candidate, cells[-1].repeat)

@@ -1,0 +1,317 @@
+"""Works on runs in the background. Which process of control does is decided by a claim that it renews.
+
+A cell that is finished is in the run's journal at once, and in the database a moment later, many in one transaction.
+After kill -9 the next process first takes what the journal holds, and then asks for what is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control.comparisons.asking import Asker
+from control.comparisons.engine import Cell, Engine, Hole, Plan
+from control.comparisons.journal import Journal
+from control.comparisons.pricing import Pricing
+from control.comparisons.scoring import Scoring
+from control.comparisons.sources import contents
+from control.db import Database
+from control.kit.files import Files
+from control.kit.periodic import every
+from control.kit.upsert import upsert
+from control.models import ApiKey, ComparisonCell, ComparisonRun, SuiteVersion, UsageRow
+from control.models.base import new_id, now
+from control.security import Vault
+
+log = logging.getLogger("tunegate.control.comparisons")
+
+LOOK = 0.5
+"""Seconds between looks for a run that waits."""
+CLAIM = timedelta(seconds=30)
+"""How long a claim holds unless it is renewed."""
+AT_ONCE = 4
+"""Runs that one process works on at a time."""
+FLUSH = 0.25
+"""Seconds between transactions that write cells."""
+PRICED = 1.0
+"""Seconds between looks into the ledger."""
+SETTLE = 60.0
+"""Seconds after its end in which a run still waits for the ledger."""
+_TOKEN_SECONDS = 600
+_RATE_OVER = 10.0
+"""Seconds over which the rate is taken."""
+
+
+async def run(db: Database, files: Files, vault: Vault, gateway_url: str) -> None:
+    """Work on runs until cancelled."""
+    runner = Runner(db, files, vault, gateway_url)
+    try:
+        await every(LOOK, runner.look, "runs of suites cannot be worked on now")
+    finally:
+        await runner.close()
+
+
+class Runner:
+    """Works on some runs at a time."""
+
+    def __init__(self, db: Database, files: Files, vault: Vault, gateway_url: str) -> None:
+        self._db, self._files, self._vault, self._url = db, files, vault, gateway_url
+        self._works: set[asyncio.Task[None]] = set()
+
+    async def look(self) -> None:
+        """Begin what waits."""
+        while len(self._works) < AT_ONCE and (row := await self._claimed()) is not None:
+            work = asyncio.create_task(self._work(row))
+            self._works.add(work)
+            work.add_done_callback(self._works.discard)
+
+    async def close(self) -> None:
+        """Stop at once; what is finished is in journals."""
+        for work in self._works:
+            work.cancel()
+        await asyncio.gather(*self._works, return_exceptions=True)
+
+    async def _claimed(self) -> ComparisonRun | None:
+        waits = (
+            ComparisonRun.state.in_(("queued", "running")),
+            or_(ComparisonRun.claimed_until.is_(None), ComparisonRun.claimed_until < now()),
+        )
+        async with self._db.read() as session:
+            query = select(ComparisonRun).where(*waits).order_by(ComparisonRun.created_at).limit(1)
+            row: ComparisonRun | None = await session.scalar(query)
+        if row is None:
+            return None
+        row.claim, row.state, row.started_at = new_id(), "running", row.started_at or now()
+        mine = {"claim": row.claim, "state": "running", "started_at": row.started_at, "claimed_until": now() + CLAIM}
+        async with self._db.write() as session:
+            done = await session.execute(update(ComparisonRun).where(ComparisonRun.id == row.id, *waits).values(**mine))
+        return row if done.rowcount == 1 else None  # type: ignore[attr-defined]
+
+    async def _work(self, row: ComparisonRun) -> None:
+        try:
+            await Work(self._db, self._files, self._vault, self._url, row).run()
+        except SQLAlchemyError as exc:  # the claim runs out, and whoever reaches the database goes on
+            log.error("run %s stands still: %s: %s", row.id, type(exc).__name__, exc)
+        except Exception as exc:
+            log.exception("run %s failed", row.id)
+            code = "disk" if isinstance(exc, OSError) else "broken"
+            values = {"state": "failed", "code": code, "message": f"{type(exc).__name__}: {exc}"[:1000]}
+            async with self._db.write() as session:
+                failed = update(ComparisonRun).where(ComparisonRun.id == row.id, ComparisonRun.claim == row.claim)
+                await session.execute(failed.values(**values, ended_at=now(), claimed_until=None))
+
+
+class Work:
+    """One run, as long as this process works on it."""
+
+    def __init__(self, db: Database, files: Files, vault: Vault, url: str, row: ComparisonRun) -> None:
+        self._db, self._row, self._vault, self._url = db, row, vault, url
+        self._journal = Journal(files.path("comparisons", row.id))
+        self._pricing = Pricing(db, row)
+        self._pending: list[Cell] = []
+        self._writing: list[Cell] = []
+        self._seen: dict[Hole, int] = {}
+        self._done = self._failed = 0
+        self._began = (time.monotonic(), 0)
+        self._token = ("", 0.0)
+        self._stopped = ("", "")
+        self._engine: Engine
+
+    async def run(self) -> None:
+        """Until every cell is there, or somebody or something stops it."""
+        try:
+            await self._take_over()
+            plan, digest = await self._plan()
+            if digest is None:
+                said = f"the API key {self._row.key!r} was revoked, is disabled or has expired: begin with another one"
+                await self._end("paused", "key", said)
+                return
+            asker = Asker(
+                f"{self._url.rstrip('/')}/v1", lambda: self._bearer(digest), self._row.settings["timeout_seconds"]
+            )
+            self._engine = Engine(plan, asker, self._finished, lambda hole: self._seen.get(hole, 0))
+            holes = plan.holes(await self._there())
+            filling = asyncio.create_task(self._engine.fill(holes))
+            try:
+                if not await self._write_until(filling):
+                    return  # another process has the run
+                await filling
+            finally:
+                filling.cancel()
+                await asyncio.gather(filling, return_exceptions=True)
+                await asker.close()
+            await self._write()
+            await self._settle(plan)
+        finally:
+            self._journal.close()
+
+    async def _take_over(self) -> None:
+        """What an earlier process has finished goes into the database."""
+        left = [Cell(**one) for one in await asyncio.to_thread(self._journal.left)]
+        for start in range(0, len(left), 500):
+            async with self._db.write() as session:
+                await self._insert(session, left[start : start + 500])
+        self._journal.clear_all()
+
+    async def _there(self) -> list[tuple[int, int, int]]:
+        """Cells that are finished; what was asked for the others is known from the ledger."""
+        table = ComparisonCell
+        async with self._db.read() as session:
+            query = select(table.case, table.candidate, table.repeat, table.ok).where(table.run_id == self._row.id)
+            rows = (await session.execute(query)).all()
+            billed = await session.scalars(
+                select(UsageRow.request_id).where(
+                    UsageRow.key == self._row.key, UsageRow.ts >= self._row.created_at,
+                    UsageRow.request_id.startswith(f"{self._row.id}.", autoescape=True),
+                )
+            )  # fmt: skip
+            for request_id in billed:
+                _, case, candidate, repeat, attempt = request_id.split(".")[:5]
+                hole = Hole(int(case), int(candidate), int(repeat))
+                self._seen[hole] = max(self._seen.get(hole, 0), int(attempt) + 1)
+        self._done, self._failed = sum(row.ok for row in rows), sum(not row.ok for row in rows)
+        self._began = (time.monotonic(), len(rows))
+        await self._pricing.load()
+        return [(row.case, row.candidate, row.repeat) for row in rows]
+
+    async def _plan(self) -> tuple[Plan, str | None]:
+        async with self._db.read() as session:
+            version = await session.get(SuiteVersion, self._row.version_id)
+            assert version is not None, "it goes with the suite, and so does the run"
+            cases = await contents(session, version)
+            key = await session.scalar(select(ApiKey).where(ApiKey.public_name == self._row.key))
+        good = key is not None and key.revoked_at is None and key.enabled
+        good = good and key is not None and (key.expires_at is None or key.expires_at > now())
+        settings, content = self._row.settings, version.content
+        plan = Plan(
+            run=self._row.id, prompts=content["prompts"], parameters=content.get("parameters", {}),
+            scoring=Scoring(content.get("scorers", [])), cases=cases, candidates=self._row.candidates,
+            repeats=settings["repeats"], concurrency=settings["concurrency"], tries=settings["tries"],
+            seed=settings["seed"], stream=settings["stream"],
+        )  # fmt: skip
+        return plan, key.digest if good and key is not None else None
+
+    def _bearer(self, digest: str) -> str:
+        if self._token[1] < time.monotonic():
+            token = self._vault.session_token(digest, int(time.time()) + _TOKEN_SECONDS)
+            self._token = (token, time.monotonic() + _TOKEN_SECONDS / 2)
+        return self._token[0]
+
+    def _finished(self, cell: Cell) -> None:
+        self._journal.add(cell)
+        self._pending.append(cell)
+
+    async def _write_until(self, filling: asyncio.Task[None]) -> bool:
+        """Write cells, hear what people want and renew the claim until all is filled; False if another process has
+        the run. Nothing here is cancelled half-way: a transaction would stay open.
+        """
+        looked = 0.0
+        while await self._write():
+            if filling.done():
+                return True
+            if time.monotonic() - looked >= PRICED:
+                await self._pricing.look()
+                looked = time.monotonic()
+            budget = self._row.settings["budget_nano"]
+            if budget is not None and self._pricing.expected(self._engine.under_way) >= budget and not self._stopped[0]:
+                self._stopped = ("budget", f"it has cost about {budget} nano-units, its budget: raise it to go on")
+                self._engine.stop()
+            await asyncio.wait({filling}, timeout=FLUSH)
+        return False
+
+    async def _write(self) -> bool:
+        """One transaction with all that is finished; False if the run is another process's."""
+        if not self._writing and self._pending:
+            self._journal.turn()
+            self._writing, self._pending = self._pending, []
+        fresh = self._writing
+        done, failed = self._done + sum(one.ok for one in fresh), self._failed + sum(not one.ok for one in fresh)
+        values = {
+            "done": done, "failed": failed, "rate": self._rate(done + failed), "claimed_until": now() + CLAIM,
+            "billed_nano": self._pricing.billed,
+        }  # fmt: skip
+        async with self._db.write() as session:
+            mine = (ComparisonRun.id == self._row.id, ComparisonRun.claim == self._row.claim)
+            kept = await session.execute(update(ComparisonRun).where(*mine).values(**values))
+            if kept.rowcount != 1:  # type: ignore[attr-defined]
+                return False
+            await self._insert(session, fresh)
+            row = (
+                await session.execute(
+                    select(ComparisonRun.wanted, ComparisonRun.settings).where(ComparisonRun.id == self._row.id)
+                )
+            ).one()
+        self._done, self._failed, self._writing = done, failed, []
+        if fresh:
+            self._journal.clear()
+        self._row.wanted, self._row.settings = row.wanted, row.settings
+        if row.wanted != "run":
+            self._engine.stop()
+        return True
+
+    async def _insert(self, session: AsyncSession, cells: list[Cell]) -> None:
+        rows = [_row(self._row.id, one) for one in cells]
+        table: Any = ComparisonCell.__table__
+        key = ["run_id", "case_number", "candidate", "repeat_number"]
+        if rows:
+            await upsert(session, table, key, rows, lambda row: {"run_id": row.run_id})
+            self._pricing.add(cells)
+
+    def _rate(self, finished: int) -> float:
+        since, before = self._began
+        seconds = time.monotonic() - since
+        rate = (finished - before) / seconds if seconds > 0.5 else 0.0
+        if seconds > _RATE_OVER:
+            self._began = (time.monotonic() - seconds / 2, finished - (finished - before) // 2)
+        return rate
+
+    async def _settle(self, plan: Plan) -> None:
+        """Say how it ended, and wait a while for what the ledger has not said yet."""
+        refused = self._engine.refused
+        complete = self._done + self._failed >= len(plan.holes())
+        if complete:
+            await self._end("done" if not self._failed else "partial", "", "")
+        elif refused is not None:
+            await self._end(
+                "paused", "refused", f"the gateway answers {refused.status}: {refused.code}: {refused.message}"
+            )
+        elif self._row.wanted == "cancel":
+            await self._end("canceled", "", "")
+        elif self._stopped[0]:
+            await self._end("paused", *self._stopped)
+        else:
+            await self._end("paused" if self._row.wanted == "pause" else "queued", "", "")
+        until = time.monotonic() + SETTLE
+        while self._pricing.waiting and time.monotonic() < until:
+            await self._pricing.look()
+            await asyncio.sleep(PRICED)
+        await self._pricing.keep()
+
+    async def _end(self, state: str, code: str, message: str) -> None:
+        await self._pricing.look()
+        values: dict[str, Any] = {"state": state, "code": code, "message": message[:1000], "claimed_until": None}
+        if state in ("done", "partial", "canceled"):
+            values["ended_at"] = now()
+        async with self._db.write() as session:
+            mine = update(ComparisonRun).where(ComparisonRun.id == self._row.id, ComparisonRun.claim == self._row.claim)
+            await session.execute(mine.values(**values, rate=0.0, billed_nano=self._pricing.billed))
+        log.info("run %s: %s %s", self._row.id, state, code)
+
+
+def _row(run: str, one: Cell) -> dict[str, Any]:
+    answer = one.answer or {"latency_ms": None, "ttft_ms": None, "usage": {}}
+    return {
+        "run_id": run, "case_number": one.case, "candidate": one.candidate, "repeat_number": one.repeat, "ok": one.ok,
+        "request_id": one.request_id, "request": one.request, "answer": one.answer, "error": one.error,
+        "scores": one.scores, "latency_ms": answer["latency_ms"], "ttft_ms": answer["ttft_ms"],
+        "input_tokens": answer["usage"].get("prompt_tokens"), "tries": one.tries,
+        "output_tokens": answer["usage"].get("completion_tokens"), "snapshot": "",
+        "finished_at": datetime.fromisoformat(one.finished_at),
+    }  # fmt: skip

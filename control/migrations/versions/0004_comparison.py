@@ -1,0 +1,135 @@
+"""Comparisons: suites, their versions and cases, runs, and every answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+from control.models.base import Utc
+
+BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+
+TABLES = ("comparison_cell", "comparison_run", "suite_case", "suite_version", "suite")
+"""In an order in which they may be dropped."""
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.create_table(
+        "suite",
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("description", sa.String(length=1000), nullable=False),
+        sa.Column("latest", sa.Integer(), nullable=False),
+        sa.Column("owner_kind", sa.String(length=8), nullable=False),
+        sa.Column("owner", sa.String(length=120), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("updated_at", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_suite")),
+        sa.UniqueConstraint("name", name=op.f("uq_suite_name")),
+        **BINARY,
+    )
+    op.create_index("ix_suite_owner", "suite", ["owner_kind", "owner"], unique=False)
+    op.create_table(
+        "suite_version",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("suite_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("content", sa.JSON(), nullable=False),
+        sa.Column("cases", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.ForeignKeyConstraint(["suite_id"], ["suite.id"], name=op.f("fk_suite_version_suite_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_suite_version")),
+        sa.UniqueConstraint("suite_id", "number", name=op.f("uq_suite_version_suite_id")),
+        sa.UniqueConstraint("suite_id", "sha256", name="uq_suite_version_content"),
+        **BINARY,
+    )
+    op.create_table(
+        "comparison_run",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("suite_id", sa.String(length=36), nullable=False),
+        sa.Column("version_id", sa.String(length=36), nullable=False),
+        sa.Column("note", sa.String(length=1000), nullable=False),
+        sa.Column("key", sa.String(length=250), nullable=False),
+        sa.Column("candidates", sa.JSON(), nullable=False),
+        sa.Column("settings", sa.JSON(), nullable=False),
+        sa.Column("estimate", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("wanted", sa.String(length=8), nullable=False),
+        sa.Column("code", sa.String(length=32), nullable=False),
+        sa.Column("message", sa.String(length=1000), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("rate", sa.Double(), nullable=False),
+        sa.Column("billed_nano", sa.BigInteger(), nullable=False),
+        sa.Column("claim", sa.String(length=36), nullable=False),
+        sa.Column("claimed_until", Utc(), nullable=True),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.Column("started_at", Utc(), nullable=True),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["suite_id"], ["suite.id"], name=op.f("fk_comparison_run_suite_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["suite_version.id"], name=op.f("fk_comparison_run_version_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_comparison_run")),
+        **BINARY,
+    )
+    op.create_index("ix_comparison_run_state", "comparison_run", ["state", "claimed_until"], unique=False)
+    op.create_index("ix_comparison_run_suite", "comparison_run", ["suite_id", "created_at"], unique=False)
+    op.create_table(
+        "suite_case",
+        sa.Column("version_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("content", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["suite_version.id"], name=op.f("fk_suite_case_version_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("version_id", "number", name=op.f("pk_suite_case")),
+        **BINARY,
+    )
+    op.create_table(
+        "comparison_cell",
+        sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.Column("case_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("candidate", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("repeat_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("ok", sa.Boolean(), nullable=False),
+        sa.Column("request_id", sa.String(length=120), nullable=False),
+        sa.Column("request", sa.JSON(), nullable=False),
+        sa.Column("answer", sa.JSON(), nullable=True),
+        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("scores", sa.JSON(), nullable=False),
+        sa.Column("latency_ms", sa.Double(), nullable=True),
+        sa.Column("ttft_ms", sa.Double(), nullable=True),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("cost_nano", sa.BigInteger(), nullable=True),
+        sa.Column("snapshot", sa.String(length=200), nullable=False),
+        sa.Column("finished_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["comparison_run.id"], name=op.f("fk_comparison_cell_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("run_id", "case_number", "candidate", "repeat_number", name=op.f("pk_comparison_cell")),
+        **BINARY,
+    )
+
+
+def downgrade() -> None:
+    """Take back."""
+    for table in TABLES:
+        op.drop_table(table)

@@ -1,0 +1,143 @@
+"""Comparisons: suites of cases in versions that never change, runs of them over several routes, and every answer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from control.models.base import NAME, Base, Versioned
+from control.models.training import Owned
+
+
+class Suite(Owned, Versioned, Base):
+    """A named collection of cases and what scores their answers. Its content is in its versions."""
+
+    __tablename__ = "suite"
+    __table_args__ = (Index("ix_suite_owner", "owner_kind", "owner"),)
+
+    name: Mapped[str] = mapped_column(String(NAME), unique=True)
+    description: Mapped[str] = mapped_column(String(1000), default="")
+    latest: Mapped[int] = mapped_column(default=0)
+    """Number of the last version: numbers are never reused."""
+
+
+class SuiteVersion(Base):
+    """One state of a suite: it never changes, and no other version of the suite has the same content."""
+
+    __tablename__ = "suite_version"
+    __table_args__ = (
+        UniqueConstraint("suite_id", "number"),
+        UniqueConstraint("suite_id", "sha256", name="uq_suite_version_content"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    suite_id: Mapped[str] = mapped_column(ForeignKey("suite.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    """Of prompts, parameters, scorers and cases."""
+    content: Mapped[dict[str, Any]]
+    """`control.comparisons.schemas.Content`."""
+    cases: Mapped[int]
+    """How many."""
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(NAME))
+
+
+class SuiteCase(Base):
+    """A case of a version."""
+
+    __tablename__ = "suite_case"
+
+    version_id: Mapped[str] = mapped_column(ForeignKey("suite_version.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """From 1."""
+    content: Mapped[dict[str, Any]]
+    """`control.comparisons.schemas.SuiteCase`."""
+
+
+class ComparisonRun(Base):
+    """A version of a suite over several candidates. Its answers are cells; those that are not there are to be asked."""
+
+    __tablename__ = "comparison_run"
+    __table_args__ = (
+        Index("ix_comparison_run_state", "state", "claimed_until"),
+        Index("ix_comparison_run_suite", "suite_id", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    suite_id: Mapped[str] = mapped_column(ForeignKey("suite.id", ondelete="CASCADE"))
+    version_id: Mapped[str] = mapped_column(ForeignKey("suite_version.id", ondelete="CASCADE"))
+    note: Mapped[str] = mapped_column(String(1000), default="")
+    key: Mapped[str] = mapped_column(String(250))
+    """Name of the API key that pays."""
+    candidates: Mapped[list[Any]]
+    """`control.comparisons.schemas.Candidate` with the number of the route's version at the start."""
+    settings: Mapped[dict[str, Any]]
+    """`control.comparisons.schemas.RunSettings`."""
+    estimate: Mapped[dict[str, Any]]
+    """`control.comparisons.schemas.RunEstimate` at the start."""
+    state: Mapped[str] = mapped_column(String(12))
+    """queued, running, paused, done, partial, failed or canceled."""
+    wanted: Mapped[str] = mapped_column(String(8), default="run")
+    """run, pause or cancel: what people want, whatever its state."""
+    code: Mapped[str] = mapped_column(String(32), default="")
+    """Why it was paused or failed."""
+    message: Mapped[str] = mapped_column(String(1000), default="")
+    total: Mapped[int]
+    """Cells that there are to be."""
+    done: Mapped[int] = mapped_column(default=0)
+    """Cells with an answer."""
+    failed: Mapped[int] = mapped_column(default=0)
+    """Cells for which every try failed."""
+    rate: Mapped[float] = mapped_column(default=0.0)
+    """Cells a second, lately."""
+    billed_nano: Mapped[int] = mapped_column(BigInteger, default=0)
+    """What the ledger says that it has cost so far, failed tries and judges included."""
+    claim: Mapped[str] = mapped_column(String(36), default="")
+    """Of the process that works on it."""
+    claimed_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(NAME))
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class ComparisonCell(Base):
+    """The answer of one candidate to one case, once for every repeat."""
+
+    __tablename__ = "comparison_cell"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("comparison_run.id", ondelete="CASCADE"), primary_key=True)
+    case: Mapped[int] = mapped_column("case_number", primary_key=True, autoincrement=False)
+    candidate: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Place in the run's candidates, from 0."""
+    repeat: Mapped[int] = mapped_column("repeat_number", primary_key=True, autoincrement=False)
+    """From 0."""
+    ok: Mapped[bool]
+    """False: every try failed."""
+    request_id: Mapped[str] = mapped_column(String(120))
+    """Of the last try."""
+    request: Mapped[dict[str, Any]]
+    """As it was sent."""
+    answer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Text, tool calls, finish reason, citations, tokens, headers and timings of what came back."""
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Status, code and message of the last try."""
+    scores: Mapped[dict[str, Any]]
+    """By scorer: value, passed and note."""
+    latency_ms: Mapped[float | None]
+    """Until the end of the answer."""
+    ttft_ms: Mapped[float | None]
+    """Until the first of it; null where it was no stream."""
+    input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    output_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    """As the answer's usage says."""
+    tries: Mapped[int]
+    cost_nano: Mapped[int | None] = mapped_column(BigInteger)
+    """What the ledger says of `request_id`; null until it has come."""
+    snapshot: Mapped[str] = mapped_column(String(200), default="")
+    """Of the gateway's configuration that answered, from the ledger."""
+    finished_at: Mapped[datetime]
