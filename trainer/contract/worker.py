@@ -79,6 +79,8 @@ class EngineStatus(_Message):
     base_sha256: str = ""
     """Of the base model's weights: an adapter of other weights is not loaded."""
     url: str
+    external: bool = False
+    """Somebody else starts and stops it."""
     state: Literal["starting", "ready", "failed"]
     max_loras: Whole
     max_lora_rank: Whole

@@ -163,6 +163,31 @@ def test_an_engine_that_went_away_degrades_and_comes_back(
     assert targets(control, "support-bot@v1") == [("support-bot@v1", 1)]
 
 
+def test_an_engine_that_others_run_is_reached_through_the_endpoint_of_its_address(
+    control: Running, engineer: httpx.Client, worker: Worker
+) -> None:
+    trained(control, engineer, worker)
+    body = {"name": "far-away", "provider": "vllm", "spec": {"base_url": "http://127.0.0.1:9/v1"}}
+    assert control.admin.post("/api/v1/endpoints", json=body).status_code == 201
+    worker.status["engines"] = [engine(name="far", url="http://127.0.0.1:9", external=True)]
+    worker.sync()
+    (shown,) = control.admin.get("/api/v1/trainers").json()["items"]
+    assert shown["engines"][0]["external"] is True
+    post(engineer, "support-bot/versions/1/deploy", {"share": 1.0})
+    said = {"name": "support-bot@v1", "state": "failed", "message": "it has no way to load adapters: start it with it"}
+    worker.status["engines"] = [engine(name="far", url="http://127.0.0.1:9", external=True, adapters=[said])]
+    worker.sync()
+    (placed,) = version(engineer)["deployments"]
+    assert (placed["state"], placed["message"]) == ("failed", said["message"])
+    assert worker.sync()["engines"][0]["adapters"] == []
+    post(engineer, "support-bot/versions/1/deploy", {"share": 1.0})
+    said |= {"state": "loaded", "message": ""}
+    worker.status["engines"] = [engine(name="far", url="http://127.0.0.1:9", external=True, adapters=[said])]
+    worker.sync()
+    (target,) = control.admin.get("/api/v1/routes/support-bot").json()["spec"]["target"]
+    assert (target["endpoint"], target["model"]) == ("far-away", "support-bot@v1")
+
+
 def test_a_route_that_happens_to_have_the_name_is_not_taken_over(
     control: Running, engineer: httpx.Client, worker: Worker
 ) -> None:

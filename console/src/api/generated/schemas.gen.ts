@@ -84,6 +84,11 @@ export const EngineStatusSchema = {
             title: 'Base Sha256',
             type: 'string'
         },
+        external: {
+            default: false,
+            title: 'External',
+            type: 'boolean'
+        },
         max_lora_rank: {
             title: 'Max Lora Rank',
             type: 'integer'

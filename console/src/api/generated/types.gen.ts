@@ -59,6 +59,10 @@ export type EngineStatus = {
      */
     base_sha256?: string;
     /**
+     * External
+     */
+    external?: boolean;
+    /**
      * Max Lora Rank
      */
     max_lora_rank: number;
