@@ -52,10 +52,14 @@ class Engine(BaseModel):
     """Adapter slots. Absent: one for each adapter and one more, which stays empty. Set fewer, to save memory, on a
     GPU only: vLLM 0.32 on a CPU runs requests for the base model with the weights of the last slot when others in
     the batch use adapters, so that with all slots filled the base answers as the last adapter."""
+    max_cpu_loras: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Adapters that it keeps in main memory, at least as many as there are slots; all of them if absent. A request for
+    another one waits until that is read from the disk again, in the place of the least recently used one."""
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16
     """Adapters with a higher rank are refused at start."""
     published_adapters: Annotated[int, Field(ge=0, le=256)] = 0
-    """Slots for adapters that control has loaded and unloaded while the engine runs, besides those of `adapters`."""
+    """Adapters that control may have loaded while the engine runs, besides those of `adapters`. May be more than
+    `max_loras`."""
     python: Path = Path(".venv-vllm/bin/python")
     """Interpreter of the environment that has vLLM installed."""
     env: dict[Variable, str] = Field(default_factory=dict)
@@ -69,6 +73,8 @@ class Engine(BaseModel):
     def _distinct_names(self) -> Engine:
         if self.base_name in self.adapters:
             raise ValueError(f"adapter {self.base_name!r} has the same name as the base model")
+        if self.max_cpu_loras is not None and self.max_cpu_loras < self.slots:
+            raise ValueError(f"max_cpu_loras: {self.slots} slots need as many adapters in main memory")
         return self
 
     @property

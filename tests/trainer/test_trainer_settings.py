@@ -40,6 +40,7 @@ def test_tables_of_the_other_planes_are_not_looked_at(tmp_path: Path) -> None:
         (GOOD + GOOD.replace('"a"', '"b"'), "two engines have the address http://127.0.0.1:1"),
         (GOOD + 'adapters = { a = "/x" }', "adapter 'a' has the same name as the base model"),
         (GOOD + 'adapters = { "x=y" = "/x" }', "adapters: x=y"),
+        (GOOD + "max_loras = 3\nmax_cpu_loras = 2", "max_cpu_loras: 3 slots need"),
         (GOOD + 'kind = "ollama"', "[[engine]] 1: kind"),
         (GOOD + OUTSIDE.replace('"b"', '"a"') + 'url = "http://x"', "two engines have the name a"),
         (OUTSIDE + 'url = "ftp://x"\n', "[[external_engine]] 1: url"),

@@ -4990,6 +4990,17 @@ export const PromoteSchema = {
         }
     ],
     properties: {
+        price: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Price'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Of its answers; as it is if absent.'
+        },
         share: {
             description: '1: all of them.',
             exclusiveMinimum: 0,
@@ -9564,6 +9575,17 @@ export const DeploySchema = {
             ],
             description: 'All that can have it, if absent.',
             title: 'Engines'
+        },
+        price: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Price'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Of its answers; if absent what it cost before, else what its base model costs at these engines.'
         },
         share: {
             default: 0,

@@ -2881,6 +2881,10 @@ export type Provider = {
  */
 export type Promote = {
     /**
+     * Of its answers; as it is if absent.
+     */
+    price?: Price | null;
+    /**
      * Share
      *
      * 1: all of them.
@@ -5336,6 +5340,10 @@ export type Deploy = {
      * All that can have it, if absent.
      */
     engines?: Array<EngineRef> | null;
+    /**
+     * Of its answers; if absent what it cost before, else what its base model costs at these engines.
+     */
+    price?: Price | null;
     /**
      * Share
      *
