@@ -5,22 +5,6 @@ export type ClientOptions = {
 };
 
 /**
- * Evaluation
- *
- * Multiple-choice questions that the base model and the result answer, by the likelihood of each choice.
- */
-export type TrainerContractSpecEvaluation = {
-    /**
-     * Data
-     */
-    data: string;
-    /**
-     * Limit
-     */
-    limit?: number | null;
-};
-
-/**
  * EngineAdapter
  *
  * An adapter in an engine.
@@ -767,15 +751,15 @@ export type Tokens = {
 };
 
 /**
- * TokenCountCreate
+ * TokenCounts
  *
- * Whose tokens are counted.
+ * Counts of a version, the newest first.
  */
-export type TokenCountCreate = {
+export type TokenCounts = {
     /**
-     * A folder is one of a worker.
+     * Items
      */
-    base: BaseModelRef;
+    items: Array<TokenCount>;
 };
 
 /**
@@ -826,6 +810,18 @@ export type TokenCount = {
      * Worker
      */
     worker: string;
+};
+
+/**
+ * TokenCountCreate
+ *
+ * Whose tokens are counted.
+ */
+export type TokenCountCreate = {
+    /**
+     * A folder is one of a worker.
+     */
+    base: BaseModelRef;
 };
 
 /**
@@ -2829,6 +2825,22 @@ export type Reader = {
 };
 
 /**
+ * Questions
+ *
+ * Multiple-choice questions that the base model and the result answer, by the likelihood of each choice.
+ */
+export type Questions = {
+    /**
+     * Data
+     */
+    data: string;
+    /**
+     * Limit
+     */
+    limit?: number | null;
+};
+
+/**
  * Providers
  *
  * All kinds of upstream API.
@@ -3160,7 +3172,7 @@ export type JobSpec = {
     adapter?: string | null;
     base: BaseModelRef;
     data: Data;
-    eval?: TrainerContractSpecEvaluation | null;
+    eval?: Questions | null;
     lora?: Lora;
     /**
      * Max Hours
@@ -9533,11 +9545,9 @@ export type ListTokenCountsError = ListTokenCountsErrors[keyof ListTokenCountsEr
 
 export type ListTokenCountsResponses = {
     /**
-     * Response List Token Counts
-     *
      * Successful Response
      */
-    200: Array<TokenCount>;
+    200: TokenCounts;
 };
 
 export type ListTokenCountsResponse = ListTokenCountsResponses[keyof ListTokenCountsResponses];
