@@ -46,10 +46,14 @@ def main() -> int:
         return 2
     try:
         client, runner = _client(settings), _runner(settings.worker)
+        keys = {
+            one.name: secret(one.api_key, f"[[external_engine]] {one.name}: api_key") if one.api_key else ""
+            for one in settings.external
+        }
     except SettingsError as exc:
         sys.stderr.write(f"{options.config}: {exc}\n")
         return 2
-    asyncio.run(_work(settings, client, runner))
+    asyncio.run(_work(settings, client, runner, keys))
     return 0
 
 
@@ -74,7 +78,7 @@ def _runner(table: WorkerTable) -> Runner:
     return RayRunner(table.ray.address, token, table.ray.lease, table.worker_name, table.interpreter)
 
 
-async def _work(settings: Settings, client: Client | None, runner: Runner) -> None:
+async def _work(settings: Settings, client: Client | None, runner: Runner, keys: dict[str, str]) -> None:
     stop, ended = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,7 +89,8 @@ async def _work(settings: Settings, client: Client | None, runner: Runner) -> No
         running = [group.create_task(supervisor.run()) for supervisor in supervisors]
         working = None
         if client is not None:
-            working = group.create_task(asyncio.to_thread(_worker(settings, client, runner, supervisors).run, ended))
+            worker = _worker(settings, client, runner, supervisors, keys)
+            working = group.create_task(asyncio.to_thread(worker.run, ended))
         await stop.wait()
         log.event("trainer.stopping")
         ended.set()
@@ -96,12 +101,19 @@ async def _work(settings: Settings, client: Client | None, runner: Runner) -> No
     log.event("trainer.stopped")
 
 
-def _worker(settings: Settings, client: Client, runner: Runner, supervisors: Sequence[EngineSupervisor]) -> Worker:
+def _worker(
+    settings: Settings,
+    client: Client,
+    runner: Runner,
+    supervisors: Sequence[EngineSupervisor],
+    keys: dict[str, str],
+) -> Worker:
     table = settings.worker
     engines = [
         EngineAdapters(engine, table.data_dir, client, lambda supervisor=supervisor: supervisor.starts)  # type: ignore[misc]
         for engine, supervisor in zip(settings.engines, supervisors, strict=True)
     ]
+    engines += [EngineAdapters(one, table.data_dir, client, key=keys[one.name]) for one in settings.external]
     return Worker(table, client, runner, tuple(engines))
 
 

@@ -52,10 +52,14 @@ class Engine(BaseModel):
     """Adapter slots. Absent: one for each adapter and one more, which stays empty. Set fewer, to save memory, on a
     GPU only: vLLM 0.32 on a CPU runs requests for the base model with the weights of the last slot when others in
     the batch use adapters, so that with all slots filled the base answers as the last adapter."""
+    max_cpu_loras: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Adapters that it keeps in main memory, at least as many as there are slots; all of them if absent. A request for
+    another one waits until that is read from the disk again, in the place of the least recently used one."""
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16
     """Adapters with a higher rank are refused at start."""
     published_adapters: Annotated[int, Field(ge=0, le=256)] = 0
-    """Slots for adapters that control has loaded and unloaded while the engine runs, besides those of `adapters`."""
+    """Adapters that control may have loaded while the engine runs, besides those of `adapters`. May be more than
+    `max_loras`."""
     python: Path = Path(".venv-vllm/bin/python")
     """Interpreter of the environment that has vLLM installed."""
     env: dict[Variable, str] = Field(default_factory=dict)
@@ -69,6 +73,8 @@ class Engine(BaseModel):
     def _distinct_names(self) -> Engine:
         if self.base_name in self.adapters:
             raise ValueError(f"adapter {self.base_name!r} has the same name as the base model")
+        if self.max_cpu_loras is not None and self.max_cpu_loras < self.slots:
+            raise ValueError(f"max_cpu_loras: {self.slots} slots need as many adapters in main memory")
         return self
 
     @property
@@ -91,6 +97,30 @@ class Engine(BaseModel):
     def log_file(self) -> Path:
         """Where the engine's own output goes."""
         return self.log_dir / f"engine-{self.name}.log"
+
+
+class ExternalEngine(BaseModel):
+    """A model server that somebody else starts and stops: vLLM, SGLang, Ollama, KServe, whatever answers /v1/models."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    """Another one than that of any engine here."""
+    url: Annotated[str, StringConstraints(max_length=1024, pattern=r"^https?://[^/\s?#@]+(/[^\s?#@]*)?$")]
+    """With or without `/v1`."""
+    model: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+    """The base model, as jobs call it (`base.id`): adapters of another one are not put there. A folder that is here is
+    hashed, too."""
+    api_key: str = ""
+    """What it asks for as bearer token, as env:NAME or file:PATH; empty if it asks for none."""
+    ca_file: Path | None = None
+    """PEM bundle of the authority that signed its certificate."""
+    adapters_dir: Path | None = None
+    """Where it sees `adapters` of this worker's `data_dir`, by a shared folder; the same path if absent."""
+    published_adapters: Annotated[int, Field(ge=0, le=256)] = 8
+    """Most adapters that control puts there at a time."""
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16
+    """Adapters with a higher rank are not put there."""
 
 
 class Tracking(BaseModel):
@@ -200,14 +230,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
     engines: tuple[Engine, ...] = Field(default=(), alias="engine")
+    external: tuple[ExternalEngine, ...] = Field(default=(), alias="external_engine")
     worker: WorkerTable = Field(default=WorkerTable(), alias="trainer")
     control: ControlTable = ControlTable()
 
     @model_validator(mode="after")
     def _no_clash(self) -> Settings:
+        every: list[Engine | ExternalEngine] = [*self.engines, *self.external]
         for what, values in (
-            ("name", [engine.name for engine in self.engines]),
-            ("address", [f"{engine.host}:{engine.port}" for engine in self.engines]),
+            ("name", [engine.name for engine in every]),
+            ("address", [engine.url.rstrip("/").removesuffix("/v1") for engine in every]),
         ):
             for value in values:
                 if values.count(value) > 1:
@@ -235,7 +267,7 @@ def _place(location: tuple[int | str, ...]) -> str:
     if not location:
         return ""
     table, *keys = location
-    where = f"[[{table}]]" if table == "engine" else f"[{table}]"
+    where = f"[[{table}]]" if table in ("engine", "external_engine") else f"[{table}]"
     match keys:
         case [int(number), *keys]:
             where = f"{where} {number + 1}"

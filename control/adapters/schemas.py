@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from control.kit.schemas import A_MOMENT, Body, Note, RowVersion, Slug, example
+from gateway.contract.snapshot import Price
 from trainer.contract.evaluation import Evaluated
 from trainer.contract.spec import BaseModelRef
 
@@ -84,6 +85,8 @@ class Deploy(Body):
     share: Share = 0.0
     """Once it is live: of the requests to the adapter's name. 0: it is reached as `name@vN` only. The first version
     that is published has all."""
+    price: Price | None = None
+    """Of its answers; if absent what it cost before, else what its base model costs at these engines."""
 
 
 class ArmFigures(BaseModel):
@@ -102,6 +105,8 @@ class Promote(Body):
 
     share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
     """1: all of them."""
+    price: Price | None = None
+    """Of its answers; as it is if absent."""
 
 
 _A_RULE: dict[str, Any] = {

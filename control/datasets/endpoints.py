@@ -143,9 +143,9 @@ async def list_rejected_rows(
 
 
 @router.get("/{name}/versions/{number}/tokens")
-async def list_token_counts(name: str, number: Number, session: Db, person: Reader) -> list[schemas.TokenCount]:
+async def list_token_counts(name: str, number: Number, session: Db, person: Reader) -> schemas.TokenCounts:
     """How long the rows are in tokens of base models, as far as that was asked for; the newest first."""
-    return await counting.shown(session, await _version(session, person, name, number))
+    return schemas.TokenCounts(items=await counting.shown(session, await _version(session, person, name, number)))
 
 
 @router.post("/{name}/versions/{number}/tokens", status_code=202)

@@ -236,6 +236,14 @@ class TokenCount(BaseModel):
     created_by: str
 
 
+class TokenCounts(BaseModel):
+    """Counts of a version, the newest first."""
+
+    model_config = example(items=[])
+
+    items: list[TokenCount]
+
+
 class DatasetRow(BaseModel):
     """An accepted row."""
 

@@ -133,7 +133,7 @@ async def deploy_adapter(
     """Put a version onto engines. It gets its route `name@vN` once all of them have it and its answers are what they
     were after training; with a `share`, the adapter's name leads to it, too."""
     wanted = None if body.engines is None else [(one.worker, one.engine) for one in body.engines]
-    await deployments.deploy(session, person, name, number, wanted, body.share)
+    await deployments.deploy(session, person, name, number, wanted, body.share, body.price)
     return await _detail(session, person, name)
 
 
@@ -142,7 +142,7 @@ async def promote_adapter(
     name: str, number: Number, body: schemas.Promote, session: Db, person: Writer
 ) -> schemas.AdapterDetail:
     """Let a live version answer a share of the requests to the adapter's name."""
-    await deployments.promote(session, person, name, number, body.share)
+    await deployments.promote(session, person, name, number, body.share, body.price)
     return await _detail(session, person, name)
 
 

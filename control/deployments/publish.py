@@ -6,7 +6,7 @@ route, so going back is one, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -40,11 +40,28 @@ async def route_of(session: AsyncSession, name: str) -> Route | None:
 
 
 async def put_version_route(
-    session: AsyncSession, person: Person, adapter: Adapter, name: str, endpoints: Sequence[str]
+    session: AsyncSession,
+    person: Person,
+    adapter: Adapter,
+    name: str,
+    endpoints: Sequence[str],
+    price: Mapping[str, Any] | None,
 ) -> None:
-    """The route `name@vN`, with these endpoints as its targets."""
-    spec = {"target": [{"endpoint": endpoint, "model": name} for endpoint in endpoints]}
+    """The route `name@vN`, with these endpoints as its targets. Without a price, the one that it has stays."""
+    price = price if price is not None else await price_of(session, name)
+    spec = {"target": [_target(endpoint, name, price) for endpoint in endpoints]}
     await _put(session, person, adapter, name, spec, f"engines have {name}")
+
+
+async def price_of(session: AsyncSession, name: str) -> Mapping[str, Any] | None:
+    """What the route of a version says that it costs."""
+    route = await route_of(session, name)
+    prices = (one.get("price") for one in route.spec.get("target", ())) if route is not None else ()
+    return next((price for price in prices if price is not None), None)
+
+
+def _target(endpoint: str, name: str, price: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"endpoint": endpoint, "model": name} | ({} if price is None else {"price": dict(price)})
 
 
 async def drop_version_route(session: AsyncSession, person: Person, name: str) -> None:
@@ -66,7 +83,8 @@ async def publish(
     if route is None or not others:
         share = 1.0
     mine = round(WHOLE * share)
-    targets = [{"endpoint": endpoint, "model": name, "weight": mine} for endpoint in endpoints]
+    price = await price_of(session, name)
+    targets = [_target(endpoint, name, price) | {"weight": mine} for endpoint in endpoints]
     if share < 1.0:
         before = sum(one.get("weight", 1) for one in others) or 1
         targets += [{**one, "weight": round((WHOLE - mine) * one.get("weight", 1) / before)} for one in others]

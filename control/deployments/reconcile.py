@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control.deployments import engines, publish
+from control.deployments import engines, pricing, publish
 from control.errors import Problem
 from control.kit.audit import note
 from control.models import Adapter, AdapterVersion, Deployment
@@ -94,7 +95,10 @@ async def went_live(session: AsyncSession, deployment: Deployment) -> None:
     person = publish.in_name_of(deployment.created_by)
     try:
         endpoints = await endpoints_of(session, all_of_it)
-        await publish.put_version_route(session, person, adapter, deployment.served_name, endpoints)
+        price = next((one.publish["price"] for one in all_of_it if one.publish.get("price") is not None), None)
+        if price is None and await publish.price_of(session, deployment.served_name) is None:
+            price = await _price_of_base(session, all_of_it)
+        await publish.put_version_route(session, person, adapter, deployment.served_name, endpoints, price)
         share = max((float(one.publish.get("share", 0.0)) for one in all_of_it), default=0.0)
         if share > 0:
             await publish.publish(session, person, adapter, deployment.served_name, endpoints, share)
@@ -105,12 +109,22 @@ async def went_live(session: AsyncSession, deployment: Deployment) -> None:
         deployment.message = f"no route: {exc.detail}"[:2000]
 
 
-async def endpoints_of(session: AsyncSession, deployments: Sequence[Deployment]) -> list[str]:
-    """Names of the endpoints of the engines that have these deployments."""
+async def _places(session: AsyncSession, deployments: Sequence[Deployment]) -> list[tuple[str, str]]:
+    """Endpoint of each engine that has these deployments, and what its base model is called there."""
     there = {(placed.worker, placed.engine.name): placed.engine for placed in await engines.known(session)}
     names = []
     for one in deployments:
         engine = there.get((one.worker, one.engine))
         if engine is not None:
-            names.append(await engines.endpoint_of(session, publish.in_name_of(one.created_by), engine))
+            names.append((await engines.endpoint_of(session, publish.in_name_of(one.created_by), engine), engine.base))
     return sorted(set(names))
+
+
+async def endpoints_of(session: AsyncSession, deployments: Sequence[Deployment]) -> list[str]:
+    """Names of the endpoints of the engines that have these deployments."""
+    return sorted({endpoint for endpoint, _ in await _places(session, deployments)})
+
+
+async def _price_of_base(session: AsyncSession, deployments: Sequence[Deployment]) -> dict[str, Any] | None:
+    places = await _places(session, deployments)
+    return await pricing.of_base(session, [one for one, _ in places], [base for _, base in places])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +17,7 @@ from control.kit.ownership import find_to_change
 from control.kit.permissions import Person
 from control.models import Adapter, AdapterVersion, Deployment, Route
 from control.models.base import now
+from gateway.contract.snapshot import Price
 
 DRAIN = timedelta(seconds=15)
 """From the end of a version's route to its unloading: gateways have heard of it by then."""
@@ -28,8 +30,10 @@ async def deploy(
     number: int,
     wanted: Sequence[tuple[str, str]] | None,
     share: float,
+    price: Price | None = None,
 ) -> list[Deployment]:
     """Put a version onto engines (all that can have it, unless some are named), and publish it once they have it.
+    Without a price, its answers cost what those of its base model do.
 
     Raises:
         Problem: 409 `not_servable` when no engine can have it, with the reason of each.
@@ -46,8 +50,11 @@ async def deploy(
         reasons = [engines.refusal(version, placed.engine) for placed in chosen]
         why = "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or "no engine is running here"
         raise Problem(409, "not_servable", f"{name}@v{number} cannot be served: {why}")
-    rows = [await _placed(session, person, adapter, version, placed, share) for placed in fitting]
-    after = {"engines": [f"{one.worker}/{one.engine}" for one in rows], "share": share}
+    publishing: dict[str, Any] = {"share": share}
+    if price is not None:
+        publishing["price"] = price.model_dump(mode="json", exclude_none=True)
+    rows = [await _placed(session, person, adapter, version, placed, publishing) for placed in fitting]
+    after = {"engines": [f"{one.worker}/{one.engine}" for one in rows], **publishing}
     note(session, person.actor, "deploy", "adapter", f"{name}@v{number}", after=after)
     if all(row.state == "live" for row in rows):
         await reconcile.went_live(session, rows[0])
@@ -60,7 +67,7 @@ async def _placed(
     adapter: Adapter,
     version: AdapterVersion,
     placed: engines.Placed,
-    share: float,
+    publishing: dict[str, Any],
 ) -> Deployment:
     query = select(Deployment).where(
         Deployment.adapter_version_id == version.id, Deployment.worker == placed.worker,
@@ -75,22 +82,28 @@ async def _placed(
         session.add(row)
     elif row.state in ("draining", "retired", "failed"):
         row.state, row.message, row.drain_until, row.created_by = "placing", "", None, person.username
-    row.publish = {"share": share}
+    row.publish = publishing
     await session.flush()
     return row
 
 
-async def promote(session: AsyncSession, person: Person, name: str, number: int, share: float) -> Route:
-    """Let a live version answer a share of the requests to the adapter's name."""
+async def promote(
+    session: AsyncSession, person: Person, name: str, number: int, share: float, price: Price | None = None
+) -> Route:
+    """Let a live version answer a share of the requests to the adapter's name. Without a price, it keeps its own."""
     adapter = await find_to_change(session, person, Adapter, name)
     version = await version_of(session, adapter, number)
     live = await _of(session, version, ("live",))
     if not live:
         raise Problem(409, "not_live", f"{name}@v{number} is not live on any engine: deploy it first")
     names = await reconcile.endpoints_of(session, live)
-    note(session, person.actor, "promote", "adapter", f"{name}@v{number}", after={"share": share})
-    writer = publish.in_name_of(person.username)
-    return await publish.publish(session, writer, adapter, publish.served_name(adapter, version), names, share)
+    publishing = {"share": share} | ({} if price is None else {"price": price.model_dump(mode="json")})
+    note(session, person.actor, "promote", "adapter", f"{name}@v{number}", after=publishing)
+    writer, served = publish.in_name_of(person.username), publish.served_name(adapter, version)
+    if price is not None:
+        said = price.model_dump(mode="json", exclude_none=True)
+        await publish.put_version_route(session, writer, adapter, served, names, said)
+    return await publish.publish(session, writer, adapter, served, names, share)
 
 
 async def roll_back(session: AsyncSession, person: Person, name: str) -> Route:

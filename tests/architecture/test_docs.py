@@ -53,6 +53,7 @@ def keys() -> Iterator[tuple[str, str]]:
     for model in [
         *MODELS,
         trainer_settings.Engine,
+        trainer_settings.ExternalEngine,
         trainer_settings.WorkerTable,
         trainer_settings.Tracking,
         trainer_settings.RayTable,
@@ -66,6 +67,8 @@ def test_the_example_configuration_shows_every_key(model: str, key: str) -> None
     text = read("config.example.toml")
     if model == "Engine":
         text = text[text.index("[[engine]]") :]
+    if model == "ExternalEngine":
+        text = text[text.index("[[external_engine]]") :]
     if model in ("WorkerTable", "Tracking", "RayTable"):
         text = text[text.index("# [trainer]") :]
     shown = rf"(?m)(?:^\s*(?:# )?|[{{,] ?){key} = |\[\[?(?:\w+\.)?{key}\]"
@@ -90,7 +93,7 @@ def test_the_commented_engine_of_the_example_is_one_that_the_trainer_accepts(tmp
     lines = read("config.example.toml").splitlines()
     start = lines.index("# [[engine]]")
     example = tmp_path / "config.toml"
-    end = next(number for number, line in enumerate(lines) if line.startswith("# ---- Training jobs"))
+    end = next(number for number, line in enumerate(lines) if line.startswith("# ---- Engines that others run"))
     example.write_text("\n".join(line.removeprefix("# ") for line in lines[start:end]), encoding="utf-8")
     (engine,) = trainer_settings.load(example).engines
     assert engine.name == "tiny"

@@ -94,7 +94,7 @@ def _roll_out(control: Running, worker: Worker, *attempts: dict[str, Any]) -> No
         assert control.admin.put(f"{path}/2/files/{name}", content=content).status_code == 204
     for step in ("complete", "deploy"):
         assert control.admin.post(f"{path}/2/{step}", json={}).status_code == 200
-    worker.status["engines"] = [_engine([{"name": f"support-bot@v{n}", "state": "loaded"} for n in (1, 2)])]
+    worker.status["engines"] = [_engine([{"name": f"support-bot@v{n}", "state": "loaded"} for n in (1, 2)]), _OUTSIDE]
     worker.sync(*attempts)
     assert control.admin.post(f"{path}/2/rollout", json={"max_latency_ratio": None}).status_code == 200
 
@@ -104,6 +104,11 @@ def _engine(adapters: list[dict[str, Any]]) -> dict[str, Any]:
         "name": "qwen3-32b", "base": "qwen3-32b", "model": BASE, "url": "http://10.1.2.3:8101", "state": "ready",
         "max_loras": 8, "max_lora_rank": 64, "adapters": adapters,
     }  # fmt: skip
+
+
+_OUTSIDE = _engine([]) | {
+    "name": "h100-cluster", "url": "https://vllm.example.com", "external": True, "model": "deepseek-ai/DeepSeek-V3",
+}  # fmt: skip
 
 
 def _dataset(control: Running) -> None:

@@ -1,4 +1,7 @@
-"""A model server with vLLM's LoRA endpoints, over a real socket: an adapter answers with what its file `says`."""
+"""A model server with vLLM's LoRA endpoints, over a real socket: an adapter answers with what its file `says`.
+
+`fixed` makes it one without these endpoints, whose models have neither root nor parent; `key` is what it asks for.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ class FakeLoraEngine:
         self.loaded: dict[str, str] = {}
         self.calls: list[tuple[str, str]] = []
         """(`load` or `unload`, name)"""
-        self.refuses = self.mixes_up = False
+        self.refuses = self.mixes_up = self.fixed = False
+        self.key = ""
         handler = type("Handler", (_Handler,), {"engine": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
@@ -29,13 +33,29 @@ class FakeLoraEngine:
 class _Handler(http.server.BaseHTTPRequestHandler):
     engine: FakeLoraEngine
 
+    def _knows(self) -> bool:
+        key = self.engine.key
+        if known := not key or self.headers.get("authorization") == f"Bearer {key}":
+            return known
+        self._send(401, {"error": {"message": "no key"}})
+        return False
+
     def do_GET(self) -> None:
+        if not self._knows():
+            return None
         own = [{"id": "tiny", "root": "/models/tiny", "parent": None}]
         adapters = [{"id": name, "root": path, "parent": "tiny"} for name, path in self.engine.loaded.items()]
-        self._send(200, {"data": own + adapters})
+        models = own + adapters
+        if self.engine.fixed:
+            models = [{"id": one["id"]} for one in models]
+        return self._send(200, {"data": models})
 
     def do_POST(self) -> None:
         engine, body = self.engine, json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if not self._knows():
+            return None
+        if engine.fixed and "lora" in self.path:
+            return self._send(404, {"detail": "Not Found"})
         if self.path == "/v1/load_lora_adapter":
             engine.calls.append(("load", body["lora_name"]))
             if engine.refuses:

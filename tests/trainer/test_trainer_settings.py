@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.settings import Engine, SettingsError, load
+from trainer.settings import Engine, ExternalEngine, SettingsError, load
 
+OUTSIDE = '[[external_engine]]\nname = "b"\nmodel = "/m"\n'
 GOOD = '[[engine]]\nname = "a"\nmodel = "/m"\nport = 1\n'
 
 
@@ -36,10 +37,15 @@ def test_tables_of_the_other_planes_are_not_looked_at(tmp_path: Path) -> None:
         ("[[engine]]\nname = 1", "FILE: [[engine]] 1: model: Field required"),
         (GOOD + "color = 3", "FILE: [[engine]] 1: color: Extra inputs are not permitted"),
         (GOOD + GOOD, "two engines have the name a"),
-        (GOOD + GOOD.replace('"a"', '"b"'), "two engines have the address 127.0.0.1:1"),
+        (GOOD + GOOD.replace('"a"', '"b"'), "two engines have the address http://127.0.0.1:1"),
         (GOOD + 'adapters = { a = "/x" }', "adapter 'a' has the same name as the base model"),
         (GOOD + 'adapters = { "x=y" = "/x" }', "adapters: x=y"),
+        (GOOD + "max_loras = 3\nmax_cpu_loras = 2", "max_cpu_loras: 3 slots need"),
         (GOOD + 'kind = "ollama"', "[[engine]] 1: kind"),
+        (GOOD + OUTSIDE.replace('"b"', '"a"') + 'url = "http://x"', "two engines have the name a"),
+        (OUTSIDE + 'url = "ftp://x"\n', "[[external_engine]] 1: url"),
+        (OUTSIDE + 'url = "http://user:word@x"\n', "[[external_engine]] 1: url"),
+        (GOOD + OUTSIDE + 'url = "http://127.0.0.1:1/v1/"\n', "two engines have the address http://127.0.0.1:1"),
         ("[[engine]", "FILE: not valid TOML"),
         ('[trainer]\nrunner = "cloud"', "FILE: [trainer]: runner: Input should be 'local', 'ray' or 'slurm'"),
         ('[trainer.ray]\naddress = "ray://head:10001"', "FILE: [trainer]: ray: address: "),
@@ -58,7 +64,7 @@ def test_a_missing_file_is_named() -> None:
 
 def test_the_example_configuration_names_every_setting_with_its_default() -> None:
     text = Path("config.example.toml").read_text(encoding="utf-8")
-    commented = text[text.index("# ---- Engines") : text.index("# ---- Training jobs")].splitlines()
+    commented = text[text.index("# ---- Engines") : text.index("# ---- Engines that others run")].splitlines()
     (example,) = tomllib.loads("\n".join(line.removeprefix("# ") for line in commented if "=" in line or "[[" in line))[
         "engine"
     ]
@@ -66,6 +72,16 @@ def test_the_example_configuration_names_every_setting_with_its_default() -> Non
     assert set(example) == set(Engine.model_fields)
     for name in ("kind", "host", "dtype", "max_lora_rank", "start_timeout", "log_dir", "python"):
         assert getattr(engine, name) == Engine.model_fields[name].default, name
+
+
+def test_the_example_of_an_external_engine_names_every_setting_with_its_default() -> None:
+    text = Path("config.example.toml").read_text(encoding="utf-8")
+    commented = text[text.index("# [[external_engine]]") : text.index("# ---- Training jobs")].splitlines()
+    (example,) = tomllib.loads("\n".join(line.removeprefix("# ") for line in commented))["external_engine"]
+    engine = ExternalEngine.model_validate(example)
+    assert set(example) == set(ExternalEngine.model_fields)
+    for name in ("published_adapters", "max_lora_rank"):
+        assert getattr(engine, name) == ExternalEngine.model_fields[name].default, name
 
 
 def test_the_command_refuses_a_file_without_engines(tmp_path: Path) -> None:

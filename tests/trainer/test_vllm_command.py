@@ -48,6 +48,8 @@ def test_what_is_not_set_is_left_to_the_engine() -> None:
 def test_fewer_slots_than_adapters_are_possible_and_the_others_wait_in_memory() -> None:
     few = arguments_of(ENGINE.model_copy(update={"max_loras": 2}))
     assert " --max-loras 2 --max-cpu-loras 3 " in few
+    fewer = arguments_of(ENGINE.model_copy(update={"max_loras": 1, "max_cpu_loras": 2}))
+    assert " --max-loras 1 --max-cpu-loras 2 " in fewer
 
 
 def test_a_value_with_spaces_or_quotes_stays_one_argument() -> None:

@@ -118,7 +118,7 @@ class Training(_Part):
     """Older ones are deleted. Two at least: a damaged one falls back to the one before."""
 
 
-class Evaluation(_Part):
+class Questions(_Part):
     """Multiple-choice questions that the base model and the result answer, by the likelihood of each choice."""
 
     data: Line
@@ -150,7 +150,7 @@ class JobSpec(_Part):
     """Name under which the result is registered."""
     prompts: tuple[Annotated[str, StringConstraints(min_length=1, max_length=4000)], ...] = Field((), max_length=8)
     """Answered by the model at each measurement, to be read by people."""
-    eval: Evaluation | None = None
+    eval: Questions | None = None
     """What is asked after training; of the recipe `evaluate` all that it does."""
     max_hours: Annotated[float, Field(gt=0, le=10_000)] | None = None
     """The job is stopped, with a checkpoint, after so long."""

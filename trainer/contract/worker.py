@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from trainer.contract.spec import BaseModelRef, JobSpec, Line, RecipeName, Sha256
 
@@ -79,6 +79,8 @@ class EngineStatus(_Message):
     base_sha256: str = ""
     """Of the base model's weights: an adapter of other weights is not loaded."""
     url: str
+    external: StrictBool = False
+    """Somebody else starts and stops it."""
     state: Literal["starting", "ready", "failed"]
     max_loras: Whole
     max_lora_rank: Whole

@@ -11,13 +11,13 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from trainer import log
 from trainer.client import Client, Unreachable
 from trainer.contract.worker import AdapterOrder, EngineAdapter, EngineStatus
+from trainer.engines.server import Server
 from trainer.hashes import weights_sha256
-from trainer.settings import Engine
+from trainer.settings import Engine, ExternalEngine
 
 EVERY = 2.0
 """Seconds between looks at what the engine has."""
@@ -32,13 +32,24 @@ class Refused(Exception):
 class EngineAdapters:
     """Brings the adapters of an engine in line with what is wanted, in a thread of its own."""
 
-    def __init__(self, engine: Engine, root: Path, client: Client, starts: Callable[[], int] = lambda: 0) -> None:
-        """`starts`: how often the engine has been started."""
+    def __init__(
+        self,
+        engine: Engine | ExternalEngine,
+        root: Path,
+        client: Client,
+        starts: Callable[[], int] = lambda: 0,
+        key: str = "",
+    ) -> None:
+        """`starts`: how often the engine has been started, if that is done here. `key`: of an external one."""
         self.name = engine.name
-        self.devices: tuple[str, ...] = tuple(
-            device for device in engine.env.get("CUDA_VISIBLE_DEVICES", "").split(",") if device.startswith("GPU-")
-        )
+        self.external = isinstance(engine, ExternalEngine)
+        held = "" if isinstance(engine, ExternalEngine) else engine.env.get("CUDA_VISIBLE_DEVICES", "")
+        self.devices: tuple[str, ...] = tuple(device for device in held.split(",") if device.startswith("GPU-"))
         self._engine, self._root, self._client = engine, root.absolute() / "adapters", client
+        self._seen_root = (isinstance(engine, ExternalEngine) and engine.adapters_dir) or self._root
+        """Where the engine sees the adapters' folders."""
+        self._server = Server(engine, key)
+        self._base = engine.name if isinstance(engine, ExternalEngine) else engine.base_name
         self._wanted: tuple[AdapterOrder, ...] = ()
         self._states: dict[str, EngineAdapter] = {}
         self._starts, self._start = starts, -1
@@ -54,11 +65,19 @@ class EngineAdapters:
         """For the heartbeat."""
         engine = self._engine
         return EngineStatus(
-            name=engine.name, base=engine.base_name, model=str(engine.model.absolute()),
-            base_sha256=weights_sha256(engine.model), url=engine.url, state="ready" if self._ready else "starting",
+            name=engine.name, base=self._base, model=self._model(), base_sha256=self._weights(), url=engine.url,
+            state="ready" if self._ready else "failed" if self.external else "starting", external=self.external,
             max_loras=engine.published_adapters, max_lora_rank=engine.max_lora_rank,
             adapters=tuple(self._states.values()),
         )  # fmt: skip
+
+    def _model(self) -> str:
+        model = self._engine.model
+        return model if isinstance(model, str) else str(model.absolute())
+
+    def _weights(self) -> str:
+        folder = Path(self._model())
+        return weights_sha256(folder) if folder.is_dir() else ""
 
     def want(self, adapters: Sequence[AdapterOrder]) -> None:
         """From now on the engine should have these."""
@@ -85,8 +104,8 @@ class EngineAdapters:
         if (starts := self._starts()) != self._start:
             self._taken, self._start = set(), starts
         for name, root in there.items():
-            if name not in wanted and Path(root).is_relative_to(self._root):
-                self._post("/v1/unload_lora_adapter", {"lora_name": name})
+            if name not in wanted and Path(root).is_relative_to(self._seen_root):
+                self._server.post("/v1/unload_lora_adapter", {"lora_name": name})
                 log.event("adapter.unloaded", engine=self.name, adapter=name)
         states = {name: state for name, state in self._states.items() if name in wanted}
         for name, one in wanted.items():
@@ -119,7 +138,7 @@ class EngineAdapters:
         used one is given to another adapter, but on a CPU, with the last slot in use, the base answers as an adapter.
         """
         slots = self._engine.published_adapters
-        if self.devices:
+        if self.devices or self.external:
             taken = sum(state.state == "loaded" for state in self._states.values())
             return f"all {slots} slots for adapters are taken" if taken >= slots else ""
         if name in self._taken or len(self._taken) < slots:
@@ -129,7 +148,7 @@ class EngineAdapters:
         )
 
     def _put(self, one: AdapterOrder) -> None:
-        own = weights_sha256(self._engine.model)
+        own = self._weights()
         if one.base_sha256 and own and one.base_sha256 != own:
             raise Refused("it was trained on other weights than those of this engine's base model")
         folder = self._root / one.adapter
@@ -137,7 +156,15 @@ class EngineAdapters:
             self._client.get_adapter(one, folder)
         except ValueError as exc:
             raise Refused(str(exc)) from exc
-        status, text = self._post("/v1/load_lora_adapter", {"lora_name": one.name, "lora_path": str(folder)})
+        status, text = self._server.post(
+            "/v1/load_lora_adapter", {"lora_name": one.name, "lora_path": str(self._seen_root / one.adapter)}
+        )
+        if self.external and status in (404, 405, 501) and '"error"' not in text:
+            raise Refused(
+                f"the engine at {self._engine.url} has no way to load adapters (POST /v1/load_lora_adapter: {status}): "
+                f"let it serve this one as {one.name!r} by itself, or start vLLM with --enable-lora and "
+                "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"
+            )
         if status != 200:
             raise Refused(f"the engine refused it ({status}): {text[:500]}")
 
@@ -146,7 +173,7 @@ class EngineAdapters:
         wrong = []
         for probe in one.probes:
             body = {"model": one.name, "messages": probe.messages, "temperature": 0, "max_tokens": 24}
-            status, text = self._post("/v1/chat/completions", body)
+            status, text = self._server.post("/v1/chat/completions", body)
             if status != 200:
                 raise Refused(f"it does not answer ({status}): {text[:500]}")
             try:
@@ -156,26 +183,18 @@ class EngineAdapters:
             if said[:ALIKE] != probe.text[:ALIKE]:
                 wrong.append(f"{said[:60]!r} instead of {probe.text[:60]!r}")
         if len(wrong) * 2 > len(one.probes):
-            self._post("/v1/unload_lora_adapter", {"lora_name": one.name})
+            self._server.post("/v1/unload_lora_adapter", {"lora_name": one.name})
             raise Refused(f"it does not answer as it did after training: {'; '.join(wrong[:3])}")
 
     def _loaded(self) -> dict[str, str]:
-        status, text = self._request("GET", "/v1/models", None)
-        if status != 200:
-            raise ValueError(f"GET /v1/models: {status}")
-        return {str(one["id"]): str(one.get("root") or "") for one in json.loads(text)["data"] if one.get("parent")}
-
-    def _post(self, path: str, body: dict[str, Any]) -> tuple[int, str]:
-        return self._request("POST", path, json.dumps(body).encode())
-
-    def _request(self, method: str, path: str, body: bytes | None) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(self._engine.host, self._engine.port, timeout=60)
-        try:
-            connection.request(method, path, body, {"content-type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode(errors="replace")
-        finally:
-            connection.close()
+        """Name and folder of each adapter. Only vLLM tells adapters from base models; of others every model counts."""
+        models = self._server.models()
+        if self.external:
+            self._base = next((str(one["id"]) for one in models if not one.get("parent")), self.name)
+        return {
+            str(one["id"]): str(one.get("root") or "") for one in models
+            if one.get("parent") or (self.external and one["id"] != self._base)
+        }  # fmt: skip
 
     @staticmethod
     def _as(one: AdapterOrder, state: str, message: str) -> EngineAdapter:

@@ -49,7 +49,8 @@ def launch(engine: Engine, environ: Mapping[str, str]) -> Launch:
             argv += [flag, str(value)]
     if engine.slots:
         argv += ["--enable-lora", "--max-loras", str(engine.slots)]
-        argv += ["--max-cpu-loras", str(max(engine.slots, len(engine.adapters) + engine.published_adapters))]
+        kept = engine.max_cpu_loras or max(engine.slots, len(engine.adapters) + engine.published_adapters)
+        argv += ["--max-cpu-loras", str(kept)]
         argv += ["--max-lora-rank", str(engine.max_lora_rank)]
     if engine.adapters:
         argv += ["--lora-modules", *(f"{name}={path.absolute()}" for name, path in engine.adapters.items())]

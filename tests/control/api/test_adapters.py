@@ -163,6 +163,79 @@ def test_an_engine_that_went_away_degrades_and_comes_back(
     assert targets(control, "support-bot@v1") == [("support-bot@v1", 1)]
 
 
+def test_answers_of_an_adapter_cost_what_was_said_or_what_its_base_model_does(
+    control: Running, engineer: httpx.Client, worker: Worker
+) -> None:
+    trained(control, engineer, worker)
+    worker.status["engines"] = [engine()]
+    worker.sync()
+    body = {"name": "base-here", "provider": "vllm", "spec": {"base_url": f"{engine()['url']}/v1"}}
+    assert control.admin.post("/api/v1/endpoints", json=body).status_code == 201
+    target = {"endpoint": "base-here", "model": engine()["base"]}
+    price = {"input": "1.5", "output": "6"}
+    route = {"name": "the-base", "spec": {"target": [target], "price": price}}
+    assert control.admin.post("/api/v1/routes", json=route).status_code == 201
+    post(engineer, "support-bot/versions/1/deploy", {"share": 1.0})
+    has(worker, "support-bot@v1")
+
+    def priced(name: str) -> dict[str, str]:
+        (found,) = control.admin.get(f"/api/v1/routes/{name}").json()["spec"]["target"]
+        return {key: value for key, value in (found["price"] or {}).items() if value is not None}
+
+    assert priced("support-bot@v1") == priced("support-bot") == price
+    mine = {"input": "2", "output": "0"}
+    post(engineer, "support-bot/versions/1/promote", {"share": 1.0, "price": mine})
+    assert priced("support-bot@v1") == priced("support-bot") == mine
+    post(engineer, "support-bot/versions/1/deploy", {"share": 1.0})
+    assert priced("support-bot@v1") == mine, "what was said stays"
+    post(engineer, "support-bot/versions/1/deploy", {"share": 1.0, "price": price})
+    assert priced("support-bot@v1") == priced("support-bot") == price
+    for wrong in ({"input": "-1"}, {"input": "x"}, {"colour": "1"}, 7, {"input": "1" * 40}):
+        post(engineer, "support-bot/versions/1/deploy", {"share": 1.0, "price": wrong}, 422)
+        post(engineer, "support-bot/versions/1/promote", {"share": 1.0, "price": wrong}, 422)
+
+
+def test_without_any_price_of_the_base_there_is_none(control: Running, engineer: httpx.Client, worker: Worker) -> None:
+    trained(control, engineer, worker)
+    worker.status["engines"] = [engine()]
+    worker.sync()
+    post(engineer, "support-bot/versions/1/deploy")
+    has(worker, "support-bot@v1")
+    (target,) = control.admin.get("/api/v1/routes/support-bot@v1").json()["spec"]["target"]
+    assert target.get("price") is None
+    (endpoint,) = control.admin.get("/api/v1/endpoints").json()["items"]
+    book = {"endpoint": endpoint["name"], "model": engine()["base"], "price": {"input": "3", "output": "4"}}
+    assert control.admin.post("/api/v1/prices", json=book | {"source": "ours"}).status_code == 201
+    post(engineer, "support-bot/versions/1/deploy")
+    (target,) = control.admin.get("/api/v1/routes/support-bot@v1").json()["spec"]["target"]
+    assert target["price"]["input"] == "3"
+
+
+def test_an_engine_that_others_run_is_reached_through_the_endpoint_of_its_address(
+    control: Running, engineer: httpx.Client, worker: Worker
+) -> None:
+    trained(control, engineer, worker)
+    body = {"name": "far-away", "provider": "vllm", "spec": {"base_url": "http://127.0.0.1:9/v1"}}
+    assert control.admin.post("/api/v1/endpoints", json=body).status_code == 201
+    worker.status["engines"] = [engine(name="far", url="http://127.0.0.1:9", external=True)]
+    worker.sync()
+    (shown,) = control.admin.get("/api/v1/trainers").json()["items"]
+    assert shown["engines"][0]["external"] is True
+    post(engineer, "support-bot/versions/1/deploy", {"share": 1.0})
+    said = {"name": "support-bot@v1", "state": "failed", "message": "it has no way to load adapters: start it with it"}
+    worker.status["engines"] = [engine(name="far", url="http://127.0.0.1:9", external=True, adapters=[said])]
+    worker.sync()
+    (placed,) = version(engineer)["deployments"]
+    assert (placed["state"], placed["message"]) == ("failed", said["message"])
+    assert worker.sync()["engines"][0]["adapters"] == []
+    post(engineer, "support-bot/versions/1/deploy", {"share": 1.0})
+    said |= {"state": "loaded", "message": ""}
+    worker.status["engines"] = [engine(name="far", url="http://127.0.0.1:9", external=True, adapters=[said])]
+    worker.sync()
+    (target,) = control.admin.get("/api/v1/routes/support-bot").json()["spec"]["target"]
+    assert (target["endpoint"], target["model"]) == ("far-away", "support-bot@v1")
+
+
 def test_a_route_that_happens_to_have_the_name_is_not_taken_over(
     control: Running, engineer: httpx.Client, worker: Worker
 ) -> None:

@@ -45,10 +45,10 @@ def test_a_worker_counts_what_was_asked_for_and_the_lengths_are_kept(control: Ru
     (order,) = heartbeat(worker)
     assert (order["base"], order["data"]["rows"]) == (TINY, 8)
     assert heartbeat(worker) == [order], "repeated until it is heard of"
-    assert engineer.get(PATH).json()[0]["state"] == "counting"
+    assert engineer.get(PATH).json()["items"][0]["state"] == "counting"
     assert heartbeat(worker, {"count": order["count"], "lengths": LENGTHS}) == []
     assert heartbeat(worker, {"count": order["count"], "failure": "a late word"}) == []
-    (counted,) = engineer.get(PATH).json()
+    (counted,) = engineer.get(PATH).json()["items"]
     assert (counted["state"], counted["lengths"], counted["worker"]) == ("done", LENGTHS, "w1")
     assert ask(engineer).json() == counted, "asked twice, counted once"
     told = control.admin.get("/api/v1/audit").json()["items"]
@@ -64,17 +64,17 @@ def test_what_one_worker_cannot_count_another_one_may_and_then_it_has_failed(
     ask(engineer)
     for worker in (second, unable):
         heartbeat(worker, {"count": "nothing of theirs", "failure": "?"})
-    row = engineer.get(PATH).json()[0]
+    row = engineer.get(PATH).json()["items"][0]
     assert row["worker"] == "w2", row
     (order,) = heartbeat(second)
     assert heartbeat(first) == heartbeat(unable) == []
     assert heartbeat(second, {"count": order["count"], "failure": "there is no model"}) == []
     assert heartbeat(second) == []
-    row = engineer.get(PATH).json()[0]
+    row = engineer.get(PATH).json()["items"][0]
     assert (row["state"], row["message"]) == ("waiting", "w2: there is no model")
     assert heartbeat(first) == [order]
     heartbeat(first, {"count": order["count"], "failure": "nor here"})
-    row = engineer.get(PATH).json()[0]
+    row = engineer.get(PATH).json()["items"][0]
     assert (row["state"], row["message"]) == ("failed", "w1: nor here")
     assert ask(engineer).json()["state"] == "waiting", "asked again after it has failed"
     assert heartbeat(second) == [order]
@@ -84,7 +84,7 @@ def test_many_who_ask_at_once_get_one_count(control: Running, engineer: httpx.Cl
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: ask(engineer), range(8)))
     assert [one.status_code for one in answers] == [202] * 8
-    assert len(engineer.get(PATH).json()) == 1
+    assert len(engineer.get(PATH).json()["items"]) == 1
 
 
 def test_counts_that_make_no_sense_are_refused(control: Running, engineer: httpx.Client) -> None:

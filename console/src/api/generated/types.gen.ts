@@ -5,22 +5,6 @@ export type ClientOptions = {
 };
 
 /**
- * Evaluation
- *
- * Multiple-choice questions that the base model and the result answer, by the likelihood of each choice.
- */
-export type TrainerContractSpecEvaluation = {
-    /**
-     * Data
-     */
-    data: string;
-    /**
-     * Limit
-     */
-    limit?: number | null;
-};
-
-/**
  * RunSettings
  *
  * How a run asks: `RunCreate` without what it asks of whom.
@@ -198,6 +182,10 @@ export type EngineStatus = {
      * Base Sha256
      */
     base_sha256?: string;
+    /**
+     * External
+     */
+    external?: boolean;
     /**
      * Max Lora Rank
      */
@@ -965,15 +953,15 @@ export type Tokens = {
 };
 
 /**
- * TokenCountCreate
+ * TokenCounts
  *
- * Whose tokens are counted.
+ * Counts of a version, the newest first.
  */
-export type TokenCountCreate = {
+export type TokenCounts = {
     /**
-     * A folder is one of a worker.
+     * Items
      */
-    base: BaseModelRef;
+    items: Array<TokenCount>;
 };
 
 /**
@@ -1024,6 +1012,18 @@ export type TokenCount = {
      * Worker
      */
     worker: string;
+};
+
+/**
+ * TokenCountCreate
+ *
+ * Whose tokens are counted.
+ */
+export type TokenCountCreate = {
+    /**
+     * A folder is one of a worker.
+     */
+    base: BaseModelRef;
 };
 
 /**
@@ -4642,6 +4642,22 @@ export type Reader = {
 };
 
 /**
+ * Questions
+ *
+ * Multiple-choice questions that the base model and the result answer, by the likelihood of each choice.
+ */
+export type Questions = {
+    /**
+     * Data
+     */
+    data: string;
+    /**
+     * Limit
+     */
+    limit?: number | null;
+};
+
+/**
  * Providers
  *
  * All kinds of upstream API.
@@ -4727,6 +4743,10 @@ export type PromptfooImport = {
  * How many requests to the adapter's name a version answers.
  */
 export type Promote = {
+    /**
+     * Of its answers; as it is if absent.
+     */
+    price?: Price | null;
     /**
      * Share
      *
@@ -5003,7 +5023,7 @@ export type JobSpec = {
     adapter?: string | null;
     base: BaseModelRef;
     data: Data;
-    eval?: TrainerContractSpecEvaluation | null;
+    eval?: Questions | null;
     lora?: Lora;
     /**
      * Max Hours
@@ -7621,6 +7641,10 @@ export type Deploy = {
      * All that can have it, if absent.
      */
     engines?: Array<EngineRef> | null;
+    /**
+     * Of its answers; if absent what it cost before, else what its base model costs at these engines.
+     */
+    price?: Price | null;
     /**
      * Share
      *
@@ -11936,11 +11960,9 @@ export type ListTokenCountsError = ListTokenCountsErrors[keyof ListTokenCountsEr
 
 export type ListTokenCountsResponses = {
     /**
-     * Response List Token Counts
-     *
      * Successful Response
      */
-    200: Array<TokenCount>;
+    200: TokenCounts;
 };
 
 export type ListTokenCountsResponse = ListTokenCountsResponses[keyof ListTokenCountsResponses];
