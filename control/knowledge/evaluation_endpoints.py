@@ -113,8 +113,9 @@ async def start_knowledge_run(
     base: Base, set: Set, body: schemas.RunCreate, session: Db, parts: Parts, person: Writer
 ) -> schemas.KnowledgeRun:
     """Ask all questions of the set, in the background, as gateways would."""
+    run = await service.start(session, person, base, set, body)
     required(parts.knowledge)
-    return service.run_shown(await service.start(session, person, base, set, body))
+    return service.run_shown(run)
 
 
 @router.get("/{set}/runs/{number}")

@@ -145,3 +145,5 @@ class RetrievalReply(Wire):
     """Whether a rerank model has ordered the passages; `failed`: a base names one, and its fused order stands."""
     rerank_message: str = ""
     """Why it failed."""
+    cached: bool = False
+    """Whether this is an answer of a moment ago, to the same question about the same documents."""

@@ -6807,6 +6807,10 @@ export const KnowledgeIndexSchema = {
 export const KnowledgeFoundSchema = {
     description: 'Passages, best first.',
     properties: {
+        cached: {
+            title: 'Cached',
+            type: 'boolean'
+        },
         passages: {
             items: {
                 $ref: '#/components/schemas/Passage'
@@ -6836,7 +6840,8 @@ export const KnowledgeFoundSchema = {
         'passages',
         'took_ms',
         'rerank',
-        'rerank_message'
+        'rerank_message',
+        'cached'
     ],
     title: 'KnowledgeFound',
     type: 'object'

@@ -3861,6 +3861,10 @@ export type KnowledgeIndex = {
  */
 export type KnowledgeFound = {
     /**
+     * Cached
+     */
+    cached: boolean;
+    /**
      * Passages
      */
     passages: Array<Passage>;
@@ -12246,10 +12250,6 @@ export type RefreshKnowledgePageErrors = {
      * Conflict
      */
     409: ProblemBody;
-    /**
-     * Content Too Large
-     */
-    413: ProblemBody;
     /**
      * Unprocessable Content
      */
