@@ -287,6 +287,10 @@ class KnowledgeTable(_Table):
     private_pages: bool = False
     """Whether web pages of private and loopback addresses are fetched by URL: whoever may make a knowledge base could
     read by it what control reaches. Metadata services of clouds never are."""
+    cache_entries: Annotated[int, Field(ge=0, le=100_000)] = 500
+    """Most answers of searches that a control process keeps; 0 keeps none. Each has at most 50,000 characters."""
+    cache_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """How long such an answer is kept. Changes of documents and of rights are in effect at once."""
     max_chunks: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Most chunks of one document."""
     models: Annotated[dict[str, str], BeforeValidator(_tabled)] = {}

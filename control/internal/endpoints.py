@@ -11,6 +11,7 @@ from control.errors import Problem, answers
 from control.gateways import service as gateways
 from control.knowledge import access
 from control.knowledge.engine import required
+from control.knowledge.readable import readable
 from control.usage import bodies, ingest
 from control.usage.spend import spend_after
 from gateway.contract.internal import (
@@ -23,7 +24,7 @@ from gateway.contract.internal import (
     UsageAck,
     UsageBatch,
 )
-from gateway.contract.retrieval import RetrievalReply, RetrievalRequest
+from gateway.contract.retrieval import BasesReply, BasesRequest, RetrievalReply, RetrievalRequest
 
 router = APIRouter(prefix="/internal/v1", tags=["internal"])
 ServiceToken = Annotated[tuple[str, str], Depends(service)]
@@ -78,6 +79,13 @@ async def post_status(status: GatewayStatus, session: Db, token: ServiceToken) -
 async def get_spend(session: Db, token: ServiceToken, after: Annotated[int, Query(ge=0, le=2**62)] = 0) -> Spend:
     """What budgets have been spent, of the scopes whose ledger has grown after a cursor."""
     return await spend_after(session, after)
+
+
+@router.post("/knowledge")
+async def post_knowledge(body: BasesRequest, session: Db, token: ServiceToken) -> BasesReply:
+    """Knowledge bases that a caller may read, whom the gateway has authenticated."""
+    caller = await access.of_principal(session, body.principal)
+    return BasesReply(bases=tuple(await readable(session, caller, body.names)))
 
 
 @router.post("/retrieval", responses=answers(404))

@@ -21,9 +21,12 @@ BETWEEN = "\n\n"
 SECTION = " › "
 SECTION_CHARS = 500
 _SENTENCE = re.compile(r".+?(?:[。！？；…]+[”’」』）]*|[.!?;]+[\"')\]]*(?=\s)|\n|$)\s*", re.DOTALL)
+_WHOLE = re.compile(r".+", re.DOTALL)
 _LINE = re.compile(r".*?(?:\n|$)", re.DOTALL)
 _WIDE = re.compile(r"[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
 _NARROW = re.compile(r"[A-Za-z0-9]+|[^\sA-Za-z0-9]")
+_UNITS = {"table": _LINE, "code": _LINE, "grid": _WHOLE}
+"""What is not cut, by the kind of a block; of others, sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ def _sections(
             units = []
             path = [(level, title) for level, title in path if level < block["level"]]
             path.append((block["level"], block["text"]))
-        pattern = _LINE if block["kind"] in ("table", "code") else _SENTENCE
+        pattern = _UNITS.get(block["kind"], _SENTENCE)
         ranges = [(found.start(), found.end()) for found in pattern.finditer(block["text"]) if found.group().strip()]
         tokens = count([block["text"][start:end] for start, end in ranges])
         for (start, end), many in zip(ranges, tokens, strict=True):

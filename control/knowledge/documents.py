@@ -143,6 +143,7 @@ async def update(
         row.readers = None if body.readers is None else [reader.model_dump() for reader in body.readers]
     after = {"readers": row.readers, "facts": row.facts}
     if after != before:
+        service.documents_changed(base)
         note(session, person.actor, "update_document", "knowledge_base", f"{name}/{row.name}", before, after)
     await session.flush()
     return row
@@ -153,6 +154,7 @@ async def remove(session: AsyncSession, person: Person, name: str, id: str) -> N
     base = await find_to_change(session, person, KnowledgeBase, name)
     row = await find(session, base, id, lock=True)
     row.deleting = True
+    service.documents_changed(base)
     note(session, person.actor, "delete_document", "knowledge_base", name, before={"document": row.name})
     await session.flush()
 

@@ -116,7 +116,7 @@ async def add_knowledge_document(
         return (await documents.shown(session, found, [row]))[0]
 
 
-@router.post("/{base}/pages", status_code=201, responses=answers(413, 507))
+@router.post("/{base}/pages", status_code=201, responses=answers(507))
 async def add_knowledge_page(
     base: Base, body: schemas.KnowledgePageAdd, response: Response, parts: Parts, person: Sender
 ) -> schemas.KnowledgeDocument:
@@ -128,7 +128,7 @@ async def add_knowledge_page(
     return await _received(parts, person, base, name, page, body.url, response)
 
 
-@router.post("/{base}/documents/{id}/refresh", responses=answers(413, 507))
+@router.post("/{base}/documents/{id}/refresh", responses=answers(507))
 async def refresh_knowledge_page(
     base: Base, id: Id, response: Response, parts: Parts, person: Sender
 ) -> schemas.KnowledgeDocument:

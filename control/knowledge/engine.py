@@ -102,6 +102,7 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
         from control.knowledge.gateway import Gateway  # noqa: PLC0415
         from control.knowledge.ingest import Ingest  # noqa: PLC0415
         from control.knowledge.local_model import folders  # noqa: PLC0415
+        from control.knowledge.results import Results  # noqa: PLC0415
         from control.knowledge.retrieval import Retriever  # noqa: PLC0415
         from control.knowledge.vectors import Vectors  # noqa: PLC0415
     except ImportError as exc:
@@ -111,7 +112,7 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
     files = Files(settings.knowledge_dir)
     embedders = Embedders(Gateway(settings.console.gateway_url, vault), folders(table.models))
     vectors = Vectors(table.milvus_uri, reference(table.milvus_token))
-    retriever = Retriever(db, embedders, vectors)
+    retriever = Retriever(db, embedders, vectors, Results(table.cache_entries, table.cache_seconds))
     pages = Outbound(table.private_pages)
     ingest = Ingest(db, files, table, embedders, vectors)
     return Engine(

@@ -113,9 +113,9 @@ async def start_knowledge_run(
     base: Base, set: Set, body: schemas.RunCreate, session: Db, parts: Parts, person: Writer
 ) -> schemas.KnowledgeRun:
     """Ask all questions of the set, in the background, as gateways would."""
-    await service.find(session, person, base, set)  # 404 for what is not there, also where no bases are served
+    run = await service.start(session, person, base, set, body)
     required(parts.knowledge)
-    return service.run_shown(await service.start(session, person, base, set, body))
+    return service.run_shown(run)
 
 
 @router.get("/{set}/runs/{number}")

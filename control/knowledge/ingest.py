@@ -23,7 +23,7 @@ from control.db import Database
 from control.kit.files import Files
 from control.kit.periodic import every
 from control.kit.upsert import upsert
-from control.knowledge import chunking, documents
+from control.knowledge import chunking, documents, service
 from control.knowledge.embedding import BATCH, Embedder, Embedders, digest_of
 from control.knowledge.local_model import Floats
 from control.knowledge.parsing import Unparsed, parse
@@ -196,6 +196,7 @@ class Ingest:
             )  # fmt: skip
             held.kind, held.pages = result["kind"], result["pages"]
             entry.state, entry.code, entry.message, entry.tries = "ready", "", "", 0
+            service.documents_changed(base)
             await session.flush()
             await swap_if_complete(session, base)
             await _replace(session, base)

@@ -24,6 +24,7 @@ from control.knowledge.embedding import Embedder, Embedders
 from control.knowledge.gateway import digest_of_key
 from control.knowledge.local_model import Floats
 from control.knowledge.rerank import Reranker, Unranked
+from control.knowledge.results import Results, Scope, scope_of
 from control.knowledge.schemas import Retrieval
 from control.knowledge.terms import terms
 from control.knowledge.trouble import Trouble
@@ -86,8 +87,8 @@ def collection_of(index_id: str) -> str:
 class Retriever:
     """Searches; one for a process."""
 
-    def __init__(self, db: Database, embedders: Embedders, vectors: Vectors) -> None:
-        self._db, self._embedders, self._vectors = db, embedders, vectors
+    def __init__(self, db: Database, embedders: Embedders, vectors: Vectors, results: Results) -> None:
+        self._db, self._embedders, self._vectors, self._results = db, embedders, vectors, results
 
     async def search(self, names: Sequence[str], query: Query) -> RetrievalReply:
         """Passages of these bases, best first.
@@ -98,7 +99,10 @@ class Retriever:
         """
         started = time.monotonic()
         try:
-            places = await self._places(names, query)
+            places, scope = await self._places(names, query)
+            kept = None if query.fresh else self._results.get(scope)
+            if kept is not None:
+                return kept.model_copy(update={"took_ms": _since(started), "cached": True})
             ranked = await asyncio.gather(*(self._candidates(place, query) for place in places))
         except Trouble as exc:
             raise exc.problem() from exc
@@ -108,26 +112,35 @@ class Retriever:
             found = await _visible(session, candidates, query)
             found = _varied(found, query.limits)
             passages = await _passages(session, found, query)
-        took = round((time.monotonic() - started) * 1000, 3)
-        return RetrievalReply(passages=tuple(passages), took_ms=took, rerank=rerank, rerank_message=why)
+        took = _since(started)
+        reply = RetrievalReply(passages=tuple(passages), took_ms=took, rerank=rerank, rerank_message=why)
+        self._results.put(scope, reply)
+        return reply
 
-    async def _places(self, names: Sequence[str], query: Query) -> list[_Place]:
-        places = []
+    async def _places(self, names: Sequence[str], query: Query) -> tuple[list[_Place], Scope]:
+        """Where to look, and all that decides what will be found there."""
+        places: list[_Place] = []
+        decided: list[Any] = []
+        changed = []
         async with self._db.read() as session:
             for name in dict.fromkeys(names):
                 base = await session.scalar(select(KnowledgeBase).where(KnowledgeBase.name == name))
                 if base is None or not query.caller.may_read(base):
                     raise not_found("knowledge base", name)
                 index = await service.index_of(session, base, query.index)
+                hidden = await _hidden(session, base, query)
+                policy = query.how or Retrieval.model_validate(base.retrieval)
+                decided.append([base.id, index.id, base.revision, sorted(hidden), policy.model_dump(mode="json")])
+                changed.append(base.changed_at)
                 if not index.dimension:
                     continue  # nothing is in it yet
-                where = await _where(session, base, query)
+                where = await _where(session, base, hidden, query)
                 if where is not None:
                     embedder = await self._embedders.get(session, index.embedding)
-                    policy = query.how or Retrieval.model_validate(base.retrieval)
                     reranker = await self._reranker(session, policy)
                     places.append(_Place(base, index, embedder, policy, reranker, where))
-        return places
+        asked = [query.text, query.limits.model_dump(mode="json"), dict(query.facts)]
+        return places, scope_of([decided, asked], max(changed))
 
     async def _reranker(self, session: AsyncSession, policy: Retrieval) -> Reranker | None:
         if policy.rerank is None:
@@ -200,16 +213,24 @@ def _said(chunk: KnowledgeChunk) -> str:
     return f"{chunk.section}\n{chunk.text}" if chunk.section else chunk.text
 
 
-async def _where(session: AsyncSession, base: KnowledgeBase, query: Query) -> str | None:
+def _since(started: float) -> float:
+    return round((time.monotonic() - started) * 1000, 3)
+
+
+async def _hidden(session: AsyncSession, base: KnowledgeBase, query: Query) -> set[str]:
+    """Documents of a base that the caller may not see."""
+    rows = select(KnowledgeDocument.id, KnowledgeDocument.readers).where(
+        KnowledgeDocument.base_id == base.id, ~KnowledgeDocument.deleting, KnowledgeDocument.readers.is_not(None)
+    )
+    return {id for id, readers in await session.execute(rows) if not query.caller.may_read_document(base, readers)}
+
+
+async def _where(session: AsyncSession, base: KnowledgeBase, hidden: set[str], query: Query) -> str | None:
     """What Milvus may leave out, so that what the caller may not see takes no place; None: nothing is left.
 
     This saves places, and decides nothing: see `_visible`.
     """
     of_base = (KnowledgeDocument.base_id == base.id, ~KnowledgeDocument.deleting)
-    own = select(KnowledgeDocument.id, KnowledgeDocument.readers).where(
-        *of_base, KnowledgeDocument.readers.is_not(None)
-    )
-    hidden = {id for id, readers in await session.execute(own) if not query.caller.may_read_document(base, readers)}
     if query.facts:
         rows = await session.execute(select(KnowledgeDocument.id, KnowledgeDocument.facts).where(*of_base))
         wanted = [id for id, facts in rows if id not in hidden and _fits(facts, query.facts)]

@@ -315,6 +315,8 @@ class KnowledgeFound(BaseModel):
     """Whether a rerank model has ordered them; `failed`: the fused order stands."""
     rerank_message: str
     """Why it failed."""
+    cached: bool
+    """Whether this is an answer of a moment ago, to the same question about the same documents."""
 
 
 class KnowledgeModels(BaseModel):

@@ -136,6 +136,11 @@ async def newest_of(session: AsyncSession, base: KnowledgeBase) -> KnowledgeInde
     return found
 
 
+def documents_changed(base: KnowledgeBase) -> None:
+    """What may be found in a base is another thing from this transaction on. The base is locked."""
+    base.revision, base.changed_at = base.revision + 1, now()
+
+
 async def index_of(session: AsyncSession, base: KnowledgeBase, number: int | None = None) -> KnowledgeIndex:
     """The live index of a base, or the one of this number.
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from control.models.base import NAME, Base, LongText, Versioned
+from control.models.base import NAME, Base, LongText, Versioned, now
 from control.models.training import Owned
 
 URL_CHARS = 2000
@@ -28,6 +28,10 @@ class KnowledgeBase(Owned, Versioned, Base):
     """`control.knowledge.schemas.Retrieval`."""
     latest: Mapped[int] = mapped_column(default=1)
     """Number of the last index: numbers are never reused."""
+    revision: Mapped[int] = mapped_column(default=0)
+    """Counts changes of what may be found: documents that come, go, or have other readers or metadata."""
+    changed_at: Mapped[datetime] = mapped_column(default=now)
+    """Of the last such change."""
     deleting: Mapped[bool] = mapped_column(default=False)
     """Nobody sees it any more; what it has in files and in Milvus is being taken away."""
 

@@ -6,6 +6,7 @@ model: it has no row in the ledger (embedding the question has one, of the base'
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,24 +27,36 @@ _CODES = {404: "caller_not_found", 422: "caller_bad_request"}
 
 async def search(retriever: Retriever, key: KeyRecord, base: str, request: Request) -> dict[str, Any]:
     """{"object": "list", "data": passages}. GatewayError for a wrong body, a base that is not there, and failures."""
-    document = parse_object(await _body(request))
+    document = parse_object(await body_of(request))
     limits = {name: document.pop(name) for name in _LIMITS if name in document}
     principal = {"key": key.name, "team": key.team}
     asked = {**document, "bases": [base], "principal": principal, "limits": limits}
     try:
         RetrievalRequest.model_validate(asked, by_name=True)
     except ValidationError as exc:
-        error = exc.errors()[0]
-        field = str(error["loc"][-1]) if error["loc"] else "query"
-        raise GatewayError("caller_bad_request", f"`{field}`: {error['msg']}.", param=field) from exc
+        raise failed(exc) from exc
     try:
         passages = await retriever.search(asked, PATIENCE)
     except RetrievalError as exc:
-        raise GatewayError(_CODES.get(exc.status, "tunegate_retrieval"), f"Nothing was searched: {exc}.") from exc
+        raise search_failed(exc) from exc
     return {"object": "list", "data": passages}
 
 
-async def _body(request: Request) -> bytes:
+def failed(exc: ValidationError, names: Mapping[str, str] | None = None) -> GatewayError:
+    """400 for a member that is wrong; `names` says what the caller calls it."""
+    error = exc.errors()[0]
+    field = str(error["loc"][-1]) if error["loc"] else "query"
+    field = (names or {}).get(field, field)
+    return GatewayError("caller_bad_request", f"`{field}`: {error['msg']}.", param=field)
+
+
+def search_failed(exc: RetrievalError) -> GatewayError:
+    """What an application is told of a search that brought nothing."""
+    return GatewayError(_CODES.get(exc.status, "tunegate_retrieval"), f"Nothing was searched: {exc}.")
+
+
+async def body_of(request: Request) -> bytes:
+    """The body of a search."""
     body = b""
     async for piece in request.stream():
         body += piece

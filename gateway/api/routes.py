@@ -32,6 +32,7 @@ from gateway.api.messages import COUNT_TOKENS, MESSAGES
 from gateway.api.models import get_model, list_models
 from gateway.api.rerank import RERANK, RERANK_V2
 from gateway.api.responses import RESPONSES, delete_response, get_response, input_items
+from gateway.api.vector_stores import get_store, list_stores, search_store
 from gateway.auth import authenticate
 from gateway.context import Operation, new_id
 from gateway.errors import GatewayError
@@ -108,6 +109,18 @@ class Api:
         """POST /v1/knowledge/{base}/search"""
         return _json(await search(self.retriever, _key(request), request.path_params["base"], request))
 
+    async def stores(self, request: Request) -> Response:
+        """GET /v1/vector_stores"""
+        return _json(await list_stores(self.retriever, _key(request), dict(request.query_params)))
+
+    async def store(self, request: Request) -> Response:
+        """GET /v1/vector_stores/{id}"""
+        return _json(await get_store(self.retriever, _key(request), request.path_params["id"]))
+
+    async def store_search(self, request: Request) -> Response:
+        """POST /v1/vector_stores/{id}/search"""
+        return _json(await search_store(self.retriever, _key(request), request.path_params["id"], request))
+
     async def healthz(self, request: Request) -> Response:
         """The process runs."""
         return _json({"status": "ok"})
@@ -133,6 +146,9 @@ class Api:
             ("GET", "/v1/files", "key", self.files),
             ("GET", "/v1/batches", "key", self.batches),
             ("POST", "/v1/knowledge/{base}/search", "key", self.knowledge),
+            ("GET", "/v1/vector_stores", "key", self.stores),
+            ("GET", "/v1/vector_stores/{id}", "key", self.store),
+            ("POST", "/v1/vector_stores/{id}/search", "key", self.store_search),
             ("GET", "/healthz", "public", self.healthz),
             ("GET", "/readyz", "public", self.readyz),
             ("GET", "/metrics", "metrics", self.metrics),

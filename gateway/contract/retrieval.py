@@ -1,6 +1,7 @@
 """Passages of knowledge bases: what a gateway asks control for, and what it gets.
 
 POST /internal/v1/retrieval   `RetrievalRequest` → `RetrievalReply`, with `Authorization: Bearer <service token>`
+POST /internal/v1/knowledge   `BasesRequest` → `BasesReply`: the bases that a caller may read, likewise
 
 | status | code | when |
 |---|---|---|
@@ -22,6 +23,8 @@ from gateway.contract.snapshot import Name, Wire
 
 BASES_PER_REQUEST = 8
 """Most bases that one request may name."""
+MOST_BASES = 1000
+"""Most bases of a list: the newest."""
 QUERY_CHARS = 4000
 """Most characters of a query: longer conversations are shortened by who asks."""
 TOP_K = 50
@@ -145,3 +148,54 @@ class RetrievalReply(Wire):
     """Whether a rerank model has ordered the passages; `failed`: a base names one, and its fused order stands."""
     rerank_message: str = ""
     """Why it failed."""
+    cached: bool = False
+    """Whether this is an answer of a moment ago, to the same question about the same documents."""
+
+
+class BasesRequest(Wire):
+    """Which bases a caller may read."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"principal": {"key": "chatbot@support", "team": "support"}, "names": ["handbook"]}]
+        }
+    )
+
+    principal: Principal
+    """Whose eyes are looking."""
+    names: Annotated[tuple[Name, ...], Field(min_length=1, max_length=BASES_PER_REQUEST)] | None = None
+    """Only of these; null: of all."""
+
+
+class ReadableBase(Wire):
+    """A base, and how much of it the caller may see."""
+
+    name: str
+    """What it is called, for good."""
+    description: str
+    """What is in it."""
+    created_at: int
+    """Seconds since 1970."""
+    documents: Annotated[int, Field(ge=0)]
+    """That the caller may see."""
+    ready: Annotated[int, Field(ge=0)]
+    """Of these, those that can be found."""
+    failed: Annotated[int, Field(ge=0)]
+    """Of these, those that could not be read."""
+    bytes: Annotated[int, Field(ge=0)]
+    """Of their files."""
+
+
+_A_BASE: dict[str, Any] = {
+    "name": "handbook", "description": "", "created_at": 1_795_512_600, "documents": 2, "ready": 2, "failed": 0,
+    "bytes": 48_213,
+}  # fmt: skip
+
+
+class BasesReply(Wire):
+    """Bases, the newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"bases": [_A_BASE]}]})
+
+    bases: tuple[ReadableBase, ...]
+    """At most `MOST_BASES`."""

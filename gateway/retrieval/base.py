@@ -27,12 +27,25 @@ class Retriever(Protocol):
         """
         ...
 
+    async def bases(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
+        """Bases that the caller may read, each with the members of `gateway.contract.retrieval.ReadableBase`.
+
+        `request` has the members of `BasesRequest`; `patience` is in seconds. Raises RetrievalError.
+        """
+        ...
+
 
 class Nowhere:
     """A gateway of its own configuration: there is no control plane to ask."""
 
     async def search(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
         """Always a RetrievalError."""
-        raise RetrievalError(
-            503, "this gateway has no control plane, which searches knowledge bases: set [control] url"
-        )
+        raise _nowhere()
+
+    async def bases(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
+        """Always a RetrievalError."""
+        raise _nowhere()
+
+
+def _nowhere() -> RetrievalError:
+    return RetrievalError(503, "this gateway has no control plane, which searches knowledge bases: set [control] url")

@@ -1,4 +1,4 @@
-"""Searches by control: `POST /internal/v1/retrieval` (see `gateway.contract.retrieval`)."""
+"""Searches by control: `POST /internal/v1/retrieval`, and its list of bases (see `gateway.contract.retrieval`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from gateway.retrieval.base import RetrievalError
 
 REPLY_BYTES = 16_777_216
 """Most of an answer: 50 passages of 200,000 tokens together."""
-_MEMBERS = {"base": str, "document": str, "title": str, "chunk": str, "section": str, "text": str}
+_PASSAGE: dict[str, type] = {"base": str, "document": str, "title": str, "chunk": str, "section": str, "text": str}
+_BASE: dict[str, type] = {
+    "name": str, "description": str, "created_at": int, "documents": int, "ready": int, "failed": int, "bytes": int,
+}  # fmt: skip
 _REASONS = {
     404: "a knowledge base of this route is not there, or the API key may not read it",
     422: "control refuses the question or its limits",
@@ -28,14 +31,23 @@ class ControlRetriever:
 
     async def search(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
         """See `Retriever`. Not repeated: the caller waits."""
+        return await self._asked("/retrieval", "passages", _PASSAGE, request, patience)
+
+    async def bases(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
+        """See `Retriever`."""
+        return await self._asked("/knowledge", "bases", _BASE, request, patience)
+
+    async def _asked(
+        self, path: str, name: str, members: dict[str, type], request: dict[str, Any], patience: float
+    ) -> list[dict[str, Any]]:
         headers = {"content-type": "application/json"}
         call = self._control.call(
-            "POST", "/retrieval", most=REPLY_BYTES, silent=patience, total=patience, headers=headers,
+            "POST", path, most=REPLY_BYTES, silent=patience, total=patience, headers=headers,
             body=orjson.dumps(request),
         )  # fmt: skip
         task = asyncio.get_running_loop().create_task(call)  # requests run outside of tasks, which the client needs
         try:
-            passages = _passages((await task).body)
+            found = _listed((await task).body, name, members)
         except ControlError as exc:
             status = int(exc.kind.removeprefix("http_")) if exc.kind.startswith("http_") else 503
             if status in _REASONS:  # control works: it is the request that it has nothing for
@@ -46,16 +58,16 @@ class ControlRetriever:
         finally:
             task.cancel()
         self.line.worked()
-        return passages
+        return found
 
 
-def _passages(body: bytes) -> list[dict[str, Any]]:
-    """The passages of a reply. ControlError: it is none."""
+def _listed(body: bytes, name: str, members: dict[str, type]) -> list[dict[str, Any]]:
+    """The list in a reply. ControlError: it is none."""
     try:
-        found = orjson.loads(body)["passages"]
-        good = all(isinstance(one[name], kind) for one in found for name, kind in _MEMBERS.items())
+        found = orjson.loads(body)[name]
+        good = all(isinstance(one[member], kind) for one in found for member, kind in members.items())
     except (ValueError, KeyError, TypeError) as exc:
-        raise ControlError("bad_reply", "the answer to a search is no RetrievalReply") from exc
+        raise ControlError("bad_reply", f"the answer holds no {name}") from exc
     if not isinstance(found, list) or not good:
-        raise ControlError("bad_reply", "the answer to a search holds something that is no passage")
+        raise ControlError("bad_reply", f"the answer holds something that is none of the {name}")
     return found

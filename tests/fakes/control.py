@@ -19,7 +19,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from gateway.contract.internal import KEYS_PER_PAGE, BodyBatch, GatewayStatus, KeyPage, SnapshotHead, Spend, UsageBatch
-from gateway.contract.retrieval import RetrievalReply, RetrievalRequest
+from gateway.contract.retrieval import BasesReply, BasesRequest, RetrievalReply, RetrievalRequest
 from gateway.contract.seal import seal
 from gateway.contract.usage import UsageEvent
 
@@ -54,6 +54,7 @@ class Control:
         self.bodies: dict[str, dict[str, Any]] = {}
         """Entries of the request log by id."""
         self.passages: list[dict[str, Any]] = []
+        self.bases: list[dict[str, Any]] = []
         """What every search finds."""
         self.searches: list[dict[str, Any]] = []
         self.statuses: dict[str, GatewayStatus] = {}
@@ -196,6 +197,11 @@ class Control:
             RetrievalRequest.model_validate_json(body)
             found = RetrievalReply.model_validate({"passages": self.passages, "took_ms": 1.0})
             good = reply(200, found.model_dump_json().encode())
+        elif kind == "knowledge" and method == "POST":
+            asked = BasesRequest.model_validate_json(body)
+            self.searches.append(json.loads(body))
+            bases = [one for one in self.bases if asked.names is None or one["name"] in asked.names]
+            good = reply(200, BasesReply.model_validate({"bases": bases}).model_dump_json().encode())
         elif kind == "spend":
             good = self._spend(int(query.get("after", 0)))
         else:

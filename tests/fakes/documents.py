@@ -14,14 +14,35 @@ from pptx import Presentation
 
 def pdf(pages: Sequence[str]) -> bytes:
     """A PDF with one line of (Latin) text a page, and its cross-reference table."""
-    kids = " ".join(f"{4 + 2 * n} 0 R" for n in range(len(pages)))
+    return _pdf([f"BT /F1 12 Tf 40 700 Td ({text}) Tj ET" if text else "" for text in pages])
+
+
+def ruled_pdf(before: str, rows: Sequence[Sequence[str]], after: str) -> bytes:
+    """A PDF of one page: a line of text, a table with lines around its cells, another line of text."""
+    width, height, top = 120, 20, 680
+    bottom, right = top - height * len(rows), 40 + width * len(rows[0])
+    drawn = [f"40 {top - height * n} m {right} {top - height * n} l S" for n in range(len(rows) + 1)]
+    drawn += [f"{40 + width * n} {top} m {40 + width * n} {bottom} l S" for n in range(len(rows[0]) + 1)]
+
+    def put(x: int, y: int, text: str) -> str:
+        return f"BT /F1 10 Tf {x} {y} Td ({text}) Tj ET"
+
+    cells = [
+        put(44 + width * column, top - height * (row + 1) + 6, text)
+        for row, cells in enumerate(rows)
+        for column, text in enumerate(cells)
+    ]
+    return _pdf(["\n".join([put(40, 700, before), *drawn, *cells, put(40, bottom - 20, after)])])
+
+
+def _pdf(streams: Sequence[str]) -> bytes:
+    kids = " ".join(f"{4 + 2 * n} 0 R" for n in range(len(streams)))
     objects = [
         "<< /Type /Catalog /Pages 2 0 R >>",
-        f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>",
+        f"<< /Type /Pages /Kids [{kids}] /Count {len(streams)} >>",
         "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     ]
-    for number, text in enumerate(pages):
-        stream = f"BT /F1 12 Tf 40 700 Td ({text}) Tj ET" if text else ""
+    for number, stream in enumerate(streams):
         resources = "/Resources << /Font << /F1 3 0 R >> >> /MediaBox [0 0 612 792]"
         objects.append(f"<< /Type /Page /Parent 2 0 R {resources} /Contents {5 + 2 * number} 0 R >>")
         objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")

@@ -215,7 +215,7 @@ def parts(folder: Path) -> Iterator[tuple[Ours, str]]:
 
 def through_the_gateway(ours: Ours, folder: Path, questions: Sequence[Question]) -> tuple[list[float], list[float]]:
     """Milliseconds of requests to a dummy (without, with) passages, in turn."""
-    ours.plane.post("/endpoints", name="dummy", spec={"provider": "dummy"})
+    ours.plane.post("/endpoints", name="dummy", provider="dummy", spec={})
     target = [{"endpoint": "dummy", "model": "x"}]
     for name, more in (("without", {}), ("with", {"knowledge": {"bases": ["library"], "top_k": TOP}})):
         grants = [{"principal_kind": "everyone"}]

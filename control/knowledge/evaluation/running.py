@@ -87,7 +87,7 @@ class Runs:
             return  # taken away meanwhile, and the run with it
         owner = Caller(frozenset({(base.owner_kind, base.owner)}))
         for answer in answers:
-            query = Query(answer.text, owner, limits, {}, how=settings.retrieval, index=run.index_number)
+            query = Query(answer.text, owner, limits, {}, how=settings.retrieval, index=run.index_number, fresh=True)
             reply = await self._retriever.search([base.name], query)
             expected = [Expected.model_validate(one) for one in answer.expected]
             ranks = metrics.places(expected, reply.passages)

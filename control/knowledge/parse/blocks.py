@@ -11,7 +11,10 @@ MOST_CHARS = 20_000_000
 MOST_PAGES = 5000
 MOST_BLOCKS = 500_000
 
-Kind = Literal["heading", "text", "table", "code"]
+GRID_CHARS = 400
+"""Of a piece of a Markdown table, unless its first two rows have more."""
+
+Kind = Literal["heading", "text", "table", "grid", "code"]
 Code = Literal[
     "unsupported_type", "wrong_type", "encrypted", "macros", "bad_path", "too_large", "too_many_pages", "broken",
     "no_text",
@@ -67,6 +70,23 @@ class Blocks:
             named = zip([*names, *[""] * len(row)], row, strict=False)
             lines.append("; ".join(f"{name}: {cell}" if name else cell for name, cell in named if cell))
         self._add("table", "\n".join(lines))
+
+    def grid(self, rows: list[list[str]]) -> None:
+        """The same as a Markdown table. A long one is several, each with the names above it: they are not cut."""
+        rows = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
+        rows = [row for row in rows if any(row)]
+        if len(rows) < 2:
+            self._add("table", " | ".join(rows[0]) if rows else "")
+            return
+        names, *lines = ["| " + " | ".join(row) + " |" for row in rows]
+        head = f"{names}\n|{' --- |' * len(rows[0])}"
+        piece = head
+        for line in lines:
+            if piece != head and len(piece) + len(line) > GRID_CHARS:
+                self._add("grid", piece)
+                piece = head
+            piece += f"\n{line}"
+        self._add("grid", piece)
 
     def code(self, text: str) -> None:
         """Program text: its lines stay as they are."""

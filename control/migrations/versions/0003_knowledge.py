@@ -40,6 +40,8 @@ def upgrade() -> None:
         sa.Column("readers", sa.JSON(), nullable=False),
         sa.Column("retrieval", sa.JSON(), nullable=False),
         sa.Column("latest", sa.Integer(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("changed_at", Utc(), nullable=False),
         sa.Column("deleting", sa.Boolean(), nullable=False),
         sa.Column("owner_kind", sa.String(length=8), nullable=False),
         sa.Column("owner", sa.String(length=120), nullable=False),

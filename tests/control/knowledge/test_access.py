@@ -194,3 +194,29 @@ def test_nobody_sees_with_the_eyes_of_a_key_that_they_could_not_use(control: Run
     asked = {"query": "leave", "as_key": "bot@red"}
     assert member.post(f"{BASES}/handbook/search", json=asked).status_code == 403
     assert len(search(admin, "handbook", "leave", as_key="bot@red")) == 1
+
+
+def test_a_gateway_hears_of_the_bases_and_documents_that_a_key_may_see(
+    control: Running, engineer: httpx.Client
+) -> None:
+    assert control.as_("member").post("/api/v1/keys", json={"name": "bot"}).status_code == 201
+    version = engineer.get(f"{BASES}/handbook").json()["row_version"]
+    readers = [{"kind": "user", "name": "member"}]
+    assert engineer.patch(f"{BASES}/handbook", json={"row_version": version, "readers": readers}).status_code == 200
+    base(engineer, "secret")
+    everyone = ready(engineer, "handbook", "a.txt", "Annual leave is thirty days.")
+    hidden = ready(engineer, "handbook", "b.txt", "Salaries.")
+    for body in ({"readers": []}, {"readers": [{"kind": "key", "name": "bot@nobody"}]}):
+        assert engineer.patch(f"{BASES}/handbook/documents/{hidden['id']}", json=body).status_code == 200
+
+    def seen(key: str, **body: Any) -> list[tuple[str, int, int, int]]:
+        answer = control.service().post("/internal/v1/knowledge", json={"principal": {"key": key}, **body})
+        assert answer.status_code == 200, answer.text
+        return [(one["name"], one["documents"], one["ready"], one["bytes"]) for one in answer.json()["bases"]]
+
+    assert seen("bot@member") == [("handbook", 1, 1, everyone["size"])]
+    assert seen("bot@member", names=["secret"]) == []
+    assert seen("unknown") == []
+    assert engineer.post("/api/v1/keys", json={"name": "own"}).status_code == 201
+    both = everyone["size"] + hidden["size"]
+    assert seen("own@engineer") == [("secret", 0, 0, 0), ("handbook", 2, 2, both)]

@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 from pypdf import PdfReader, PdfWriter
 
+from control.knowledge import chunking
+from control.knowledge.parse import pdf
+from control.knowledge.parse.blocks import GRID_CHARS, Blocks
 from control.knowledge.parsing import Unparsed, parse
+from control.knowledge.schemas import Chunking
 from control.settings import KnowledgeTable
 from tests.fakes import documents as made
 
@@ -187,3 +191,42 @@ def test_a_file_is_parsed_once(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"two")
     again = asyncio.run(parse(tmp_path / "source", "a.txt", tmp_path / "parsed.json", KnowledgeTable()))
     assert again == first
+
+
+PRICES = [["Part", "Price", "Stock"], ["Bolt | M8", "1.20", "300"], ["Nut", "", "7"]]
+
+
+def test_a_table_of_a_pdf_is_a_markdown_table_in_its_place(tmp_path: Path) -> None:
+    found = parsed(tmp_path, "a.pdf", made.ruled_pdf("Prices of parts.", PRICES, "Valid until May."))
+    table = "| Part | Price | Stock |\n| --- | --- | --- |\n| Bolt \\| M8 | 1.20 | 300 |\n| Nut |  | 7 |"
+    assert [(one["kind"], one["text"], one["page"]) for one in found["blocks"]] == [
+        ("text", "Prices of parts.", 1), ("grid", table, 1), ("text", "Valid until May.", 1),
+    ]  # fmt: skip
+
+
+def test_each_piece_of_a_long_table_has_the_names_above_it(tmp_path: Path) -> None:
+    rows = [["Part", "Price"], *([f"Bolt number {n}", f"{n}.00"] for n in range(30))]
+    blocks = parsed(tmp_path, "a.pdf", made.ruled_pdf("Prices.", rows, "End."))["blocks"]
+    pieces = [one["text"] for one in blocks if one["kind"] == "grid"]
+    assert len(pieces) > 2
+    assert all(piece.startswith("| Part | Price |\n| --- | --- |\n| Bolt") for piece in pieces)
+    assert all(len(piece) <= GRID_CHARS for piece in pieces)
+    assert [line for piece in pieces for line in piece.split("\n")[2:]] == [f"| {a} | {b} |" for a, b in rows[1:]]
+    chunks = list(chunking.cut(blocks, Chunking(), chunking.estimated))
+    assert all("| Part | Price |" in chunk.text for chunk in chunks if "Bolt" in chunk.text)
+
+
+def test_a_page_on_which_tables_cannot_be_looked_for_is_read_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("damaged")
+
+    data = made.ruled_pdf("Prices of parts.", PRICES, "Valid until May.")
+    for name, value in (("_pieces", broken), ("TABLE_SECONDS", 0.0)):
+        with monkeypatch.context() as patched:
+            patched.setattr(pdf, name, value)
+            out = Blocks()
+            pdf.document(data, out)
+        assert {one["kind"] for one in out.blocks} == {"text"}
+        assert "Bolt | M8" in out.blocks[0]["text"]

@@ -10134,6 +10134,10 @@ export const KnowledgeIndexSchema = {
 export const KnowledgeFoundSchema = {
     description: 'Passages, best first.',
     properties: {
+        cached: {
+            title: 'Cached',
+            type: 'boolean'
+        },
         passages: {
             items: {
                 $ref: '#/components/schemas/Passage'
@@ -10163,7 +10167,8 @@ export const KnowledgeFoundSchema = {
         'passages',
         'took_ms',
         'rerank',
-        'rerank_message'
+        'rerank_message',
+        'cached'
     ],
     title: 'KnowledgeFound',
     type: 'object'

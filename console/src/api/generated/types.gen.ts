@@ -5800,6 +5800,10 @@ export type KnowledgeIndex = {
  */
 export type KnowledgeFound = {
     /**
+     * Cached
+     */
+    cached: boolean;
+    /**
      * Passages
      */
     passages: Array<Passage>;
@@ -14508,10 +14512,6 @@ export type RefreshKnowledgePageErrors = {
      * Conflict
      */
     409: ProblemBody;
-    /**
-     * Content Too Large
-     */
-    413: ProblemBody;
     /**
      * Unprocessable Content
      */
