@@ -11,7 +11,7 @@ import jsonschema
 import regex
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from control.kit.schemas import Body
+from control.kit.schemas import Body, Flag
 from gateway.contract.snapshot import Name
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -41,7 +41,7 @@ class Exact(_Scorer):
     """The answer is the expected one."""
 
     kind: Literal["exact"]
-    ignore_case: bool = False
+    ignore_case: Flag = False
     """Compare without case."""
 
 
@@ -51,7 +51,7 @@ class Contains(_Scorer):
     kind: Literal["contains"]
     all_of: Annotated[tuple[Text, ...], Field(max_length=50)] = ()
     """Empty: the case's expected answer."""
-    ignore_case: bool = True
+    ignore_case: Flag = True
     """Compare without case."""
 
 
@@ -61,7 +61,7 @@ class Regex(_Scorer):
     kind: Literal["regex"]
     pattern: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
     """Python's syntax; matching stops after 0.2 s."""
-    absent: bool = False
+    absent: Flag = False
     """Pass when the pattern does not match."""
 
     @field_validator("pattern")
@@ -147,7 +147,7 @@ class ToolCall(_Scorer):
     """The answer calls the expected tools with the expected arguments, in any order."""
 
     kind: Literal["tool_call"]
-    arguments: bool = True
+    arguments: Flag = True
     """Compare arguments too, as JSON; else only names."""
 
 
