@@ -31,7 +31,7 @@ from control.comparisons.schemas import Content, SuiteCase
 from control.comparisons.scoring import Scoring
 from control.errors import ConfigError, FieldError
 from control.kit.audit import canonical
-from control.kit.schemas import Body, Slug
+from control.kit.schemas import Body, Flag, Slug
 from control.models.base import new_id
 from control.settings import reference
 
@@ -74,7 +74,7 @@ class SuiteFile(Content):
     tries: Annotated[int, Field(strict=True, ge=1, le=10)] = 4
     timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=3600)] = 120
     seed: Annotated[int, Field(strict=True, ge=0)] | None = None
-    stream: bool = True
+    stream: Flag = True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

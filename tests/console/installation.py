@@ -19,7 +19,7 @@ from control.internal.tokens import new_service_token
 from control.kit.audit import Actor
 from control.migrations.run import migrate
 from control.settings import ConsoleTable, KnowledgeTable, Settings
-from tests.console import knowledge, training
+from tests.console import comparisons, knowledge, training
 from tests.console.test_endpoint_health import report
 from tests.control.api.conftest import PASSWORD, Running
 from tests.control.api.test_request_log import keep
@@ -68,6 +68,7 @@ def installation(folder: Path, *, filled: bool) -> Iterator[Running]:
             _use(running)
             training.fill(running)
             knowledge.fill(running)
+            comparisons.fill(running)
         yield running
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.console import comparisons
 from tests.console.browsing import ARGUMENTS, Console
 from tests.console.conftest import CHROMIUM
 from tests.console.installation import REQUEST, installation
@@ -49,6 +50,9 @@ DETAILS = {
     "adapter": "/adapters/support-bot",
     "knowledge-base": "/knowledge/handbook",
     "knowledge-tests": "/knowledge/handbook?tab=tests",
+    "suite": "/suites/support-questions",
+    "run": f"/runs/{comparisons.RUN}",
+    "run-paused": f"/runs/{comparisons.PAUSED}",
 }
 """Pages about one thing of the filled installation, and tabs: an empty one says there that the thing does not exist."""
 

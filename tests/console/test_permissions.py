@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, Response, expect
 
 from control.kit.permissions import ROLES, Role
+from tests.console import comparisons
 from tests.console.browsing import Console
 from tests.control.api.conftest import Running, Start
 from tests.control.api.test_request_log import filled
@@ -38,6 +39,8 @@ ACTIONS = [
     ("job", "role=button[name='Cancel the job']", {"training:write"}),
     ("adapters", "role=button[name='Upload a version']", {"training:own"}),
     ("adapter", "role=button[name='Upload a version']", {"training:write"}),
+    ("suites", "[data-test=create-suite]", {"comparisons:own"}),
+    ("suite", "[data-test=add-version]", {"comparisons:own"}),
     ("knowledge", "[data-test=create-base]", {"knowledge:own"}),
     ("knowledge-base", "[data-test=files]", {"knowledge:own"}),
     ("teams", "role=button[name='Add a team']", {"teams:write"}),
@@ -96,11 +99,13 @@ def paths(control: Running) -> dict[str, str]:
     assert post("/api/v1/teams", json={"name": "library"}).is_success
     assert control.admin.put("/api/v1/teams/library/members", json={"username": "engineer"}).is_success
     base(control.admin, "handbook", team="library", readers=[{"kind": "everyone"}])
+    comparisons.suite(control, "questions", team="library")
+    comparisons.run(control, "questions", comparisons.PAUSED, "paused", {"chat": 0.5, "other": 0.7})
     document = add(control.admin, "handbook", "a.txt", "Leave: thirty days.")["id"]
     things: dict[str, tuple[str, ...]] = {
         "endpoint": ("e1",), "route": ("chat",), "route-edit": ("chat",), "team": ("lab",), "request": (one,),
         "dataset": ("dialogues",), "job": ("job",), "adapter": ("adapter",), "knowledge-base": ("handbook",),
-        "knowledge-document": ("handbook", document),
+        "knowledge-document": ("handbook", document), "suite": ("questions",), "run": (comparisons.PAUSED,),
     }  # fmt: skip
     tabs = ":tab(overview|versions|grants|explain)"
 

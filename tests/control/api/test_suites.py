@@ -21,7 +21,7 @@ def cases(*questions: str) -> dict[str, Any]:
 
 
 def version(client: httpx.Client, *sources: Any, prompts: Any = (PROMPT,), **more: Any) -> httpx.Response:
-    body = {"prompts": list(prompts), "scorers": [EXACT], "sources": list(sources), **more}
+    body = {"prompts": list(prompts), "scorers": [EXACT], "sources": list(sources)} | more
     return client.post(f"{SUITES}/questions/versions", json=body)
 
 
@@ -101,6 +101,9 @@ def test_a_prompt_that_asks_nothing_and_parameters_of_the_run_are_refused(engine
     assert "a run sets stream itself" in taken.json()["errors"][0]["message"]
     twice = version(engineer, cases("a"), prompts=[PROMPT, PROMPT])
     assert "same name" in twice.json()["errors"][0]["message"]
+    pairwise = {"name": "pairs", "kind": "pairwise_judge", "route": "judge", "rubric": "Which is better?"}
+    refused = version(engineer, cases("a"), scorers=[pairwise])
+    assert "cannot ask a pairwise_judge" in refused.json()["errors"][0]["message"]
 
 
 def test_a_dataset_gives_cases_with_its_answers(engineer: httpx.Client) -> None:

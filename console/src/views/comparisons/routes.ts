@@ -1,0 +1,22 @@
+import type { RouteRecordRaw } from 'vue-router'
+
+export default [
+  {
+    path: '/suites',
+    name: 'suites',
+    meta: { permissions: ['comparisons:list'], nav: { group: 'build', order: 35, icon: 'ScaleToOriginal' } },
+    component: () => import('./SuiteList.vue'),
+  },
+  {
+    path: '/suites/:name',
+    name: 'suite',
+    meta: { permissions: ['comparisons:list'], parent: 'suites' },
+    component: () => import('./SuitePage.vue'),
+  },
+  {
+    path: '/runs/:id',
+    name: 'run',
+    meta: { permissions: ['comparisons:list'], parent: 'suites' },
+    component: () => import('./RunPage.vue'),
+  },
+] satisfies RouteRecordRaw[]

@@ -1,0 +1,65 @@
+"""Comparisons in the browser: from a file of cases to a report, and one answer looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.console.browsing import Console
+from tests.control.api.conftest import Running, Start
+from tests.fakes import scripts
+from tests.fakes.upstream import Upstream
+from tests.fakes.wire import Usage
+
+CASES = "question,expected,tags\n" + "".join(f"q{number},yes,easy\n" for number in range(1, 25))
+
+
+@pytest.fixture
+def gateway() -> Iterator[Upstream]:
+    """In place of a gateway."""
+    with Upstream() as running:
+        running.on("good", scripts.chat(["ye", "s"], Usage(20, 5)))
+        running.on("bad", scripts.chat(["n", "o"], Usage(20, 5)))
+        yield running
+
+
+@pytest.fixture
+def control(start_control: Start, gateway: Upstream) -> Running:
+    """A control plane with the routes good and bad."""
+    running = start_control(gateway_url=gateway.url.removesuffix("/v1"))
+    assert running.admin.post("/api/v1/endpoints", json={"name": "e", "provider": "dummy", "spec": {}}).is_success
+    for name in ("good", "bad"):
+        body = {"name": name, "spec": {"target": [{"endpoint": "e", "model": name}]}, "grants": []}
+        answer = running.admin.post("/api/v1/routes", json=body)
+        assert answer.is_success, answer.text
+    return running
+
+
+def test_from_a_file_of_cases_to_a_report_and_one_answer(console: Console, page: Page) -> None:
+    console.open("/suites")
+    console.sign_in("admin")
+    console.open("/suites")
+    page.locator("[data-test=create-suite]").first.click()
+    page.get_by_label("Name", exact=True).fill("questions")
+    page.locator("[data-test=save-suite]").click()
+    expect(page.get_by_role("heading", name="questions", exact=True)).to_be_visible()
+    page.locator("[data-test=add-version]").click()
+    page.locator("[data-test=cases-file]").set_input_files(
+        {"name": "cases.csv", "mimeType": "text/csv", "buffer": CASES.encode()}
+    )
+    page.locator("[data-test=save-version]").click()
+    expect(page.get_by_text("questions@1")).to_be_visible()
+    page.locator("[data-test=new-run]").click()
+    page.locator("[data-test=run-routes]").click()
+    for name in ("good", "bad"):
+        page.get_by_role("option", name=name, exact=True).click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("48 answers, likely to cost about")).to_be_visible()
+    page.locator("[data-test=begin-run]").click()
+    expect(page.locator("[data-test=run-state]")).to_have_text("Done", timeout=20_000)
+    expect(page.get_by_text("The first is better")).to_be_visible()
+    expect(page.get_by_text("1.000 [1.000, 1.000]").first).to_be_visible()
+    page.get_by_role("button", name="Case 1 · bad").click()
+    expect(page.get_by_role("dialog").get_by_text('"model": "bad"')).to_be_visible()
