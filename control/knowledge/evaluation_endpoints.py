@@ -110,7 +110,7 @@ async def list_knowledge_runs(
 
 @router.post("/{set}/runs", status_code=201)
 async def start_knowledge_run(
-    base: Base, set: Set, body: schemas.RunCreate, session: Db, parts: Parts, person: Writer
+    base: Base, set: Set, body: schemas.KnowledgeRunCreate, session: Db, parts: Parts, person: Writer
 ) -> schemas.KnowledgeRun:
     """Ask all questions of the set, in the background, as gateways would."""
     run = await service.start(session, person, base, set, body)

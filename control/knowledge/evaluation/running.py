@@ -20,7 +20,7 @@ from control.errors import Problem
 from control.kit.periodic import every
 from control.knowledge.access import Caller, Query
 from control.knowledge.evaluation import metrics
-from control.knowledge.evaluation.schemas import Expected, RunSettings
+from control.knowledge.evaluation.schemas import Expected, KnowledgeRunSettings
 from control.knowledge.ingest import CLAIM, PAUSES
 from control.knowledge.retrieval import Retriever
 from control.models import KnowledgeAnswer, KnowledgeBase, KnowledgeRun, KnowledgeTestSet
@@ -76,7 +76,7 @@ class Runs:
                 await keeping
 
     async def _ask(self, run: KnowledgeRun) -> None:
-        settings = RunSettings.model_validate(run.settings)
+        settings = KnowledgeRunSettings.model_validate(run.settings)
         limits = RetrievalLimits(top_k=metrics.DEPTH, score_floor=settings.score_floor, token_budget=_TOKENS)
         async with self._db.read() as session:
             of_run = select(KnowledgeBase).join(KnowledgeTestSet, KnowledgeTestSet.base_id == KnowledgeBase.id)

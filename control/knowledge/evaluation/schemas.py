@@ -110,7 +110,7 @@ _FIGURES = {
 }  # fmt: skip
 
 
-class RunSettings(Body):
+class KnowledgeRunSettings(Body):
     """How a run looks."""
 
     retrieval: Retrieval
@@ -119,7 +119,7 @@ class RunSettings(Body):
     """Passages whose similarity is lower are left out; -1 keeps all."""
 
 
-class RunCreate(Body):
+class KnowledgeRunCreate(Body):
     """A new run of a set."""
 
     model_config = example(retrieval={"mode": "dense"})
@@ -147,7 +147,7 @@ class KnowledgeRun(BaseModel):
     """Of that index."""
     chunking: Chunking
     """Of that index."""
-    settings: RunSettings
+    settings: KnowledgeRunSettings
     state: RunState
     code: str
     """Why it failed, or waits."""

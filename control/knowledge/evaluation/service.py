@@ -170,7 +170,7 @@ async def _question(session: AsyncSession, row: KnowledgeTestSet, number: int) -
 # ---- Runs
 
 
-async def start(session: AsyncSession, person: Person, base: str, name: str, body: schemas.RunCreate) -> KnowledgeRun:
+async def start(session: AsyncSession, person: Person, base: str, name: str, body: schemas.KnowledgeRunCreate) -> KnowledgeRun:
     """A run of all questions as they are now; it is asked in the background."""
     row = await find_mine(session, person, base, name)
     owner = await session.get(KnowledgeBase, row.base_id)
@@ -179,7 +179,7 @@ async def start(session: AsyncSession, person: Person, base: str, name: str, bod
     if body.retrieval is not None:
         await service.check_rerank(session, person, body.retrieval, owner)
     retrieval = owner.retrieval if body.retrieval is None else body.retrieval.model_dump(mode="json")
-    settings = schemas.RunSettings.model_validate({"retrieval": retrieval, "score_floor": body.score_floor})
+    settings = schemas.KnowledgeRunSettings.model_validate({"retrieval": retrieval, "score_floor": body.score_floor})
     questions = (await session.scalars(questions_of(row))).all()
     if not questions:
         raise Problem(409, "no_questions", f"the test set {name!r} has no questions yet")
