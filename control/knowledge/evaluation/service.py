@@ -170,7 +170,9 @@ async def _question(session: AsyncSession, row: KnowledgeTestSet, number: int) -
 # ---- Runs
 
 
-async def start(session: AsyncSession, person: Person, base: str, name: str, body: schemas.KnowledgeRunCreate) -> KnowledgeRun:
+async def start(
+    session: AsyncSession, person: Person, base: str, name: str, body: schemas.KnowledgeRunCreate
+) -> KnowledgeRun:
     """A run of all questions as they are now; it is asked in the background."""
     row = await find_mine(session, person, base, name)
     owner = await session.get(KnowledgeBase, row.base_id)

@@ -5,146 +5,6 @@ export type ClientOptions = {
 };
 
 /**
- * RunSettings
- *
- * How a run asks: `RunCreate` without what it asks of whom.
- */
-export type ControlComparisonsRunSchemasRunSettings = {
-    /**
-     * Budget Nano
-     */
-    budget_nano: number | null;
-    /**
-     * Concurrency
-     */
-    concurrency: number;
-    /**
-     * Repeats
-     */
-    repeats: number;
-    /**
-     * Seed
-     */
-    seed: number | null;
-    /**
-     * Stream
-     */
-    stream: boolean;
-    /**
-     * Timeout Seconds
-     */
-    timeout_seconds: number;
-    /**
-     * Tries
-     */
-    tries: number;
-};
-
-/**
- * RunCreate
- *
- * A run that is going to begin, or to be estimated.
- */
-export type ControlComparisonsRunSchemasRunCreate = {
-    /**
-     * Budget Nano
-     *
-     * The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.
-     */
-    budget_nano?: number | null;
-    /**
-     * Candidates
-     */
-    candidates: Array<Candidate>;
-    /**
-     * Concurrency
-     *
-     * Requests at a time to each route.
-     */
-    concurrency?: number;
-    /**
-     * Key
-     *
-     * API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.
-     */
-    key?: string | null;
-    /**
-     * Note
-     */
-    note?: string;
-    /**
-     * Repeats
-     *
-     * How often each candidate answers each case.
-     */
-    repeats?: number;
-    /**
-     * Seed
-     *
-     * Sent as `seed`, one more for each repeat.
-     */
-    seed?: number | null;
-    /**
-     * Stream
-     *
-     * Ask for streams: only they tell the time to the first token.
-     */
-    stream?: boolean;
-    /**
-     * Timeout Seconds
-     *
-     * For one whole answer.
-     */
-    timeout_seconds?: number;
-    /**
-     * Tries
-     *
-     * For one answer, where another try may help.
-     */
-    tries?: number;
-    /**
-     * Version
-     *
-     * Of the suite; the newest if absent.
-     */
-    version?: number | null;
-};
-
-export type JsonValue = unknown;
-
-/**
- * Candidate
- *
- * What answers: a route, by one of the version's prompts, with parameters of its own.
- */
-export type Candidate = {
-    /**
-     * Name
-     *
-     * In reports; the route, and the prompt where there are several, if absent.
-     */
-    name?: string | null;
-    /**
-     * Parameters
-     *
-     * Instead of those of the version.
-     */
-    parameters?: {
-        [key: string]: JsonValue;
-    };
-    /**
-     * Prompt
-     *
-     * Absent: each of the version's prompts is a candidate.
-     */
-    prompt?: string | null;
-    /**
-     * Route
-     */
-    route: string;
-};
-
-/**
  * EngineAdapter
  *
  * An adapter in an engine.
@@ -1796,6 +1656,8 @@ export type SuiteCase = {
     };
 };
 
+export type JsonValue = unknown;
+
 /**
  * Message
  *
@@ -3112,87 +2974,37 @@ export type Sample = {
 /**
  * RunSettings
  *
- * How a run looks.
+ * How a run asks: `RunCreate` without what it asks of whom.
  */
 export type RunSettings = {
     /**
-     * As of a base.
+     * Budget Nano
      */
-    retrieval: Retrieval;
+    budget_nano: number | null;
     /**
-     * Score Floor
-     *
-     * Passages whose similarity is lower are left out; -1 keeps all.
+     * Concurrency
      */
-    score_floor?: number;
-};
-
-/**
- * Rerank
- *
- * Candidates are put into the order of a rerank model, through a route of the gateway.
- */
-export type Rerank = {
+    concurrency: number;
     /**
-     * Candidates
-     *
-     * The best so many of the fused list are ordered anew; the others follow them.
+     * Repeats
      */
-    candidates?: number;
+    repeats: number;
     /**
-     * Key
-     *
-     * Name of an API key that you may change: its budget and limits count, and it must be granted the route.
+     * Seed
      */
-    key: string;
+    seed: number | null;
     /**
-     * Route
-     *
-     * A route that answers `/v1/rerank`.
+     * Stream
      */
-    route: string;
+    stream: boolean;
     /**
-     * Timeout
-     *
-     * Seconds, after which the fused order stands, as it does when the route fails.
+     * Timeout Seconds
      */
-    timeout?: number;
-};
-
-/**
- * Retrieval
- *
- * How passages are found: the same for searches here and for the gateway.
- */
-export type Retrieval = {
+    timeout_seconds: number;
     /**
-     * Candidates
-     *
-     * Chunks that each retriever brings.
+     * Tries
      */
-    candidates?: number;
-    /**
-     * Diversity
-     *
-     * 0: the best ones, however alike. Above: a passage counts for less the more it is like one before it (MMR).
-     */
-    diversity?: number;
-    /**
-     * Expand
-     *
-     * What a passage holds: the chunk that was found, or the section around it.
-     */
-    expand?: 'chunk' | 'section';
-    /**
-     * Mode
-     *
-     * `hybrid` fuses both by reciprocal rank; or by meaning alone, or by words alone.
-     */
-    mode?: 'hybrid' | 'dense' | 'bm25';
-    /**
-     * A model that orders what was found; null: none.
-     */
-    rerank?: Rerank | null;
+    tries: number;
 };
 
 /**
@@ -3394,7 +3206,7 @@ export type Run = {
      * Seconds Left
      */
     seconds_left: number | null;
-    settings: ControlComparisonsRunSchemasRunSettings;
+    settings: RunSettings;
     /**
      * Started At
      */
@@ -3424,25 +3236,103 @@ export type Run = {
 /**
  * RunCreate
  *
- * A new run of a set.
+ * A run that is going to begin, or to be estimated.
  */
 export type RunCreate = {
     /**
-     * Index
+     * Budget Nano
      *
-     * Number of the index, the live one or one that is being built; null: the live one.
+     * The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.
      */
-    index?: number | null;
+    budget_nano?: number | null;
     /**
-     * How passages are found; null: as the base says.
+     * Candidates
      */
-    retrieval?: Retrieval | null;
+    candidates: Array<Candidate>;
     /**
-     * Score Floor
+     * Concurrency
      *
-     * Passages whose similarity is lower are left out; -1 keeps all.
+     * Requests at a time to each route.
      */
-    score_floor?: number;
+    concurrency?: number;
+    /**
+     * Key
+     *
+     * API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.
+     */
+    key?: string | null;
+    /**
+     * Note
+     */
+    note?: string;
+    /**
+     * Repeats
+     *
+     * How often each candidate answers each case.
+     */
+    repeats?: number;
+    /**
+     * Seed
+     *
+     * Sent as `seed`, one more for each repeat.
+     */
+    seed?: number | null;
+    /**
+     * Stream
+     *
+     * Ask for streams: only they tell the time to the first token.
+     */
+    stream?: boolean;
+    /**
+     * Timeout Seconds
+     *
+     * For one whole answer.
+     */
+    timeout_seconds?: number;
+    /**
+     * Tries
+     *
+     * For one answer, where another try may help.
+     */
+    tries?: number;
+    /**
+     * Version
+     *
+     * Of the suite; the newest if absent.
+     */
+    version?: number | null;
+};
+
+/**
+ * Candidate
+ *
+ * What answers: a route, by one of the version's prompts, with parameters of its own.
+ */
+export type Candidate = {
+    /**
+     * Name
+     *
+     * In reports; the route, and the prompt where there are several, if absent.
+     */
+    name?: string | null;
+    /**
+     * Parameters
+     *
+     * Instead of those of the version.
+     */
+    parameters?: {
+        [key: string]: JsonValue;
+    };
+    /**
+     * Prompt
+     *
+     * Absent: each of the version's prompts is a candidate.
+     */
+    prompt?: string | null;
+    /**
+     * Route
+     */
+    route: string;
 };
 
 /**
@@ -4190,6 +4080,74 @@ export type RetrievalOutcome = {
      * Passages
      */
     passages: number;
+};
+
+/**
+ * Retrieval
+ *
+ * How passages are found: the same for searches here and for the gateway.
+ */
+export type Retrieval = {
+    /**
+     * Candidates
+     *
+     * Chunks that each retriever brings.
+     */
+    candidates?: number;
+    /**
+     * Diversity
+     *
+     * 0: the best ones, however alike. Above: a passage counts for less the more it is like one before it (MMR).
+     */
+    diversity?: number;
+    /**
+     * Expand
+     *
+     * What a passage holds: the chunk that was found, or the section around it.
+     */
+    expand?: 'chunk' | 'section';
+    /**
+     * Mode
+     *
+     * `hybrid` fuses both by reciprocal rank; or by meaning alone, or by words alone.
+     */
+    mode?: 'hybrid' | 'dense' | 'bm25';
+    /**
+     * A model that orders what was found; null: none.
+     */
+    rerank?: Rerank | null;
+};
+
+/**
+ * Rerank
+ *
+ * Candidates are put into the order of a rerank model, through a route of the gateway.
+ */
+export type Rerank = {
+    /**
+     * Candidates
+     *
+     * The best so many of the fused list are ordered anew; the others follow them.
+     */
+    candidates?: number;
+    /**
+     * Key
+     *
+     * Name of an API key that you may change: its budget and limits count, and it must be granted the route.
+     */
+    key: string;
+    /**
+     * Route
+     *
+     * A route that answers `/v1/rerank`.
+     */
+    route: string;
+    /**
+     * Timeout
+     *
+     * Seconds, after which the fused order stands, as it does when the route fails.
+     */
+    timeout?: number;
 };
 
 /**
@@ -5389,6 +5347,24 @@ export type KnowledgeTestSetPage = {
 };
 
 /**
+ * KnowledgeRunSettings
+ *
+ * How a run looks.
+ */
+export type KnowledgeRunSettings = {
+    /**
+     * As of a base.
+     */
+    retrieval: Retrieval;
+    /**
+     * Score Floor
+     *
+     * Passages whose similarity is lower are left out; -1 keeps all.
+     */
+    score_floor?: number;
+};
+
+/**
  * Figures
  *
  * How well passages were found, and how fast. Means over the questions, 0 to 1.
@@ -5502,7 +5478,7 @@ export type KnowledgeRun = {
      * Number
      */
     number: number;
-    settings: RunSettings;
+    settings: KnowledgeRunSettings;
     /**
      * State
      */
@@ -5612,6 +5588,30 @@ export type KnowledgeRunPage = {
      * Total
      */
     total: number;
+};
+
+/**
+ * KnowledgeRunCreate
+ *
+ * A new run of a set.
+ */
+export type KnowledgeRunCreate = {
+    /**
+     * Index
+     *
+     * Number of the index, the live one or one that is being built; null: the live one.
+     */
+    index?: number | null;
+    /**
+     * How passages are found; null: as the base says.
+     */
+    retrieval?: Retrieval | null;
+    /**
+     * Score Floor
+     *
+     * Passages whose similarity is lower are left out; -1 keeps all.
+     */
+    score_floor?: number;
 };
 
 /**
@@ -15352,7 +15352,7 @@ export type ListKnowledgeRunsResponses = {
 export type ListKnowledgeRunsResponse = ListKnowledgeRunsResponses[keyof ListKnowledgeRunsResponses];
 
 export type StartKnowledgeRunData = {
-    body: RunCreate;
+    body: KnowledgeRunCreate;
     path: {
         /**
          * Base
@@ -17650,7 +17650,7 @@ export type UpdateSuiteResponses = {
 export type UpdateSuiteResponse = UpdateSuiteResponses[keyof UpdateSuiteResponses];
 
 export type EstimateRunData = {
-    body: ControlComparisonsRunSchemasRunCreate;
+    body: RunCreate;
     path: {
         /**
          * Name
@@ -17766,7 +17766,7 @@ export type ImportPromptfooResponses = {
 export type ImportPromptfooResponse = ImportPromptfooResponses[keyof ImportPromptfooResponses];
 
 export type CreateRunData = {
-    body: ControlComparisonsRunSchemasRunCreate;
+    body: RunCreate;
     path: {
         /**
          * Name
