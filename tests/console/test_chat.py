@@ -161,7 +161,7 @@ def test_a_hostile_answer_does_nothing(chat: Chat, page: Page, upstream: Upstrea
         "[onerror], [onmouseover], [onload]",
     ):
         expect(chat.answer.locator(element)).to_have_count(0)
-    hrefs = chat.answer.locator("[href]").evaluate_all("all => all.map((one) => one.getAttribute('href'))")
+    hrefs = chat.answer.locator(".markdown [href]").evaluate_all("all => all.map((one) => one.getAttribute('href'))")
     assert hrefs == ["https://good.example/"]
     assert page.evaluate("window.hacked") is None
     assert not [url for url in requested if "evil.example" in url]

@@ -15,6 +15,8 @@ from tests.control.test_migrations import differences
 from tests.fakes.databases import Server
 from tests.fakes.killed import Point, killed_at, run_command
 
+LAST = "0004"
+"""The newest schema."""
 HALF = {
     "in the middle of the tables": ("after", "CREATE TABLE", 8),
     "in the middle of the indexes": ("after", "CREATE INDEX", 5),
@@ -42,7 +44,7 @@ def is_whole(url: str) -> None:
         db = Database(url)
         try:
             async with db.engine.connect() as connection:
-                assert await connection.run_sync(current) == "0004"
+                assert await connection.run_sync(current) == LAST
                 assert await connection.run_sync(differences) == []
             async with db.read() as session:
                 counters = (await session.scalars(text("SELECT name FROM counter ORDER BY name"))).all()
@@ -73,7 +75,7 @@ def test_the_first_migration(database_url: str, config: Path, point: Point) -> N
     again = run_command(config, "migrate")
     if database_url.startswith("mysql") and point in HALF.values():
         assert again.returncode == 2
-        assert "a migration (base to 0003) was interrupted" in again.stderr
+        assert f"a migration (base to {LAST}) was interrupted" in again.stderr
         assert "drop the database, create it again empty, and run `tunegate migrate`" in again.stderr
         assert run_command(config, "serve").returncode == 2, "nothing is served from half a schema"
         empty_again(database_url)
@@ -105,6 +107,6 @@ def test_a_downgrade_that_was_interrupted_is_not_taken_for_a_whole_schema(mariad
     for command in (["migrate"], ["migrate", "base"], ["serve"]):
         again = run_command(config, *command)
         assert again.returncode == 2
-        assert "a migration (0003 to base) was interrupted" in again.stderr
+        assert f"a migration ({LAST} to base) was interrupted" in again.stderr
         assert "restore the backup taken before it" in again.stderr
         assert "DROP TABLE tunegate_migrating" in again.stderr

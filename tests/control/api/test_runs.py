@@ -14,7 +14,7 @@ import pytest
 from control.comparisons.journal import Journal
 from tests.control.api.conftest import Running, Start
 from tests.fakes import scripts, wire
-from tests.fakes.upstream import Script, Step, Upstream
+from tests.fakes.upstream import Close, Script, Step, Upstream
 from tests.fakes.wire import Usage
 from tests.processes import eventually
 
@@ -212,7 +212,8 @@ def test_cells_whose_tries_all_fail_are_said_and_asked_again_only_when_wanted(
     [
         (scripts.reply(b"[]"), "bad_answer"),
         (scripts.reply(b"{"), "bad_answer"),
-        (scripts.stream([wire.word_event("half")], end=False), "cut"),
+        (scripts.stream([wire.word_event("half")]), "cut"),
+        ([*scripts.stream([wire.word_event("half")], end=False), Close()], "unreachable"),
         (scripts.stream([wire.event({"error": {"message": "gone", "code": "provider_5xx"}})]), "provider_5xx"),
         (scripts.error(400, "no such parameter", code="caller_bad"), "caller_bad"),
     ],

@@ -169,29 +169,28 @@ def test_questions_come_from_files(filled: httpx.Client) -> None:
     assert [(one["document"], one["text"]) for one in last["expected"]] == [("手册.docx", "三十天"), ("leave.txt", "")]
 
 
-@pytest.mark.parametrize(
-    ("kind", "content", "where"),
-    [
-        ("jsonl", b'{"question": "A?", "expected": [{"text": "a"}]}\n{', "line 2"),
-        ("jsonl", b"[1]", "line 1"),
-        ("jsonl", b'{"question": "A?", "expected": []}', "line 1"),
-        ("jsonl", b'{"question": "\\u0000", "expected": [{"text": "a"}]}', "line 1"),
-        ("jsonl", b"\xff", "UTF-8"),
-        ("jsonl", b"", "no questions"),
-        ("csv", b"question,answer\na,b\n", "line 1"),
-        ("csv", b"question,text\na,b,c\n", "line 2"),
-        ("csv", b"question,text\n,b\n", "line 2"),
-        ("csv", b'question,text\na,"b\n', "line"),
-        ("csv", b"question,text\na,\n", "line 2"),
-        ("jsonl", b"\n".join(b'{"question": "%d", "expected": [{"text": "a"}]}' % n for n in range(5001)), "5000"),
-    ],
-)
-def test_a_bad_file_is_refused_as_a_whole_with_its_line(
-    filled: httpx.Client, kind: str, content: bytes, where: str
-) -> None:
-    answer = filled.post(f"{SETS}/common/import", params={"format": kind}, content=content)
-    assert (answer.status_code, answer.json()["code"]) == (422, "bad_file")
-    assert where in answer.json()["detail"]
+BAD_FILES = [
+    ("jsonl", b'{"question": "A?", "expected": [{"text": "a"}]}\n{', "line 2"),
+    ("jsonl", b"[1]", "line 1"),
+    ("jsonl", b'{"question": "A?", "expected": []}', "line 1"),
+    ("jsonl", b'{"question": "\\u0000", "expected": [{"text": "a"}]}', "line 1"),
+    ("jsonl", b"\xff", "UTF-8"),
+    ("jsonl", b"", "no questions"),
+    ("csv", b"question,answer\na,b\n", "line 1"),
+    ("csv", b"question,text\na,b,c\n", "line 2"),
+    ("csv", b"question,text\n,b\n", "line 2"),
+    ("csv", b'question,text\na,"b\n', "line"),
+    ("csv", b"question,text\na,\n", "line 2"),
+    ("jsonl", b"\n".join(b'{"question": "%d", "expected": [{"text": "a"}]}' % n for n in range(5001)), "5000"),
+]
+"""Kind, content, and what the refusal says."""
+
+
+def test_a_bad_file_is_refused_as_a_whole_with_its_line(filled: httpx.Client) -> None:
+    for kind, content, where in BAD_FILES:
+        answer = filled.post(f"{SETS}/common/import", params={"format": kind}, content=content)
+        assert (answer.status_code, answer.json()["code"]) == (422, "bad_file"), content[:80]
+        assert where in answer.json()["detail"]
     assert filled.get(f"{SETS}/common").json()["questions"] == 2
 
 
