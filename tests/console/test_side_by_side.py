@@ -81,7 +81,7 @@ def test_a_blind_vote_hides_names_until_it_is_cast_and_makes_a_dataset(
     assert all(one["request_id"] and one["ttft_ms"] is not None for one in kept["answers"])
     for one in kept["answers"]:
         query = {"request_id": one["request_id"]}
-        eventually(lambda: control.admin.get("/api/v1/requests", params=query).json()["total"] == 1)  # noqa: B023
+        eventually(lambda: control.admin.get("/api/v1/usage/requests", params=query).json()["items"])  # noqa: B023
 
     upstream.on("gpt", scripts.chat(["Two million."], Usage(30, 4)))
     upstream.on("other", scripts.chat(["Many."], Usage(30, 4)))
@@ -101,7 +101,7 @@ def test_a_blind_vote_hides_names_until_it_is_cast_and_makes_a_dataset(
     page.locator("[data-test=build]").click()
     page.locator("[data-test=build-dataset]").click()
     expect(page.get_by_text("preferred@1")).to_be_visible()
-    expect(page.get_by_text("3 rows").first).to_be_visible()
+    expect(page.get_by_text("3 rows").first).to_be_visible(timeout=20_000)
 
 
 def test_a_case_is_saved_and_a_route_that_fails_is_shown_and_can_be_voted_on(
