@@ -22,8 +22,8 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
-# Tests with real engines and clusters, which want the machine for themselves.
-ALONE := tests/e2e $(addprefix tests/trainer/test_,more_adapters.py ray_runner.py slurm_runner.py)
+# Tests with real engines and recipes, which want the machine for themselves.
+ALONE := tests/e2e tests/trainer
 
 .PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag soak fuzz matrix lock clean
 

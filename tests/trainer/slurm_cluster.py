@@ -79,7 +79,7 @@ class Slurm:
     def complete(self) -> None:
         """Wait until slurmctld answers and all nodes are free."""
 
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150  # a slurmctld that was ended hears late what was over meanwhile
         while True:
             told = subprocess.run(
                 ["sinfo", "-h", "-N", "-o", "%T"], check=False, capture_output=True, text=True, env=self._environment()

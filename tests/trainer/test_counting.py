@@ -68,7 +68,7 @@ def test_rows_of_all_kinds_are_counted_with_the_models_own_template(
     dialogue = next(one["to"] for one in lengths["bins"] if one["rows"] == 2)
     assert lengths["min"] < dialogue < 300 < lengths["max"], "the text has no template, the pair its longer answer"
     control.orders["counts"] = []
-    eventually(lambda: not control.beats[-1]["counts"])
+    eventually(lambda: not control.beats[-1]["counts"], 60)
     assert not list((worker.folder / "data/counts").iterdir())
 
 
@@ -92,12 +92,12 @@ def test_a_count_goes_on_after_the_worker_was_killed_and_while_control_is_silent
 ) -> None:
     count(control, dialogues("yes", 100))
     process = worker.begin()
-    eventually(lambda: bool(processes_with(str(worker.folder / "data/counts"))), 20)
+    eventually(lambda: bool(processes_with(str(worker.folder / "data/counts"))), 60)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    eventually(lambda: not processes_with(str(worker.folder / "data/counts")))
+    eventually(lambda: not processes_with(str(worker.folder / "data/counts")), 60)
     worker.begin()
-    eventually(lambda: len(control.beats) > 3)
+    eventually(lambda: len(control.beats) > 3, 60)
     control.down = True
     eventually(lambda: not processes_with(str(worker.folder / "data/counts")), 60)
     control.down = False
@@ -108,9 +108,9 @@ def test_a_count_goes_on_after_the_worker_was_killed_and_while_control_is_silent
 def test_a_count_that_nobody_wants_any_more_is_ended(control: FakeControl, worker: WorkerProcess) -> None:
     count(control, dialogues("yes", 100))
     worker.begin()
-    eventually(lambda: bool(processes_with(str(worker.folder / "data/counts"))), 20)
+    eventually(lambda: bool(processes_with(str(worker.folder / "data/counts"))), 60)
     control.orders["counts"] = []
-    eventually(lambda: not processes_with(str(worker.folder / "data/counts")), 10)
+    eventually(lambda: not processes_with(str(worker.folder / "data/counts")), 60)
     assert not control.beats[-1]["counts"]
 
 

