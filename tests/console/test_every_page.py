@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
 from tests.console.browsing import Console
 from tests.console.installation import installation
@@ -51,10 +51,21 @@ def _show(console: Console, path: str, locale: str, theme: str, width: int) -> P
 @pytest.mark.parametrize(("name", "path"), PAGES, ids=[name for name, _ in PAGES])
 def test_the_layout_is_good(visited: tuple[str, Console], name: str, path: str) -> None:
     state, console = visited
-    found = {}
-    for look in LOOKS[state]:
-        if wrong := faults(_show(console, path, *look)):
-            found[look] = wrong
+    found: dict[Any, list[str]] = {}
+    broken: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        # a part that throws is left out, and nobody sees that it is missing; answers of 404 are told of here, too
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            broken.append(message.text)
+
+    console.page.on("console", listen)
+    try:
+        for look in LOOKS[state]:
+            if wrong := [*faults(_show(console, path, *look)), *broken]:
+                found[look] = wrong
+    finally:
+        console.page.remove_listener("console", listen)
     assert not found
 
 

@@ -6,9 +6,11 @@ import json
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -151,21 +153,23 @@ def test_no_request_is_answered_by_another_adapter_while_others_come_and_go(trai
     wrong: list[str] = []
     left, lock, done = [2000], threading.Lock(), threading.Event()
     key = trained.admin.post("/api/v1/keys", json={"name": "many", "models": ["*"]}).json()["secret"]
+    known = {"authorization": f"Bearer {key}"}
+    eventually(lambda: httpx.get(f"{trained.url}/v1/models", headers=known, trust_env=False).status_code == 200)
 
     def asking() -> None:
-        client = trained.client(key)
-        while True:
-            with lock:
-                left[0] -= 1
-                number = left[0]
-            if number < 0:
-                return
-            model = list(wanted)[number % 2]
-            question = [{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}]
-            reply = client.chat.completions.create(model=model, messages=question, temperature=0, max_tokens=4)  # type: ignore[arg-type]
-            said = str(reply.choices[0].message.content)
-            if not wanted[model].startswith(said[: len(wanted[model])]):
-                wrong.append(f"{model} said {said!r}")
+        with trained.client(key) as client:
+            while True:
+                with lock:
+                    left[0] -= 1
+                    number = left[0]
+                if number < 0:
+                    return
+                model = list(wanted)[number % 2]
+                question = [{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}]
+                reply = client.chat.completions.create(model=model, messages=question, temperature=0, max_tokens=4)  # type: ignore[arg-type]
+                said = str(reply.choices[0].message.content)
+                if not wanted[model].startswith(said[: len(wanted[model])]):
+                    wrong.append(f"{model} said {said!r}")
 
     def changing() -> None:
         folder = str(trained.data / "models/tiny/alpha")
@@ -177,15 +181,14 @@ def test_no_request_is_answered_by_another_adapter_while_others_come_and_go(trai
                 answer = trained.admin.post(f"{trained.engine_url}/v1/{path}", json=body)
                 assert answer.status_code == 200, answer.text
 
-    threads = [threading.Thread(target=asking) for _ in range(8)]
-    changer = threading.Thread(target=changing)
-    changer.start()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    done.set()
-    changer.join()
+    with ThreadPoolExecutor(9) as pool:
+        changer = pool.submit(changing)
+        try:
+            for one in [pool.submit(asking) for _ in range(8)]:
+                one.result()
+        finally:
+            done.set()
+        changer.result()
     assert left[0] < 0
     assert wrong == []
 
