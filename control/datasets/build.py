@@ -1,4 +1,4 @@
-"""Versions that are built here: from another one, from kept bodies of requests, from one's own chat sessions.
+"""Versions that are built here: from another one, from kept bodies of requests, from one's own chats, from votes.
 
 Each is written as a JSONL source in the canonical form and then checked like any other. Where a row came from, and
 what allowed it to be kept, is remembered by its line.
@@ -21,7 +21,7 @@ from control.datasets import rows, schemas, service
 from control.errors import FieldError, Problem, invalid
 from control.kit.files import Files
 from control.kit.permissions import Person
-from control.models import Dataset, DatasetOrigin, DatasetVersion, RequestBody, UsageRow
+from control.models import ComparisonVote, Dataset, DatasetOrigin, DatasetVersion, RequestBody, UsageRow
 from control.models.base import now
 from control.security import Vault
 from control.usage import bodies
@@ -35,7 +35,7 @@ class Built(NamedTuple):
 
     row: dict[str, Any]
     kind: str
-    """Of its origin: request, chat, or empty."""
+    """Of its origin: request, chat, vote, or empty."""
     origin: str
     consent: str
 
@@ -116,6 +116,40 @@ async def from_chats(
     if not made:
         raise Problem(422, "no_rows", "none of these sessions has an answer")
     return await _written(session, files, person, row, "chats", made), dict(skipped)
+
+
+async def from_votes(
+    session: AsyncSession, files: Files, person: Person, row: Dataset, body: schemas.FromVotes
+) -> tuple[DatasetVersion, dict[str, int]]:
+    """A version from votes on answers side by side."""
+    query = select(ComparisonVote).where(ComparisonVote.created_at >= body.since)
+    if not person.may("comparisons:read"):
+        query = query.where(ComparisonVote.voter == person.username)
+    if body.blind:
+        query = query.where(ComparisonVote.blind)
+    skipped: Counter[str] = Counter()
+    made = []
+    for vote in await session.scalars(query.order_by(ComparisonVote.created_at.desc()).limit(body.limit)):
+        said = _voted(vote, body.kind)
+        skipped["nothing_better"] += not said
+        made += [Built(one, "vote", vote.id, f"{vote.voter} voted on answers side by side") for one in said]
+    if not made:
+        raise Problem(422, "no_rows", "none of these votes has an answer that is better than another")
+    return await _written(session, files, person, row, "votes", made), dict(+skipped)
+
+
+def _voted(vote: ComparisonVote, kind: str) -> list[dict[str, Any]]:
+    """Rows of a vote: the answer that was better, or how it should have been, alone or against each of the others."""
+    best = vote.answers[vote.best]["text"] if vote.best is not None else ""
+    good = best if vote.ideal is None else vote.ideal
+    if not good.strip():
+        return []
+    answer = [{"role": "assistant", "content": good}]
+    if kind == "sft":
+        return [{"messages": [*vote.messages, *answer]}]
+    others = dict.fromkeys(one["text"] for one in vote.answers if one["text"].strip() and one["text"] != good)
+    rejected = [{"role": "assistant", "content": text} for text in others]
+    return [{"prompt": vote.messages, "chosen": answer, "rejected": [one]} for one in rejected]
 
 
 def messages_of(chat: ChatSession) -> list[dict[str, Any]]:

@@ -209,6 +209,16 @@ async def build_dataset_from_chats(
     return schemas.Edited(version=version.number, adapters=[], skipped=skipped)
 
 
+@router.post("/{name}/from-votes", status_code=201, responses=answers(507))
+async def build_dataset_from_votes(
+    name: str, body: schemas.FromVotes, session: Db, parts: Parts, person: Writer
+) -> schemas.Edited:
+    """A next version from votes on answers side by side: yours, or all with `comparisons:read`."""
+    row = await find_to_change(session, person, models.Dataset, name)
+    version, skipped = await build.from_votes(session, parts.files, person, row, body)
+    return schemas.Edited(version=version.number, adapters=[], skipped=skipped)
+
+
 async def _version(session: AsyncSession, person: Person, name: str, number: int) -> models.DatasetVersion:
     return await service.version_of(session, await find(session, person, models.Dataset, name), number)
 

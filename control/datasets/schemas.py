@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, JsonValue, StringConstraints
 
-from control.kit.schemas import A_MOMENT, Body, Moment, Note, RowVersion, Slug, example
+from control.kit.schemas import A_MOMENT, Body, Flag, Moment, Note, RowVersion, Slug, example
 from trainer.contract.spec import BaseModelRef
 from trainer.contract.worker import TokenLengths
 
 Format = Literal["auto", "messages", "alpaca", "sharegpt", "preference", "kto", "text", "choice"]
 State = Literal["uploading", "checking", "ready", "rejected"]
-Source = Literal["upload", "requests", "chats", "edit"]
+Source = Literal["upload", "requests", "chats", "votes", "edit"]
 Filename = Annotated[
     str, StringConstraints(max_length=200, pattern=r"^[^/\\\x00-\x1f\x7f]+\.(jsonl|ndjson|json|csv|parquet)$")
 ]
@@ -122,6 +122,22 @@ class FromChats(Body):
         tuple[Annotated[str, StringConstraints(max_length=36)], ...], Field(min_length=1, max_length=500)
     ]
     """Ids."""
+
+
+class FromVotes(Body):
+    """A next version from votes on answers side by side: yours, or all with `comparisons:read`."""
+
+    model_config = example(kind="preference", since=A_MOMENT)
+
+    kind: Literal["preference", "sft"]
+    """`preference`: the answer that was better, or how it should have been, against each of the others; `sft`: that
+    answer alone."""
+    since: Moment
+    """Votes from this moment on."""
+    blind: Flag = False
+    """Only those in which names were hidden."""
+    limit: Annotated[int, Field(strict=True, ge=1, le=20_000)] = 20_000
+    """At most so many votes, the newest."""
 
 
 class DatasetVersion(BaseModel):

@@ -3,7 +3,7 @@
 from control.models.adapters import Adapter, AdapterData, AdapterEvaluation, AdapterVersion, Deployment, Rollout
 from control.models.base import Base
 from control.models.chat import ChatSession
-from control.models.comparison import ComparisonCell, ComparisonRun, Suite, SuiteCase, SuiteVersion
+from control.models.comparison import ComparisonCell, ComparisonRun, ComparisonVote, Suite, SuiteCase, SuiteVersion
 from control.models.gateways import BreakerSpan, GatewayRow
 from control.models.identity import Membership, RefreshSession, ServiceToken, SpentToken, Team, User
 from control.models.knowledge import (
@@ -48,6 +48,7 @@ __all__ = [
     "Checkpoint",
     "ComparisonCell",
     "ComparisonRun",
+    "ComparisonVote",
     "Counter",
     "Credential",
     "Dataset",

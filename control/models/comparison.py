@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from control.models.base import NAME, Base, Versioned
+from control.models.base import NAME, Base, LongText, Versioned
 from control.models.training import Owned
 
 
@@ -141,3 +141,32 @@ class ComparisonCell(Base):
     snapshot: Mapped[str] = mapped_column(String(200), default="")
     """Of the gateway's configuration that answered, from the ledger."""
     finished_at: Mapped[datetime]
+
+
+class ComparisonVote(Base):
+    """What somebody said of several routes' answers to one dialogue."""
+
+    __tablename__ = "comparison_vote"
+    __table_args__ = (
+        Index("ix_comparison_vote_voter", "voter", "created_at"),
+        Index("ix_comparison_vote_at", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    voter: Mapped[str] = mapped_column(String(NAME))
+    """Username."""
+    blind: Mapped[bool]
+    """Whether the names were hidden until the vote."""
+    messages: Mapped[list[Any]]
+    """What was asked, as in a request to chat completions."""
+    answers: Mapped[list[Any]]
+    """`control.comparisons.vote_schemas.VoteAnswer`, in the order in which they were shown."""
+    outcome: Mapped[str] = mapped_column(String(8))
+    """best, tie or bad."""
+    best: Mapped[int | None]
+    """Place of the best answer, from 0."""
+    reasons: Mapped[list[Any]]
+    ideal: Mapped[str | None] = mapped_column(LongText)
+    """How the answer should have been, if somebody wrote it."""
+    note: Mapped[str] = mapped_column(String(1000), default="")
+    created_at: Mapped[datetime]

@@ -70,7 +70,7 @@ class DatasetVersion(Base):
 
 
 class DatasetOrigin(Base):
-    """Where a row of a source that was built here came from: a logged request or a chat session."""
+    """Where a row of a source that was built here came from: a logged request, a chat session or a vote."""
 
     __tablename__ = "dataset_origin"
 
@@ -78,11 +78,11 @@ class DatasetOrigin(Base):
     line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     """Of the source, from 1."""
     kind: Mapped[str] = mapped_column(String(12))
-    """request or chat."""
+    """request, chat or vote."""
     origin: Mapped[str] = mapped_column(String(255), index=True)
-    """Request id, or id of the session."""
+    """Request id, or id of the session or vote."""
     consent: Mapped[str] = mapped_column(String(250))
-    """What allowed it: the key whose bodies are kept, or the person whose session it is."""
+    """What allowed it: the key whose bodies are kept, or the person whose session or vote it is."""
 
 
 class TokenCount(Base):

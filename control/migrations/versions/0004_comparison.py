@@ -7,11 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from control.models.base import Utc
+from control.models.base import LongText, Utc
 
 BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
-TABLES = ("comparison_cell", "comparison_run", "suite_case", "suite_version", "suite")
+TABLES = ("comparison_vote", "comparison_cell", "comparison_run", "suite_case", "suite_version", "suite")
 """In an order in which they may be dropped."""
 
 revision = "0004"
@@ -127,6 +127,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "case_number", "candidate", "repeat_number", name=op.f("pk_comparison_cell")),
         **BINARY,
     )
+    op.create_table(
+        "comparison_vote",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("voter", sa.String(length=120), nullable=False),
+        sa.Column("blind", sa.Boolean(), nullable=False),
+        sa.Column("messages", sa.JSON(), nullable=False),
+        sa.Column("answers", sa.JSON(), nullable=False),
+        sa.Column("outcome", sa.String(length=8), nullable=False),
+        sa.Column("best", sa.Integer(), nullable=True),
+        sa.Column("reasons", sa.JSON(), nullable=False),
+        sa.Column("ideal", LongText, nullable=True),
+        sa.Column("note", sa.String(length=1000), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_comparison_vote")),
+        **BINARY,
+    )
+    op.create_index("ix_comparison_vote_voter", "comparison_vote", ["voter", "created_at"], unique=False)
+    op.create_index("ix_comparison_vote_at", "comparison_vote", ["created_at"], unique=False)
 
 
 def downgrade() -> None:

@@ -174,6 +174,623 @@ export const TokenLengthsSchema = {
     type: 'object'
 } as const;
 
+export const VoteReportSchema = {
+    description: 'What votes say of routes.',
+    examples: [
+        {
+            pairs: [],
+            ratings: [],
+            reasons: {},
+            resampling_seed: 0,
+            routes: [
+                {
+                    bad: 0,
+                    best: 0,
+                    route: 'gpt-4o',
+                    tied: 0,
+                    votes: 1
+                }
+            ],
+            votes: 1
+        }
+    ],
+    properties: {
+        pairs: {
+            items: {
+                $ref: '#/components/schemas/VotePair'
+            },
+            title: 'Pairs',
+            type: 'array'
+        },
+        ratings: {
+            items: {
+                $ref: '#/components/schemas/RatingFigure'
+            },
+            title: 'Ratings',
+            type: 'array'
+        },
+        reasons: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Reasons',
+            type: 'object'
+        },
+        resampling_seed: {
+            title: 'Resampling Seed',
+            type: 'integer'
+        },
+        routes: {
+            items: {
+                $ref: '#/components/schemas/RouteVotes'
+            },
+            title: 'Routes',
+            type: 'array'
+        },
+        votes: {
+            title: 'Votes',
+            type: 'integer'
+        }
+    },
+    required: [
+        'votes',
+        'resampling_seed',
+        'routes',
+        'pairs',
+        'ratings',
+        'reasons'
+    ],
+    title: 'VoteReport',
+    type: 'object'
+} as const;
+
+export const RouteVotesSchema = {
+    description: 'How a route did.',
+    properties: {
+        bad: {
+            description: 'Where all were bad.',
+            title: 'Bad',
+            type: 'integer'
+        },
+        best: {
+            description: 'Where it was the best.',
+            title: 'Best',
+            type: 'integer'
+        },
+        route: {
+            title: 'Route',
+            type: 'string'
+        },
+        tied: {
+            title: 'Tied',
+            type: 'integer'
+        },
+        votes: {
+            description: 'In which it had an answer.',
+            title: 'Votes',
+            type: 'integer'
+        }
+    },
+    required: [
+        'route',
+        'votes',
+        'best',
+        'tied',
+        'bad'
+    ],
+    title: 'RouteVotes',
+    type: 'object'
+} as const;
+
+export const FigureSchema = {
+    description: 'A mean and where it lies with 95 % confidence.',
+    properties: {
+        few: {
+            title: 'Few',
+            type: 'boolean'
+        },
+        high: {
+            title: 'High',
+            type: 'number'
+        },
+        low: {
+            title: 'Low',
+            type: 'number'
+        },
+        n: {
+            title: 'N',
+            type: 'integer'
+        },
+        value: {
+            title: 'Value',
+            type: 'number'
+        }
+    },
+    required: [
+        'value',
+        'low',
+        'high',
+        'n',
+        'few'
+    ],
+    title: 'Figure',
+    type: 'object'
+} as const;
+
+export const RatingFigureSchema = {
+    description: 'Strength by Bradley and Terry, on Elo\'s scale around 1000.',
+    properties: {
+        elo: {
+            $ref: '#/components/schemas/Figure'
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        }
+    },
+    required: [
+        'name',
+        'elo'
+    ],
+    title: 'RatingFigure',
+    type: 'object'
+} as const;
+
+export const VotePairSchema = {
+    description: 'Two routes that met.',
+    properties: {
+        first: {
+            title: 'First',
+            type: 'string'
+        },
+        met: {
+            title: 'Met',
+            type: 'integer'
+        },
+        points: {
+            description: 'That the first won, ties half.',
+            title: 'Points',
+            type: 'number'
+        },
+        second: {
+            title: 'Second',
+            type: 'string'
+        }
+    },
+    required: [
+        'first',
+        'second',
+        'points',
+        'met'
+    ],
+    title: 'VotePair',
+    type: 'object'
+} as const;
+
+export const VotePageSchema = {
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/Vote'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        page: {
+            title: 'Page',
+            type: 'integer'
+        },
+        per_page: {
+            title: 'Per Page',
+            type: 'integer'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total',
+        'page',
+        'per_page'
+    ],
+    title: 'Page[Vote]',
+    type: 'object'
+} as const;
+
+export const VoteAnswerSchema = {
+    additionalProperties: false,
+    description: 'An answer as it was shown.',
+    properties: {
+        finish_reason: {
+            default: '',
+            description: 'As the route said; `failed` where there was no whole answer.',
+            maxLength: 40,
+            pattern: '^[^\\x00]*$',
+            title: 'Finish Reason',
+            type: 'string'
+        },
+        input_tokens: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 0,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Input Tokens'
+        },
+        latency_ms: {
+            anyOf: [
+                {
+                    maximum: 1000000000,
+                    minimum: 0,
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Until its end.',
+            title: 'Latency Ms'
+        },
+        output_tokens: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 0,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Output Tokens'
+        },
+        request_id: {
+            default: '',
+            description: 'By which the ledger knows it.',
+            maxLength: 120,
+            pattern: '^[\\x21-\\x7e]*$',
+            title: 'Request Id',
+            type: 'string'
+        },
+        route: {
+            description: 'Who gave it.',
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        },
+        text: {
+            description: 'Empty: it failed, or called tools only.',
+            maxLength: 200000,
+            pattern: '^[^\\x00]*$',
+            title: 'Text',
+            type: 'string'
+        },
+        ttft_ms: {
+            anyOf: [
+                {
+                    maximum: 1000000000,
+                    minimum: 0,
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Until the first of it.',
+            title: 'Ttft Ms'
+        }
+    },
+    required: [
+        'route',
+        'text'
+    ],
+    title: 'VoteAnswer',
+    type: 'object'
+} as const;
+
+export const VoteSchema = {
+    description: 'A vote.',
+    examples: [
+        {
+            answers: [
+                {
+                    route: 'gpt-4o',
+                    text: 'In Paris.'
+                },
+                {
+                    route: 'support-bot',
+                    text: '12 Rue Cler, Paris.'
+                }
+            ],
+            best: 1,
+            blind: true,
+            created_at: '2026-11-24T09:30:00Z',
+            id: '01936f3a-0000-7000-8000-000000000001',
+            messages: [
+                {
+                    content: 'Where is the office?',
+                    role: 'user'
+                }
+            ],
+            note: '',
+            outcome: 'best',
+            reasons: [
+                'precise'
+            ],
+            voter: 'ann'
+        }
+    ],
+    properties: {
+        answers: {
+            items: {
+                $ref: '#/components/schemas/VoteAnswer'
+            },
+            title: 'Answers',
+            type: 'array'
+        },
+        best: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Best'
+        },
+        blind: {
+            title: 'Blind',
+            type: 'boolean'
+        },
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        id: {
+            title: 'Id',
+            type: 'string'
+        },
+        ideal: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Ideal'
+        },
+        messages: {
+            items: {
+                additionalProperties: true,
+                type: 'object'
+            },
+            title: 'Messages',
+            type: 'array'
+        },
+        note: {
+            title: 'Note',
+            type: 'string'
+        },
+        outcome: {
+            enum: [
+                'best',
+                'tie',
+                'bad'
+            ],
+            title: 'Outcome',
+            type: 'string'
+        },
+        reasons: {
+            items: {
+                type: 'string'
+            },
+            title: 'Reasons',
+            type: 'array'
+        },
+        voter: {
+            title: 'Voter',
+            type: 'string'
+        }
+    },
+    required: [
+        'id',
+        'voter',
+        'blind',
+        'messages',
+        'answers',
+        'outcome',
+        'best',
+        'reasons',
+        'ideal',
+        'note',
+        'created_at'
+    ],
+    title: 'Vote',
+    type: 'object'
+} as const;
+
+export const VoteCreateSchema = {
+    additionalProperties: false,
+    description: 'What somebody says of answers to one dialogue.',
+    examples: [
+        {
+            answers: [
+                {
+                    route: 'gpt-4o',
+                    text: 'In Paris.'
+                },
+                {
+                    route: 'support-bot',
+                    text: '12 Rue Cler, Paris.'
+                }
+            ],
+            best: 1,
+            blind: true,
+            messages: [
+                {
+                    content: 'Where is the office?',
+                    role: 'user'
+                }
+            ],
+            outcome: 'best',
+            reasons: [
+                'precise'
+            ]
+        }
+    ],
+    properties: {
+        answers: {
+            description: 'In the order in which they were shown, each of another route.',
+            items: {
+                $ref: '#/components/schemas/VoteAnswer'
+            },
+            maxItems: 8,
+            minItems: 2,
+            title: 'Answers',
+            type: 'array'
+        },
+        best: {
+            anyOf: [
+                {
+                    exclusiveMaximum: 8,
+                    minimum: 0,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Place of the best answer, from 0, with the outcome `best` and no other.',
+            title: 'Best'
+        },
+        blind: {
+            default: false,
+            description: 'Whether names were hidden until the vote.',
+            title: 'Blind',
+            type: 'boolean'
+        },
+        ideal: {
+            anyOf: [
+                {
+                    maxLength: 200000,
+                    pattern: '^[^\\x00]*$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'How the answer should have been.',
+            title: 'Ideal'
+        },
+        messages: {
+            description: 'What all of them were asked.',
+            items: {
+                $ref: '#/components/schemas/Message'
+            },
+            maxItems: 200,
+            minItems: 1,
+            title: 'Messages',
+            type: 'array'
+        },
+        note: {
+            default: '',
+            maxLength: 1000,
+            title: 'Note',
+            type: 'string'
+        },
+        outcome: {
+            description: '`best`: one is better than all others; `tie`: none is; `bad`: none is any good.',
+            enum: [
+                'best',
+                'tie',
+                'bad'
+            ],
+            title: 'Outcome',
+            type: 'string'
+        },
+        reasons: {
+            default: [],
+            description: 'Tags, such as `precise` or `made up`.',
+            items: {
+                maxLength: 40,
+                minLength: 1,
+                pattern: '^[^\\x00-\\x1f\\x7f]+$',
+                type: 'string'
+            },
+            maxItems: 10,
+            title: 'Reasons',
+            type: 'array'
+        }
+    },
+    required: [
+        'messages',
+        'answers',
+        'outcome'
+    ],
+    title: 'VoteCreate',
+    type: 'object'
+} as const;
+
+export const JsonValueSchema = {} as const;
+
+export const MessageSchema = {
+    additionalProperties: true,
+    description: 'A message as chat completions take it; members besides these are sent as they are.',
+    properties: {
+        content: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    items: {
+                        additionalProperties: {
+                            $ref: '#/components/schemas/JsonValue'
+                        },
+                        type: 'object'
+                    },
+                    type: 'array'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Text, or parts.',
+            title: 'Content'
+        },
+        role: {
+            enum: [
+                'system',
+                'developer',
+                'user',
+                'assistant',
+                'tool'
+            ],
+            title: 'Role',
+            type: 'string'
+        }
+    },
+    required: [
+        'role'
+    ],
+    title: 'Message',
+    type: 'object'
+} as const;
+
 export const VersionMadeSchema = {
     description: 'The version that holds what was sent.',
     examples: [
@@ -2660,41 +3277,6 @@ export const TagReportSchema = {
     type: 'object'
 } as const;
 
-export const FigureSchema = {
-    description: 'A mean and where it lies with 95 % confidence.',
-    properties: {
-        few: {
-            title: 'Few',
-            type: 'boolean'
-        },
-        high: {
-            title: 'High',
-            type: 'number'
-        },
-        low: {
-            title: 'Low',
-            type: 'number'
-        },
-        n: {
-            title: 'N',
-            type: 'integer'
-        },
-        value: {
-            title: 'Value',
-            type: 'number'
-        }
-    },
-    required: [
-        'value',
-        'low',
-        'high',
-        'n',
-        'few'
-    ],
-    title: 'Figure',
-    type: 'object'
-} as const;
-
 export const SuiteVersionCreateSchema = {
     additionalProperties: false,
     description: 'A next version.',
@@ -3067,52 +3649,6 @@ export const SuiteCaseSchema = {
         }
     },
     title: 'SuiteCase',
-    type: 'object'
-} as const;
-
-export const JsonValueSchema = {} as const;
-
-export const MessageSchema = {
-    additionalProperties: true,
-    description: 'A message as chat completions take it; members besides these are sent as they are.',
-    properties: {
-        content: {
-            anyOf: [
-                {
-                    type: 'string'
-                },
-                {
-                    items: {
-                        additionalProperties: {
-                            $ref: '#/components/schemas/JsonValue'
-                        },
-                        type: 'object'
-                    },
-                    type: 'array'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'Text, or parts.',
-            title: 'Content'
-        },
-        role: {
-            enum: [
-                'system',
-                'developer',
-                'user',
-                'assistant',
-                'tool'
-            ],
-            title: 'Role',
-            type: 'string'
-        }
-    },
-    required: [
-        'role'
-    ],
-    title: 'Message',
     type: 'object'
 } as const;
 
@@ -5045,25 +5581,6 @@ export const ScorerReportSchema = {
         'ratings'
     ],
     title: 'ScorerReport',
-    type: 'object'
-} as const;
-
-export const RatingFigureSchema = {
-    description: 'Strength by Bradley and Terry, on Elo\'s scale around 1000.',
-    properties: {
-        elo: {
-            $ref: '#/components/schemas/Figure'
-        },
-        name: {
-            title: 'Name',
-            type: 'string'
-        }
-    },
-    required: [
-        'name',
-        'elo'
-    ],
-    title: 'RatingFigure',
     type: 'object'
 } as const;
 
@@ -12439,6 +12956,54 @@ export const GatewaySchema = {
     type: 'object'
 } as const;
 
+export const FromVotesSchema = {
+    additionalProperties: false,
+    description: 'A next version from votes on answers side by side: yours, or all with `comparisons:read`.',
+    examples: [
+        {
+            kind: 'preference',
+            since: '2026-11-24T09:30:00Z'
+        }
+    ],
+    properties: {
+        blind: {
+            default: false,
+            description: 'Only those in which names were hidden.',
+            title: 'Blind',
+            type: 'boolean'
+        },
+        kind: {
+            description: '`preference`: the answer that was better, or how it should have been, against each of the others; `sft`: that\nanswer alone.',
+            enum: [
+                'preference',
+                'sft'
+            ],
+            title: 'Kind',
+            type: 'string'
+        },
+        limit: {
+            default: 20000,
+            description: 'At most so many votes, the newest.',
+            maximum: 20000,
+            minimum: 1,
+            title: 'Limit',
+            type: 'integer'
+        },
+        since: {
+            description: 'Votes from this moment on.',
+            format: 'date-time',
+            title: 'Since',
+            type: 'string'
+        }
+    },
+    required: [
+        'kind',
+        'since'
+    ],
+    title: 'FromVotes',
+    type: 'object'
+} as const;
+
 export const FromRequestsSchema = {
     additionalProperties: false,
     description: 'A next version from kept bodies of requests; each row keeps the id of its request.',
@@ -13797,6 +14362,7 @@ export const DatasetVersionSchema = {
                 'upload',
                 'requests',
                 'chats',
+                'votes',
                 'edit'
             ],
             title: 'Source',

@@ -129,6 +129,346 @@ export type TokenLengths = {
 };
 
 /**
+ * VoteReport
+ *
+ * What votes say of routes.
+ */
+export type VoteReport = {
+    /**
+     * Pairs
+     */
+    pairs: Array<VotePair>;
+    /**
+     * Ratings
+     */
+    ratings: Array<RatingFigure>;
+    /**
+     * Reasons
+     */
+    reasons: {
+        [key: string]: number;
+    };
+    /**
+     * Resampling Seed
+     */
+    resampling_seed: number;
+    /**
+     * Routes
+     */
+    routes: Array<RouteVotes>;
+    /**
+     * Votes
+     */
+    votes: number;
+};
+
+/**
+ * RouteVotes
+ *
+ * How a route did.
+ */
+export type RouteVotes = {
+    /**
+     * Bad
+     *
+     * Where all were bad.
+     */
+    bad: number;
+    /**
+     * Best
+     *
+     * Where it was the best.
+     */
+    best: number;
+    /**
+     * Route
+     */
+    route: string;
+    /**
+     * Tied
+     */
+    tied: number;
+    /**
+     * Votes
+     *
+     * In which it had an answer.
+     */
+    votes: number;
+};
+
+/**
+ * Figure
+ *
+ * A mean and where it lies with 95 % confidence.
+ */
+export type Figure = {
+    /**
+     * Few
+     */
+    few: boolean;
+    /**
+     * High
+     */
+    high: number;
+    /**
+     * Low
+     */
+    low: number;
+    /**
+     * N
+     */
+    n: number;
+    /**
+     * Value
+     */
+    value: number;
+};
+
+/**
+ * RatingFigure
+ *
+ * Strength by Bradley and Terry, on Elo's scale around 1000.
+ */
+export type RatingFigure = {
+    elo: Figure;
+    /**
+     * Name
+     */
+    name: string;
+};
+
+/**
+ * VotePair
+ *
+ * Two routes that met.
+ */
+export type VotePair = {
+    /**
+     * First
+     */
+    first: string;
+    /**
+     * Met
+     */
+    met: number;
+    /**
+     * Points
+     *
+     * That the first won, ties half.
+     */
+    points: number;
+    /**
+     * Second
+     */
+    second: string;
+};
+
+/**
+ * Page[Vote]
+ */
+export type VotePage = {
+    /**
+     * Items
+     */
+    items: Array<Vote>;
+    /**
+     * Page
+     */
+    page: number;
+    /**
+     * Per Page
+     */
+    per_page: number;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * VoteAnswer
+ *
+ * An answer as it was shown.
+ */
+export type VoteAnswer = {
+    /**
+     * Finish Reason
+     *
+     * As the route said; `failed` where there was no whole answer.
+     */
+    finish_reason?: string;
+    /**
+     * Input Tokens
+     */
+    input_tokens?: number | null;
+    /**
+     * Latency Ms
+     *
+     * Until its end.
+     */
+    latency_ms?: number | null;
+    /**
+     * Output Tokens
+     */
+    output_tokens?: number | null;
+    /**
+     * Request Id
+     *
+     * By which the ledger knows it.
+     */
+    request_id?: string;
+    /**
+     * Route
+     *
+     * Who gave it.
+     */
+    route: string;
+    /**
+     * Text
+     *
+     * Empty: it failed, or called tools only.
+     */
+    text: string;
+    /**
+     * Ttft Ms
+     *
+     * Until the first of it.
+     */
+    ttft_ms?: number | null;
+};
+
+/**
+ * Vote
+ *
+ * A vote.
+ */
+export type Vote = {
+    /**
+     * Answers
+     */
+    answers: Array<VoteAnswer>;
+    /**
+     * Best
+     */
+    best: number | null;
+    /**
+     * Blind
+     */
+    blind: boolean;
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Ideal
+     */
+    ideal: string | null;
+    /**
+     * Messages
+     */
+    messages: Array<{
+        [key: string]: unknown;
+    }>;
+    /**
+     * Note
+     */
+    note: string;
+    /**
+     * Outcome
+     */
+    outcome: 'best' | 'tie' | 'bad';
+    /**
+     * Reasons
+     */
+    reasons: Array<string>;
+    /**
+     * Voter
+     */
+    voter: string;
+};
+
+/**
+ * VoteCreate
+ *
+ * What somebody says of answers to one dialogue.
+ */
+export type VoteCreate = {
+    /**
+     * Answers
+     *
+     * In the order in which they were shown, each of another route.
+     */
+    answers: Array<VoteAnswer>;
+    /**
+     * Best
+     *
+     * Place of the best answer, from 0, with the outcome `best` and no other.
+     */
+    best?: number | null;
+    /**
+     * Blind
+     *
+     * Whether names were hidden until the vote.
+     */
+    blind?: boolean;
+    /**
+     * Ideal
+     *
+     * How the answer should have been.
+     */
+    ideal?: string | null;
+    /**
+     * Messages
+     *
+     * What all of them were asked.
+     */
+    messages: Array<Message>;
+    /**
+     * Note
+     */
+    note?: string;
+    /**
+     * Outcome
+     *
+     * `best`: one is better than all others; `tie`: none is; `bad`: none is any good.
+     */
+    outcome: 'best' | 'tie' | 'bad';
+    /**
+     * Reasons
+     *
+     * Tags, such as `precise` or `made up`.
+     */
+    reasons?: Array<string>;
+};
+
+export type JsonValue = unknown;
+
+/**
+ * Message
+ *
+ * A message as chat completions take it; members besides these are sent as they are.
+ */
+export type Message = {
+    /**
+     * Content
+     *
+     * Text, or parts.
+     */
+    content?: string | Array<{
+        [key: string]: JsonValue;
+    }> | null;
+    /**
+     * Role
+     */
+    role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
+    [key: string]: unknown;
+};
+
+/**
  * VersionMade
  *
  * The version that holds what was sent.
@@ -1451,34 +1791,6 @@ export type TagReport = {
 };
 
 /**
- * Figure
- *
- * A mean and where it lies with 95 % confidence.
- */
-export type Figure = {
-    /**
-     * Few
-     */
-    few: boolean;
-    /**
-     * High
-     */
-    high: number;
-    /**
-     * Low
-     */
-    low: number;
-    /**
-     * N
-     */
-    n: number;
-    /**
-     * Value
-     */
-    value: number;
-};
-
-/**
  * SuiteVersionCreate
  *
  * A next version.
@@ -1654,29 +1966,6 @@ export type SuiteCase = {
     variables?: {
         [key: string]: unknown | string;
     };
-};
-
-export type JsonValue = unknown;
-
-/**
- * Message
- *
- * A message as chat completions take it; members besides these are sent as they are.
- */
-export type Message = {
-    /**
-     * Content
-     *
-     * Text, or parts.
-     */
-    content?: string | Array<{
-        [key: string]: JsonValue;
-    }> | null;
-    /**
-     * Role
-     */
-    role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
-    [key: string]: unknown;
 };
 
 /**
@@ -2899,19 +3188,6 @@ export type ScorerReport = {
      * Scorer
      */
     scorer: string;
-};
-
-/**
- * RatingFigure
- *
- * Strength by Bradley and Terry, on Elo's scale around 1000.
- */
-export type RatingFigure = {
-    elo: Figure;
-    /**
-     * Name
-     */
-    name: string;
 };
 
 /**
@@ -6960,6 +7236,39 @@ export type Gateway = {
 };
 
 /**
+ * FromVotes
+ *
+ * A next version from votes on answers side by side: yours, or all with `comparisons:read`.
+ */
+export type FromVotes = {
+    /**
+     * Blind
+     *
+     * Only those in which names were hidden.
+     */
+    blind?: boolean;
+    /**
+     * Kind
+     *
+     * `preference`: the answer that was better, or how it should have been, against each of the others; `sft`: that
+     * answer alone.
+     */
+    kind: 'preference' | 'sft';
+    /**
+     * Limit
+     *
+     * At most so many votes, the newest.
+     */
+    limit?: number;
+    /**
+     * Since
+     *
+     * Votes from this moment on.
+     */
+    since: string;
+};
+
+/**
  * FromRequests
  *
  * A next version from kept bodies of requests; each row keeps the id of its request.
@@ -7737,7 +8046,7 @@ export type DatasetVersion = {
     /**
      * Source
      */
-    source: 'upload' | 'requests' | 'chats' | 'edit';
+    source: 'upload' | 'requests' | 'chats' | 'votes' | 'edit';
     /**
      * State
      */
@@ -11453,6 +11762,68 @@ export type BuildDatasetFromRequestsResponses = {
 };
 
 export type BuildDatasetFromRequestsResponse = BuildDatasetFromRequestsResponses[keyof BuildDatasetFromRequestsResponses];
+
+export type BuildDatasetFromVotesData = {
+    body: FromVotes;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/datasets/{name}/from-votes';
+};
+
+export type BuildDatasetFromVotesErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+    /**
+     * Insufficient Storage
+     */
+    507: ProblemBody;
+};
+
+export type BuildDatasetFromVotesError = BuildDatasetFromVotesErrors[keyof BuildDatasetFromVotesErrors];
+
+export type BuildDatasetFromVotesResponses = {
+    /**
+     * Successful Response
+     */
+    201: Edited;
+};
+
+export type BuildDatasetFromVotesResponse = BuildDatasetFromVotesResponses[keyof BuildDatasetFromVotesResponses];
 
 export type CreateDatasetVersionData = {
     body: DatasetVersionCreate;
@@ -19256,6 +19627,213 @@ export type LinkSsoResponses = {
 };
 
 export type LinkSsoResponse = LinkSsoResponses[keyof LinkSsoResponses];
+
+export type ListVotesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Since
+         *
+         * Votes from this moment on.
+         */
+        since?: string | null;
+        /**
+         * Blind
+         *
+         * Only those in which names were hidden, or only the others.
+         */
+        blind?: boolean | null;
+        /**
+         * Page
+         */
+        page?: number;
+        /**
+         * Per Page
+         */
+        per_page?: number;
+    };
+    url: '/api/v1/votes';
+};
+
+export type ListVotesErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListVotesError = ListVotesErrors[keyof ListVotesErrors];
+
+export type ListVotesResponses = {
+    /**
+     * Successful Response
+     */
+    200: VotePage;
+};
+
+export type ListVotesResponse = ListVotesResponses[keyof ListVotesResponses];
+
+export type CreateVoteData = {
+    body: VoteCreate;
+    path?: never;
+    query?: never;
+    url: '/api/v1/votes';
+};
+
+export type CreateVoteErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateVoteError = CreateVoteErrors[keyof CreateVoteErrors];
+
+export type CreateVoteResponses = {
+    /**
+     * Successful Response
+     */
+    201: Vote;
+};
+
+export type CreateVoteResponse = CreateVoteResponses[keyof CreateVoteResponses];
+
+export type ReportVotesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Since
+         *
+         * Votes from this moment on.
+         */
+        since?: string | null;
+        /**
+         * Blind
+         *
+         * Only those in which names were hidden, or only the others.
+         */
+        blind?: boolean | null;
+    };
+    url: '/api/v1/votes/report';
+};
+
+export type ReportVotesErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ReportVotesError = ReportVotesErrors[keyof ReportVotesErrors];
+
+export type ReportVotesResponses = {
+    /**
+     * Successful Response
+     */
+    200: VoteReport;
+};
+
+export type ReportVotesResponse = ReportVotesResponses[keyof ReportVotesResponses];
+
+export type DeleteVoteData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/votes/{id}';
+};
+
+export type DeleteVoteErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteVoteError = DeleteVoteErrors[keyof DeleteVoteErrors];
+
+export type DeleteVoteResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteVoteResponse = DeleteVoteResponses[keyof DeleteVoteResponses];
 
 export type HealthzData = {
     body?: never;

@@ -2,6 +2,12 @@ import type { RouteRecordRaw } from 'vue-router'
 
 export default [
   {
+    path: '/compare',
+    name: 'compare',
+    meta: { permissions: ['comparisons:own'], nav: { group: 'use', order: 25, icon: 'Switch' } },
+    component: () => import('./LivePage.vue'),
+  },
+  {
     path: '/suites',
     name: 'suites',
     meta: { permissions: ['comparisons:list'], nav: { group: 'build', order: 35, icon: 'ScaleToOriginal' } },
