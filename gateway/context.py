@@ -115,6 +115,8 @@ class Retrieved(NamedTuple):
     outcome: Literal["found", "nothing", "failed"]
     passages: list[dict[str, Any]]
     """Members of `gateway.contract.retrieval.Passage`, in the order of their numbers, from 1."""
+    rerank: str
+    """`gateway.contract.retrieval.RerankOutcome`."""
     started: float
     """Monotonic time, seconds."""
     ms: float

@@ -26,7 +26,10 @@ _CODES = {404: "caller_not_found", 422: "caller_bad_request"}
 
 
 async def search(retriever: Retriever, key: KeyRecord, base: str, request: Request) -> dict[str, Any]:
-    """{"object": "list", "data": passages}. GatewayError for a wrong body, a base that is not there, and failures."""
+    """{"object": "list", "data": passages, "rerank": outcome}.
+
+    GatewayError for a wrong body, a base that is not there, and failures.
+    """
     document = parse_object(await body_of(request))
     limits = {name: document.pop(name) for name in _LIMITS if name in document}
     principal = {"key": key.name, "team": key.team}
@@ -36,10 +39,10 @@ async def search(retriever: Retriever, key: KeyRecord, base: str, request: Reque
     except ValidationError as exc:
         raise failed(exc) from exc
     try:
-        passages = await retriever.search(asked, PATIENCE)
+        found = await retriever.search(asked, PATIENCE)
     except RetrievalError as exc:
         raise search_failed(exc) from exc
-    return {"object": "list", "data": passages}
+    return {"object": "list", "data": found.passages, "rerank": found.rerank}
 
 
 def failed(exc: ValidationError, names: Mapping[str, str] | None = None) -> GatewayError:

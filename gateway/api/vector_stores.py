@@ -69,10 +69,10 @@ async def search_store(retriever: Retriever, key: KeyRecord, name: str, request:
             raise _missing(name) from exc
         raise failed(exc, _NAMES) from exc
     try:
-        passages = await retriever.search(asked, PATIENCE)
+        found = await retriever.search(asked, PATIENCE)
     except RetrievalError as exc:
         raise search_failed(exc) from exc
-    data = [_result(one) for one in passages]
+    data = [_result(one) for one in found.passages]
     page = {"object": "vector_store.search_results.page", "search_query": [query], "data": data}
     return {**page, "has_more": False, "next_page": None}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class RetrievalError(Exception):
@@ -17,11 +17,20 @@ class RetrievalError(Exception):
         self.status = status
 
 
+class Found(NamedTuple):
+    """What a search brought."""
+
+    passages: list[dict[str, Any]]
+    """Best first, each with the members of `gateway.contract.retrieval.Passage`."""
+    rerank: str = "none"
+    """`gateway.contract.retrieval.RerankOutcome`."""
+
+
 class Retriever(Protocol):
     """Searches knowledge bases."""
 
-    async def search(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
-        """Passages, best first, each with the members of `gateway.contract.retrieval.Passage`.
+    async def search(self, request: dict[str, Any], patience: float) -> Found:
+        """The passages for a question.
 
         `request` has the members of `RetrievalRequest`; `patience` is in seconds. Raises RetrievalError.
         """
@@ -38,7 +47,7 @@ class Retriever(Protocol):
 class Nowhere:
     """A gateway of its own configuration: there is no control plane to ask."""
 
-    async def search(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
+    async def search(self, request: dict[str, Any], patience: float) -> Found:
         """Always a RetrievalError."""
         raise _nowhere()
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from gateway.internal import Control, ControlError, Line
-from gateway.retrieval.base import RetrievalError
+from gateway.retrieval.base import Found, RetrievalError
 
 REPLY_BYTES = 16_777_216
 """Most of an answer: 50 passages of 200,000 tokens together."""
@@ -29,17 +29,19 @@ class ControlRetriever:
         self._control = control
         self.line = Line("retrieval")
 
-    async def search(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
+    async def search(self, request: dict[str, Any], patience: float) -> Found:
         """See `Retriever`. Not repeated: the caller waits."""
-        return await self._asked("/retrieval", "passages", _PASSAGE, request, patience)
+        passages, reply = await self._asked("/retrieval", "passages", _PASSAGE, request, patience)
+        return Found(passages, str(reply.get("rerank", "none")))
 
     async def bases(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
         """See `Retriever`."""
-        return await self._asked("/knowledge", "bases", _BASE, request, patience)
+        bases, _ = await self._asked("/knowledge", "bases", _BASE, request, patience)
+        return bases
 
     async def _asked(
         self, path: str, name: str, members: dict[str, type], request: dict[str, Any], patience: float
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         headers = {"content-type": "application/json"}
         call = self._control.call(
             "POST", path, most=REPLY_BYTES, silent=patience, total=patience, headers=headers,
@@ -61,13 +63,14 @@ class ControlRetriever:
         return found
 
 
-def _listed(body: bytes, name: str, members: dict[str, type]) -> list[dict[str, Any]]:
-    """The list in a reply. ControlError: it is none."""
+def _listed(body: bytes, name: str, members: dict[str, type]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The list in a reply, and the reply. ControlError: it is none."""
     try:
-        found = orjson.loads(body)[name]
+        reply = orjson.loads(body)
+        found = reply[name]
         good = all(isinstance(one[member], kind) for one in found for member, kind in members.items())
     except (ValueError, KeyError, TypeError) as exc:
         raise ControlError("bad_reply", f"the answer holds no {name}") from exc
     if not isinstance(found, list) or not good:
         raise ControlError("bad_reply", f"the answer holds something that is none of the {name}")
-    return found
+    return found, reply

@@ -15,7 +15,7 @@ from gateway.contract.retrieval import QUERY_CHARS
 from gateway.contract.snapshot import PASSAGES, Knowledge
 from gateway.errors import GatewayError
 from gateway.protocols.canonical import Message
-from gateway.retrieval.base import RetrievalError, Retriever
+from gateway.retrieval.base import Found, RetrievalError, Retriever
 
 NOTHING = "(No passage was found.)"
 _CONTROL = re.compile(
@@ -63,18 +63,18 @@ class Rag:
         }  # fmt: skip
         started = time.monotonic()
         problem: RetrievalError | None = None
-        passages: list[dict[str, Any]] = []
+        found = Found([])
         try:
-            passages = await self._retriever.search(request, knowledge.timeout)
+            found = await self._retriever.search(request, knowledge.timeout)
         except RetrievalError as exc:
             problem = exc
         took = time.monotonic() - started
-        outcome = "failed" if problem else "found" if passages else "nothing"
-        ctx.retrieved = Retrieved(outcome, passages, started, took * 1000.0)  # type: ignore[arg-type]
+        outcome = "failed" if problem else "found" if found.passages else "nothing"
+        ctx.retrieved = Retrieved(outcome, *found, started, took * 1000.0)  # type: ignore[arg-type]
         ctx.upstream_seconds += took
         if problem is not None and knowledge.on_failure == "closed":
             raise GatewayError("tunegate_retrieval", f"This model answers with passages only, and {problem}.")
-        return passages
+        return found.passages
 
 
 def question_of(messages: list[Message]) -> str:

@@ -54,6 +54,7 @@ class Control:
         self.bodies: dict[str, dict[str, Any]] = {}
         """Entries of the request log by id."""
         self.passages: list[dict[str, Any]] = []
+        self.rerank = "none"
         self.bases: list[dict[str, Any]] = []
         """What every search finds."""
         self.searches: list[dict[str, Any]] = []
@@ -195,7 +196,7 @@ class Control:
         elif kind == "retrieval" and method == "POST":
             self.searches.append(json.loads(body))
             RetrievalRequest.model_validate_json(body)
-            found = RetrievalReply.model_validate({"passages": self.passages, "took_ms": 1.0})
+            found = RetrievalReply.model_validate({"passages": self.passages, "took_ms": 1.0, "rerank": self.rerank})
             good = reply(200, found.model_dump_json().encode())
         elif kind == "knowledge" and method == "POST":
             asked = BasesRequest.model_validate_json(body)

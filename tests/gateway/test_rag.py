@@ -212,6 +212,15 @@ def test_applications_search_for_themselves(gateway, control):
     assert control.searches[0]["principal"] == {"key": "tester", "team": "support"}
 
 
+def test_it_is_said_that_a_rerank_model_did_not_answer(gateway, control, scripted, monkeypatch):
+    assert search(gateway, "handbook", query="Leave?").json["rerank"] == "none"
+    assert "rerank" not in ask(gateway, f"plain/{scripted(scripts.chat(['Thirty']))}").header("x-tunegate-retrieval")
+    monkeypatch.setattr(control, "rerank", "failed")
+    assert search(gateway, "handbook", query="Leave?").json["rerank"] == "failed"
+    reply = ask(gateway, f"plain/{scripted(scripts.chat(['Thirty']))}")
+    assert reply.header("x-tunegate-retrieval").endswith("; rerank=failed")
+
+
 def search(gateway: Gateway, base: str, secret: str = KEY, **fields: object):
     return gateway.call("POST", f"/v1/knowledge/{base}/search", json.dumps(fields).encode(), secret=secret)
 
