@@ -1,4 +1,4 @@
-"""PDF: the text of its pages, and tables that have lines around their cells. Pages that are pictures have none."""
+"""PDF: the text of its pages, tables that have lines around their cells, and the text of pages that are pictures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from pypdf import PageObject, PdfReader
 from pypdf.errors import PyPdfError
 
+from control.knowledge.parse import scanned
 from control.knowledge.parse.blocks import MOST_PAGES, Blocks, Refused
 
 TABLE_SECONDS = 60.0
@@ -19,6 +20,8 @@ TABLE_SECONDS = 60.0
 _LINES = re.compile(rb"(?<![^\s])(?:re|l)(?=\s)")
 _FEW, _MANY = 4, 5000
 """Lines and rectangles of a page on which tables are looked for: fewer make none, more are a drawing."""
+_STAMP = 40
+"""Characters that a page has at least, if it is more than a picture with its number or a stamp beside it."""
 for name in ("pypdf", "pdfminer"):  # they tell of every oddity; what matters is an exception
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -32,16 +35,26 @@ def document(data: bytes, out: Blocks) -> None:
         count = len(reader.pages)
         if count > MOST_PAGES:
             raise Refused("too_many_pages", f"it has {count} pages, {MOST_PAGES} is the most: split it")
-        tables = _Tables(data)
+        tables, recogniser = _Tables(data), scanned.Recogniser(data)
         for number, page in enumerate(reader.pages, 1):
             out.next_page(number)
             if not (_is_ruled(page) and tables.put(number, out)):
-                out.text(page.extract_text())
+                text = page.extract_text()
+                if scanned.available and len("".join(text.split())) < _STAMP and _has_picture(page):
+                    text = recogniser.text(number) or text
+                out.text(text)
     except (PyPdfError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError) as exc:
         # of a damaged file, pypdf raises whatever its objects lead to
         raise Refused("broken", f"it is damaged: {type(exc).__name__}: {exc}") from exc
     if not out.blocks:
-        raise Refused("no_text", f"its {count} pages hold no text, only pictures: recognise the text (OCR) first")
+        what = "in which none was recognised" if scanned.available else "and OCR is not installed: docs/knowledge.md"
+        raise Refused("no_text", f"its {count} pages hold no text, at most pictures, {what}")
+
+
+def _has_picture(page: PageObject) -> bool:
+    """Whether something is drawn on a page by a name, as scanned pages are; forms, which may hold pictures, too."""
+    resources = page.get("/Resources")
+    return resources is not None and bool(resources.get_object().get("/XObject"))
 
 
 def _is_ruled(page: PageObject) -> bool:
