@@ -25,7 +25,7 @@ export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_
 # Tests with real engines and recipes, which want the machine for themselves.
 ALONE := tests/e2e tests/trainer
 
-.PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag soak fuzz matrix lock clean
+.PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag bench-compare soak fuzz matrix lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -87,6 +87,9 @@ bench-serving: install ## time a model that is served here, with and without the
 
 bench-rag: $(VENV)/.installed ## measure how well and how fast passages are found, beside pymilvus alone
 	@$(VENV)/bin/python -m tests.load.rag $(ARGS)
+
+bench-compare: $(VENV)/.installed ## time a run of a suite beside a plain script that asks the same
+	@$(VENV)/bin/python -m tests.load.comparing $(ARGS)
 
 soak: install ## long runs under load
 	@$(VENV)/bin/pytest -m soak tests/load $(ARGS)

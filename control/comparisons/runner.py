@@ -12,7 +12,7 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -63,14 +63,15 @@ class Runner:
 
     def __init__(self, db: Database, files: Files, vault: Vault, gateway_url: str) -> None:
         self._db, self._files, self._vault, self._url = db, files, vault, gateway_url
-        self._works: set[asyncio.Task[None]] = set()
+        self._works: dict[asyncio.Task[None], str] = {}
+        """What works on which run."""
 
     async def look(self) -> None:
         """Begin what waits."""
         while len(self._works) < AT_ONCE and (row := await self._claimed()) is not None:
             work = asyncio.create_task(self._work(row))
-            self._works.add(work)
-            work.add_done_callback(self._works.discard)
+            self._works[work] = row.id
+            work.add_done_callback(self._works.pop)
 
     async def close(self) -> None:
         """Stop at once; what is finished is in journals."""
@@ -81,7 +82,11 @@ class Runner:
     async def _claimed(self) -> ComparisonRun | None:
         waits = (
             ComparisonRun.state.in_(("queued", "running")),
-            or_(ComparisonRun.claimed_until.is_(None), ComparisonRun.claimed_until < now()),
+            # a claim of this process runs out when the database is slow; its work goes on
+            or_(
+                ComparisonRun.claimed_until.is_(None),
+                and_(ComparisonRun.claimed_until < now(), ComparisonRun.id.not_in(list(self._works.values()))),
+            ),
         )
         async with self._db.read() as session:
             query = select(ComparisonRun).where(*waits).order_by(ComparisonRun.created_at).limit(1)

@@ -224,6 +224,7 @@ def through_the_gateway(ours: Ours, folder: Path, questions: Sequence[Question])
     ours.plane.patch("/knowledge/library", readers=[{"kind": "everyone"}])
     times: dict[str, list[float]] = {"without": [], "with": []}
     config = {"control": {"url": ours.plane.url, "token": "env:TOKEN"}}
+    (folder / "gateway").mkdir()
     with Gateway(config, folder / "gateway", env={"TOKEN": ours.plane.service_token}) as gateway:
         for number in range(-10, REPEATS):
             text = questions[number % len(questions)].text

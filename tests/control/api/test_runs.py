@@ -6,11 +6,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 
+from control.comparisons import runner
 from control.comparisons.journal import Journal
 from tests.control.api.conftest import Running, Start
 from tests.fakes import scripts, wire
@@ -155,6 +157,18 @@ def test_a_paused_run_goes_on_where_it_was_and_asks_nothing_twice(client: httpx.
     times = Counter(seen.header("x-request-id") for seen in gateway.of("good"))
     assert (len(times), set(times.values())) == (60, {1})
     assert client.post(f"{RUNS}/{run}/resume", json={}).json()["code"] == "over"
+
+
+def test_a_claim_that_runs_out_under_its_own_work_does_not_begin_it_twice(
+    client: httpx.Client, gateway: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "CLAIM", timedelta(seconds=-1))
+    gateway.on("good", says("Answer: yes", gap=0.5))
+    suite(client, 4)
+    run = begun(client, "good", concurrency=1)
+    eventually(lambda: client.get(f"{RUNS}/{run}").json()["state"] == "done", 30)
+    asked = Counter(seen.json["messages"][0]["content"] for seen in gateway.of("good"))
+    assert asked == {f"q{number}": 1 for number in range(1, 5)}
 
 
 def test_a_canceled_run_keeps_its_cells_and_never_goes_on(client: httpx.Client, gateway: Upstream) -> None:
