@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,17 +12,22 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx2 as httpx
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.fakes.gateway import eventually
 from tests.processes import free_port
 
 PASSWORD = "a password of my own"
+CLAIMS = {"comparison_run": "claimed_until", "knowledge_entry": "not_before", "knowledge_run": "not_before"}
+"""Until when a process has the work of a row, by table."""
 
 
 class Plane:
     """`tunegate control` on a database, filled as the first `tunegate up` fills it, with nothing to serve yet."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
+        self.database = database_url
         self.folder = folder / "control"
         self.folder.mkdir()
         self.port = free_port()
@@ -72,6 +78,18 @@ class Plane:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def forget_claims(self) -> None:
+        """As if the half minute had gone by after which the work of a killed process is anybody's."""
+
+        async def set_back() -> None:
+            engine = create_async_engine(self.database)
+            async with engine.begin() as connection:
+                for table, column in CLAIMS.items():
+                    await connection.execute(text(f"UPDATE {table} SET {column} = '2026-01-01 00:00:00'"))
+            await engine.dispose()
+
+        asyncio.run(set_back())
 
     def get(self, path: str, **query: Any) -> Any:
         """GET `/api/v1` + path."""

@@ -227,6 +227,7 @@ def test_kill_9_in_the_middle_of_a_run_asks_only_what_is_left(
         plane.kill9()
         asked = len(gateway.of("embed")) - before
         assert asked < many
+        plane.forget_claims()
         plane.start()
         eventually(lambda: plane.get(path)["state"] == "done", 90)
         found = plane.get(path)

@@ -68,6 +68,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_embeds_nothing_twice(
         one = add(plane.client, "handbook", "rules.md", RULES)
         eventually(lambda: len(gateway.of("embed")) == 3)
         plane.kill9()
+        plane.forget_claims()
         hold.set()
         plane.start()
         found: dict[str, Any] = settled(plane.client, "handbook", one, 60)
