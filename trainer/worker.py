@@ -38,6 +38,7 @@ class Worker:
         self._root = settings.data_dir.absolute()
         self._boot = secrets.token_hex(8)
         self._attempts: dict[str, Attempt] = {}
+        self._unknown: set[str] = set()
         self._counting = Counting(self._root, client, settings.interpreter("lora_sft"))
         self._lease, self._heard, self._silent = 60.0, time.monotonic(), False
 
@@ -79,8 +80,9 @@ class Worker:
                 self._attempts[stop.attempt].stop(stop.grace)
         for id in orders.forget:
             if (attempt := self._attempts.pop(id, None)) is not None:
-                attempt.forget()
+                attempt.leave() if attempt.order.job in orders.unknown else attempt.forget()
         self._clear(set(orders.over))
+        self._tell_unknown(set(orders.unknown))
         self._counting.want(orders.counts)
         wanted = {order.engine: order.adapters for order in orders.engines}
         for engine in self._engines:
@@ -92,6 +94,11 @@ class Worker:
         for job in over.intersection(self._jobs()) - held:
             log.event("job.cleared", job=job)
             shutil.rmtree(self._root / "jobs" / job, ignore_errors=True)  # what cannot go now is told of again
+
+    def _tell_unknown(self, jobs: set[str]) -> None:
+        for job in sorted(jobs - self._unknown):
+            log.event("job.unknown", level="warning", job=job, folder=str(self._root / "jobs" / job))
+        self._unknown = jobs
 
     def _jobs(self) -> tuple[str, ...]:
         """Those that have a folder here."""

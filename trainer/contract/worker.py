@@ -236,6 +236,8 @@ class Orders(_Message):
     """Attempts whose end is stored: not to be reported any more."""
     over: tuple[str, ...] = ()
     """Jobs of which no attempt will follow: their files are not needed any more."""
+    unknown: tuple[str, ...] = ()
+    """Jobs of which control has no trace, though the worker has files of them: nothing of them is removed."""
     engines: tuple[EngineOrder, ...] = ()
     counts: tuple[CountOrder, ...] = ()
     """A count that is not here any more is ended."""

@@ -1956,6 +1956,7 @@ export const TrainerSchema = {
                 'lora_sft'
             ],
             seen_at: '2026-11-24T09:30:00Z',
+            unknown_jobs: [],
             version: '0.1.0'
         }
     ],
@@ -1994,6 +1995,13 @@ export const TrainerSchema = {
             title: 'Seen At',
             type: 'string'
         },
+        unknown_jobs: {
+            items: {
+                type: 'string'
+            },
+            title: 'Unknown Jobs',
+            type: 'array'
+        },
         version: {
             title: 'Version',
             type: 'string'
@@ -2006,7 +2014,8 @@ export const TrainerSchema = {
         'alive',
         'seen_at',
         'devices',
-        'engines'
+        'engines',
+        'unknown_jobs'
     ],
     title: 'Trainer',
     type: 'object'

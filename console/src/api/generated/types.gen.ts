@@ -1103,6 +1103,10 @@ export type Trainer = {
      */
     seen_at: string;
     /**
+     * Unknown Jobs
+     */
+    unknown_jobs: Array<string>;
+    /**
      * Version
      */
     version: string;
