@@ -45,7 +45,7 @@ class Worker:
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; then end the runs, with checkpoints if there is time."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for attempt in Attempt.found(self._root, self._client, self._runner, self._settings.tracking.model_dump()):
+        for attempt in Attempt.found(self._root, self._client, self._runner, self._settings.tracking.told()):
             self._begin(attempt)
         threading.Thread(target=self._reap, args=(stop,), name="reaper", daemon=True).start()
         while not stop.is_set():
@@ -73,7 +73,7 @@ class Worker:
         for order in orders.start:
             if order.attempt not in self._attempts:
                 log.event("attempt.begins", attempt=order.attempt, job=order.spec.name, devices=list(order.devices))
-                tracking = self._settings.tracking.model_dump()
+                tracking = self._settings.tracking.told()
                 self._begin(Attempt(order, self._root, self._client, self._runner, tracking))
         for stop in orders.stop:
             if stop.attempt in self._attempts:
@@ -115,6 +115,7 @@ class Worker:
             recipes=self._recipes(), devices=self._runner.devices(self._settings.slots, held),
             attempts=tuple(attempt.status for attempt in self._attempts.values()), jobs=self._jobs(),
             engines=tuple(engine.status for engine in self._engines), counts=self._counting.ended,
+            dashboard=self._settings.dashboard,
         )  # fmt: skip
 
     def _recipes(self) -> tuple[RecipeName, ...]:

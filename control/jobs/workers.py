@@ -78,7 +78,7 @@ async def _keep(session: AsyncSession, status: WorkerStatus, unknown: Sequence[s
     worker = TrainerRow(
         name=status.worker[:120], boot=status.boot[:64], version=status.version[:40], recipes=list(status.recipes),
         devices=[one.model_dump() for one in status.devices], engines=[one.model_dump() for one in status.engines],
-        unknown_jobs=list(unknown), seen_at=now(),
+        unknown_jobs=list(unknown), dashboard=status.dashboard, seen_at=now(),
     )  # fmt: skip
     return await session.merge(worker)
 

@@ -288,4 +288,6 @@ class TrainerRow(Base):
     engines: Mapped[list[Any]]
     unknown_jobs: Mapped[list[Any] | None]
     """Ids of jobs whose files it keeps, and of which there is no trace here."""
+    dashboard: Mapped[str | None] = mapped_column(String(1024))
+    """URL of a tracker's pages about its jobs."""
     seen_at: Mapped[datetime]

@@ -147,6 +147,8 @@ class WorkerStatus(_Message):
     """Of which it has checkpoints or other files."""
     engines: tuple[EngineStatus, ...] = ()
     counts: tuple[CountStatus, ...] = ()
+    dashboard: Annotated[str, Field(max_length=1024, pattern=r"^(https?://[^\s]+)?$")] = ""
+    """URL of a tracker's pages about its jobs; empty: there are none."""
 
 
 Split = Literal["train", "validation", "evaluation"]

@@ -156,10 +156,12 @@ def upgrade() -> None:
         **BINARY,
     )
     op.add_column("trainer", sa.Column("unknown_jobs", sa.JSON(), nullable=True))
+    op.add_column("trainer", sa.Column("dashboard", sa.String(length=1024), nullable=True))
 
 
 def downgrade() -> None:
     """Take back."""
+    op.drop_column("trainer", "dashboard")
     op.drop_column("trainer", "unknown_jobs")
     for table in TABLES:
         op.drop_table(table)

@@ -332,6 +332,20 @@ def test_a_worker_is_told_which_of_its_jobs_are_over(control: Running, engineer:
     assert job(engineer, "paused")["state"] == "stopped", "it ended today"
 
 
+def test_the_page_of_a_job_leads_to_the_pages_of_its_workers_tracker(engineer: httpx.Client, worker: Worker) -> None:
+    worker.status["dashboard"] = "http://lab:5092"
+    queued(engineer)
+    assert job(engineer)["dashboard"] == "", "no worker has it yet"
+    worker.take()
+    assert job(engineer)["dashboard"] == "http://lab:5092"
+    worker.status["dashboard"] = ""
+    worker.sync()
+    assert job(engineer)["dashboard"] == ""
+    for wrong in ("javascript:alert(1)", "http://" + "x" * 1020, "http://a b", 7):
+        told = {**worker.status, "dashboard": wrong}
+        assert worker.client.post("/internal/v1/trainer/sync", json=told).status_code == 422, wrong
+
+
 def test_after_a_restore_from_a_backup_a_worker_keeps_the_files_of_jobs_that_are_not_in_it(
     control: Running, engineer: httpx.Client, worker: Worker
 ) -> None:

@@ -11893,6 +11893,7 @@ export const JobDetailSchema = {
             cloned_from: '',
             created_at: '2026-11-24T09:30:00Z',
             created_by: 'alice',
+            dashboard: '',
             data: {
                 train: {
                     name: 'support-dialogues',
@@ -11988,6 +11989,10 @@ export const JobDetailSchema = {
         },
         created_by: {
             title: 'Created By',
+            type: 'string'
+        },
+        dashboard: {
+            title: 'Dashboard',
             type: 'string'
         },
         data: {
@@ -12231,6 +12236,7 @@ export const JobDetailSchema = {
         'retries',
         'max_retries',
         'cloned_from',
+        'dashboard',
         'events',
         'runs',
         'checkpoints',

@@ -6733,6 +6733,10 @@ export type JobDetail = {
      */
     created_by: string;
     /**
+     * Dashboard
+     */
+    dashboard: string;
+    /**
      * Data
      */
     data: {
