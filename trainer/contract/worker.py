@@ -20,6 +20,8 @@ Whole = Annotated[int, Field(strict=True)]
 """A number, and not true or "1"."""
 BINS = 2048
 """Most bins of a histogram of token lengths."""
+MODELS = 200
+"""Most model names that are told of an engine."""
 
 
 class _Message(BaseModel):
@@ -82,6 +84,12 @@ class EngineStatus(_Message):
     external: StrictBool = False
     """Somebody else starts and stops it."""
     state: Literal["starting", "ready", "failed"]
+    message: str = ""
+    """Why it is not ready, where that is known."""
+    latency_ms: float | None = None
+    """How long its last answer to `GET /v1/models` took."""
+    models: tuple[str, ...] = Field((), max_length=MODELS)
+    """Model names that it answers to: base models, and adapters whoever has put them there."""
     max_loras: Whole
     max_lora_rank: Whole
     adapters: tuple[EngineAdapter, ...] = ()

@@ -57,6 +57,17 @@ export const EngineStatusSchema = {
             title: 'External',
             type: 'boolean'
         },
+        latency_ms: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Latency Ms'
+        },
         max_lora_rank: {
             title: 'Max Lora Rank',
             type: 'integer'
@@ -65,9 +76,23 @@ export const EngineStatusSchema = {
             title: 'Max Loras',
             type: 'integer'
         },
+        message: {
+            default: '',
+            title: 'Message',
+            type: 'string'
+        },
         model: {
             title: 'Model',
             type: 'string'
+        },
+        models: {
+            default: [],
+            items: {
+                type: 'string'
+            },
+            maxItems: 200,
+            title: 'Models',
+            type: 'array'
         },
         name: {
             title: 'Name',
