@@ -18,6 +18,8 @@ from trainer.contract.spec import BaseModelRef, JobSpec, Line, RecipeName, Sha25
 
 Whole = Annotated[int, Field(strict=True)]
 """A number, and not true or "1"."""
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What any database takes."""
 BINS = 2048
 """Most bins of a histogram of token lengths."""
 MODELS = 200
@@ -84,11 +86,11 @@ class EngineStatus(_Message):
     external: StrictBool = False
     """Somebody else starts and stops it."""
     state: Literal["starting", "ready", "failed"]
-    message: str = ""
+    message: Annotated[Text, Field(max_length=1000)] = ""
     """Why it is not ready, where that is known."""
-    latency_ms: float | None = None
+    latency_ms: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None = None
     """How long its last answer to `GET /v1/models` took."""
-    models: tuple[str, ...] = Field((), max_length=MODELS)
+    models: tuple[Text, ...] = Field((), max_length=MODELS)
     """Model names that it answers to: base models, and adapters whoever has put them there."""
     max_loras: Whole
     max_lora_rank: Whole
@@ -151,7 +153,7 @@ class WorkerStatus(_Message):
     """That can run here: their environments are there."""
     devices: tuple[Device, ...] = ()
     attempts: tuple[AttemptStatus, ...] = ()
-    jobs: tuple[str, ...] = ()
+    jobs: tuple[Text, ...] = ()
     """Of which it has checkpoints or other files."""
     engines: tuple[EngineStatus, ...] = ()
     counts: tuple[CountStatus, ...] = ()

@@ -341,9 +341,9 @@ def test_the_page_of_a_job_leads_to_the_pages_of_its_workers_tracker(engineer: h
     worker.status["dashboard"] = ""
     worker.sync()
     assert job(engineer)["dashboard"] == ""
-    for wrong in ("javascript:alert(1)", "http://" + "x" * 1020, "http://a b", 7):
-        told = {**worker.status, "dashboard": wrong}
-        assert worker.client.post("/internal/v1/trainer/sync", json=told).status_code == 422, wrong
+    wrong = [{"dashboard": one} for one in ("javascript:alert(1)", "http://" + "x" * 1020, "http://a b", 7)]
+    for told in (*wrong, {"jobs": ["a\x00b"]}, {"jobs": "a"}):
+        assert worker.client.post("/internal/v1/trainer/sync", json={**worker.status, **told}).status_code == 422, told
 
 
 def test_after_a_restore_from_a_backup_a_worker_keeps_the_files_of_jobs_that_are_not_in_it(

@@ -60,6 +60,7 @@ export const EngineStatusSchema = {
         latency_ms: {
             anyOf: [
                 {
+                    minimum: 0,
                     type: 'number'
                 },
                 {
@@ -78,6 +79,8 @@ export const EngineStatusSchema = {
         },
         message: {
             default: '',
+            maxLength: 1000,
+            pattern: '^[^\\x00]*$',
             title: 'Message',
             type: 'string'
         },
@@ -88,6 +91,7 @@ export const EngineStatusSchema = {
         models: {
             default: [],
             items: {
+                pattern: '^[^\\x00]*$',
                 type: 'string'
             },
             maxItems: 200,
