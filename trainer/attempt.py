@@ -3,7 +3,7 @@
 Everything that must outlive the worker is in the attempt's folder, so that after a restart it goes on where it was.
 
     jobs/JOB/checkpoints/        of all attempts of a job
-    jobs/JOB/ATTEMPT/order.json  what control wants
+    jobs/JOB/ATTEMPT/order.json  what control wants; `order.left.json` once it does not know of it any more
     jobs/JOB/ATTEMPT/…           the run's folder (`trainer.recipes.common.run`)
 """
 
@@ -77,6 +77,12 @@ class Attempt:
     def forget(self) -> None:
         """Control has its end: the run's folder goes. Checkpoints stay for a next attempt until the job is over."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def leave(self) -> None:
+        """Control does not know its job: all stays as it is, but a next life of this worker does not follow it."""
+        order = self.folder / "order.json"
+        if order.exists():
+            order.replace(self.folder / "order.left.json")
 
     def join(self, seconds: float) -> None:
         """Wait for its thread."""

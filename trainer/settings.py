@@ -10,7 +10,7 @@ import os
 import socket
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -132,10 +132,20 @@ class Tracking(BaseModel):
     """SwanLab; the last two need the network and a key (`swanlab login`)."""
     swanlab_host: str = ""
     """URL of a self-hosted SwanLab."""
+    swanlab_dir: Path | None = None
+    """Where SwanLab keeps its files, of all jobs together; absent: in the folder of each run, which goes with it."""
+    swanlab_url: Annotated[str, StringConstraints(max_length=1024, pattern=r"^(https?://[^\s]+)?$")] = ""
+    """Where browsers reach SwanLab's pages, of a server or of `swanlab watch DIR`: jobs' pages link to it. For the mode
+    `local` the environment of the recipes must have that dashboard (`swanlab[dashboard]`)."""
     project: str = "tunegate"
     """SwanLab's project."""
     tensorboard: bool = True
     """Keep TensorBoard's files in the run's folder."""
+
+    def told(self) -> dict[str, Any]:
+        """What a run is told of it."""
+        folder = "" if self.swanlab_dir is None else str(self.swanlab_dir.absolute())
+        return self.model_dump(exclude={"swanlab_dir", "swanlab_url"}) | {"swanlab_dir": folder}
 
 
 class RayTable(BaseModel):
@@ -204,6 +214,14 @@ class WorkerTable(BaseModel):
     def interpreter(self, recipe: RecipeName) -> Path:
         """What runs a recipe."""
         return (self.llamafactory_python if recipe == "llamafactory" else self.python).absolute()
+
+    @property
+    def dashboard(self) -> str:
+        """Where people see what the tracker has; empty where it has no pages."""
+        mode, url = self.tracking.swanlab, self.tracking.swanlab_url
+        packages = self.interpreter("lora_sft").parents[1].glob("lib/python*/site-packages/swanboard")
+        has_pages = mode in ("cloud", "self-hosted") or (mode == "local" and any(packages))
+        return url if has_pages else ""
 
     @property
     def worker_name(self) -> str:

@@ -38,13 +38,14 @@ class Worker:
         self._root = settings.data_dir.absolute()
         self._boot = secrets.token_hex(8)
         self._attempts: dict[str, Attempt] = {}
+        self._unknown: set[str] = set()
         self._counting = Counting(self._root, client, settings.interpreter("lora_sft"))
         self._lease, self._heard, self._silent = 60.0, time.monotonic(), False
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; then end the runs, with checkpoints if there is time."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for attempt in Attempt.found(self._root, self._client, self._runner, self._settings.tracking.model_dump()):
+        for attempt in Attempt.found(self._root, self._client, self._runner, self._settings.tracking.told()):
             self._begin(attempt)
         threading.Thread(target=self._reap, args=(stop,), name="reaper", daemon=True).start()
         while not stop.is_set():
@@ -72,15 +73,16 @@ class Worker:
         for order in orders.start:
             if order.attempt not in self._attempts:
                 log.event("attempt.begins", attempt=order.attempt, job=order.spec.name, devices=list(order.devices))
-                tracking = self._settings.tracking.model_dump()
+                tracking = self._settings.tracking.told()
                 self._begin(Attempt(order, self._root, self._client, self._runner, tracking))
         for stop in orders.stop:
             if stop.attempt in self._attempts:
                 self._attempts[stop.attempt].stop(stop.grace)
         for id in orders.forget:
             if (attempt := self._attempts.pop(id, None)) is not None:
-                attempt.forget()
+                attempt.leave() if attempt.order.job in orders.unknown else attempt.forget()
         self._clear(set(orders.over))
+        self._tell_unknown(set(orders.unknown))
         self._counting.want(orders.counts)
         wanted = {order.engine: order.adapters for order in orders.engines}
         for engine in self._engines:
@@ -92,6 +94,11 @@ class Worker:
         for job in over.intersection(self._jobs()) - held:
             log.event("job.cleared", job=job)
             shutil.rmtree(self._root / "jobs" / job, ignore_errors=True)  # what cannot go now is told of again
+
+    def _tell_unknown(self, jobs: set[str]) -> None:
+        for job in sorted(jobs - self._unknown):
+            log.event("job.unknown", level="warning", job=job, folder=str(self._root / "jobs" / job))
+        self._unknown = jobs
 
     def _jobs(self) -> tuple[str, ...]:
         """Those that have a folder here."""
@@ -108,6 +115,7 @@ class Worker:
             recipes=self._recipes(), devices=self._runner.devices(self._settings.slots, held),
             attempts=tuple(attempt.status for attempt in self._attempts.values()), jobs=self._jobs(),
             engines=tuple(engine.status for engine in self._engines), counts=self._counting.ended,
+            dashboard=self._settings.dashboard,
         )  # fmt: skip
 
     def _recipes(self) -> tuple[RecipeName, ...]:

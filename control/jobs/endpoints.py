@@ -166,8 +166,9 @@ class Trainer(BaseModel):
     """A worker, with what it has."""
 
     model_config = example(
-        name="gpu-1", version="0.1.0", recipes=["lora_sft"], alive=True, seen_at=A_MOMENT, devices=[], engines=[]
-    )
+        name="gpu-1", version="0.1.0", recipes=["lora_sft"], alive=True, seen_at=A_MOMENT, devices=[], engines=[],
+        unknown_jobs=[],
+    )  # fmt: skip
 
     name: str
     version: str
@@ -177,6 +178,8 @@ class Trainer(BaseModel):
     seen_at: datetime
     devices: list[HeldDevice]
     engines: list[EngineStatus]
+    unknown_jobs: list[str]
+    """Ids of jobs whose files it keeps, and of which control has no trace: `jobs/ID` of the worker's `data_dir`."""
 
 
 class Trainers(BaseModel):
@@ -207,6 +210,7 @@ def _trainer(row: models.TrainerRow, held: dict[tuple[str, str], str], visible: 
     return Trainer(
         name=row.name, version=row.version, recipes=row.recipes, alive=row.seen_at > now() - lease,
         seen_at=row.seen_at, devices=devices, engines=[EngineStatus.model_validate(one) for one in row.engines],
+        unknown_jobs=row.unknown_jobs or [],
     )  # fmt: skip
 
 

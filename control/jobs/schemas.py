@@ -204,8 +204,8 @@ class JobDetail(Job):
 
     model_config = example(
         Job, spec=SPEC, data={"train": {"name": "support-dialogues", "number": 1, "sha256": "0" * 64, "rows": 100}},
-        warnings=[], estimate=None, retries=0, max_retries=2, cloned_from="", events=[], runs=[], checkpoints=[],
-        samples=[],
+        warnings=[], estimate=None, retries=0, max_retries=2, cloned_from="", dashboard="", events=[], runs=[],
+        checkpoints=[], samples=[],
     )  # fmt: skip
 
     spec: JobSpec
@@ -216,6 +216,8 @@ class JobDetail(Job):
     retries: int
     max_retries: int
     cloned_from: str
+    dashboard: str
+    """URL of the pages of a tracker, such as SwanLab, at the worker of its last run; empty: there are none."""
     events: list[JobEvent]
     runs: list[Attempt]
     """The newest first."""

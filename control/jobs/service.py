@@ -19,7 +19,7 @@ from control.kit.membership import teams_of
 from control.kit.ownership import find_to_change, owner_of, visible_to
 from control.kit.pages import contains
 from control.kit.permissions import Person
-from control.models import Adapter, Dataset, DatasetVersion, TrainerRow, TrainingJob
+from control.models import Adapter, Dataset, DatasetVersion, DeletedJob, TrainerRow, TrainingJob
 from control.models.base import now
 from control.settings import TrainingTable
 from trainer.contract.servable import problems
@@ -153,6 +153,7 @@ async def remove(session: AsyncSession, person: Person, name: str) -> str:
     if job.state in states.HELD | {"queued", "lost"}:
         raise Problem(409, "illegal_state", f"the job {name!r} is {job.state}: cancel it first")
     await session.execute(delete(TrainingJob).where(TrainingJob.id == job.id))
+    session.add(DeletedJob(id=job.id, deleted_at=now()))
     note(session, person.actor, "delete", "job", name, before={"state": job.state, "spec": job.spec})
     return f"jobs/{job.id}"
 

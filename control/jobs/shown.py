@@ -18,6 +18,7 @@ from control.models import (
     Checkpoint,
     JobEvent,
     MetricPoint,
+    TrainerRow,
     TrainingAttempt,
     TrainingJob,
     TrainingSample,
@@ -61,12 +62,14 @@ async def detail(session: AsyncSession, person: Person, job: TrainingJob, lease:
     runs = await _all(session, TrainingAttempt, job, TrainingAttempt.number.desc())
     checkpoints = await _all(session, Checkpoint, job, Checkpoint.step)
     samples = await _all(session, TrainingSample, job, TrainingSample.step, TrainingSample.number)
+    worker = await session.get(TrainerRow, job.worker) if job.worker else None
     return schemas.JobDetail.model_validate(
         light.model_dump()
         | {
             "spec": job.spec, "warnings": job.warnings, "estimate": job.estimate or None, "retries": job.retries,
             "data": {split: {key: one[key] for key in schemas.JobData.model_fields} for split, one in job.data.items()},
             "max_retries": job.max_retries, "cloned_from": job.cloned_from,
+            "dashboard": (worker.dashboard or "") if worker is not None else "",
             "events": [_of(schemas.JobEvent, one) for one in await _all(session, JobEvent, job, JobEvent.id)],
             "runs": [_attempt(job, one) for one in runs],
             "checkpoints": [_of(schemas.Checkpoint, one) for one in checkpoints],

@@ -16,7 +16,7 @@ from control.deployments import reconcile
 from control.jobs import allocator, attempts, service, states
 from control.kit.audit import Actor, note
 from control.kit.periodic import every
-from control.models import TrainerRow, TrainingAttempt, TrainingJob
+from control.models import DeletedJob, TrainerRow, TrainingAttempt, TrainingJob
 from control.models.base import now
 from control.settings import TrainingTable
 from trainer.contract.worker import AttemptOrder, AttemptStatus, Orders, StopOrder, WorkerStatus
@@ -30,7 +30,8 @@ SWEEP = 1.0
 async def sync(session: AsyncSession, status: WorkerStatus, settings: TrainingTable) -> Orders:
     """Keep what a worker says, settle what has ended, give it what waits, and say what it is to do."""
     lease = timedelta(seconds=settings.lease_seconds)
-    worker = await _keep(session, status)
+    over, unknown = await _left(session, status.jobs)
+    worker = await _keep(session, status, unknown)
     known = await _attempts(session, status)
     reported = {one.attempt: one for one in status.attempts}
     stop: list[str] = []
@@ -54,25 +55,30 @@ async def sync(session: AsyncSession, status: WorkerStatus, settings: TrainingTa
     orders = [StopOrder(attempt=one.id) for one in asked] + [StopOrder(attempt=one, grace=0.0) for one in stop]
     engines = await reconcile.orders(session, status)
     return Orders(
-        start=tuple(start), stop=tuple(orders), forget=tuple(forget), over=await _over(session, status.jobs),
+        start=tuple(start), stop=tuple(orders), forget=tuple(forget), over=over, unknown=unknown,
         engines=engines, counts=await counting.orders(session, worker, status.counts, lease),
         lease_seconds=settings.lease_seconds,
     )  # fmt: skip
 
 
-async def _over(session: AsyncSession, jobs: Sequence[str]) -> tuple[str, ...]:
-    """Those of these jobs that are over or deleted."""
+async def _left(session: AsyncSession, jobs: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of jobs that have files on a worker, those that are over or deleted, and those of which there is no trace here:
+    made after the backup from which this database was restored, or at another control.
+    """
     if not jobs:
-        return ()
-    going = TrainingJob.id.in_(jobs) & TrainingJob.state.not_in(states.OVER)
-    return tuple(set(jobs).difference(await session.scalars(select(TrainingJob.id).where(going))))
+        return (), ()
+    query = select(TrainingJob.id, TrainingJob.state).where(TrainingJob.id.in_(jobs))
+    known = dict((await session.execute(query)).all())
+    deleted = set(await session.scalars(select(DeletedJob.id).where(DeletedJob.id.in_(jobs))))
+    over = deleted.union(id for id, state in known.items() if state in states.OVER)
+    return tuple(sorted(over)), tuple(sorted(set(jobs).difference(known, deleted)))
 
 
-async def _keep(session: AsyncSession, status: WorkerStatus) -> TrainerRow:
+async def _keep(session: AsyncSession, status: WorkerStatus, unknown: Sequence[str]) -> TrainerRow:
     worker = TrainerRow(
         name=status.worker[:120], boot=status.boot[:64], version=status.version[:40], recipes=list(status.recipes),
         devices=[one.model_dump() for one in status.devices], engines=[one.model_dump() for one in status.engines],
-        seen_at=now(),
+        unknown_jobs=list(unknown), dashboard=status.dashboard, seen_at=now(),
     )  # fmt: skip
     return await session.merge(worker)
 

@@ -161,6 +161,17 @@ class TrainingJob(Owned, Versioned, Base):
     created_by: Mapped[str] = mapped_column(String(NAME))
 
 
+class DeletedJob(Base):
+    """A job that was deleted here: its files on workers go. One of which there is no trace at all was made after the
+    backup from which this database was restored, and its files stay.
+    """
+
+    __tablename__ = "training_job_deleted"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    deleted_at: Mapped[datetime]
+
+
 class TrainingAttempt(Base):
     """One run of a job on a worker."""
 
@@ -275,4 +286,8 @@ class TrainerRow(Base):
     recipes: Mapped[list[Any]]
     devices: Mapped[list[Any]]
     engines: Mapped[list[Any]]
+    unknown_jobs: Mapped[list[Any] | None]
+    """Ids of jobs whose files it keeps, and of which there is no trace here."""
+    dashboard: Mapped[str | None] = mapped_column(String(1024))
+    """URL of a tracker's pages about its jobs."""
     seen_at: Mapped[datetime]

@@ -94,7 +94,8 @@ def _roll_out(control: Running, worker: Worker, *attempts: dict[str, Any]) -> No
         assert control.admin.put(f"{path}/2/files/{name}", content=content).status_code == 204
     for step in ("complete", "deploy"):
         assert control.admin.post(f"{path}/2/{step}", json={}).status_code == 200
-    worker.status["engines"] = [_engine([{"name": f"support-bot@v{n}", "state": "loaded"} for n in (1, 2)]), _OUTSIDE]
+    ours = _engine([{"name": f"support-bot@v{n}", "state": "loaded"} for n in (1, 2)])
+    worker.status["engines"] = [ours, _OUTSIDE, _AWAY]
     worker.sync(*attempts)
     assert control.admin.post(f"{path}/2/rollout", json={"max_latency_ratio": None}).status_code == 200
 
@@ -108,6 +109,11 @@ def _engine(adapters: list[dict[str, Any]]) -> dict[str, Any]:
 
 _OUTSIDE = _engine([]) | {
     "name": "h100-cluster", "url": "https://vllm.example.com", "external": True, "model": "deepseek-ai/DeepSeek-V3",
+    "latency_ms": 41.3, "models": ["deepseek-v3", "deepseek-v3-0324", *(f"team-{n}-tone@v2" for n in range(14))],
+}  # fmt: skip
+_AWAY = _engine([]) | {
+    "name": "ollama-lab", "url": "http://10.4.0.7:11434/v1", "external": True, "model": "qwen3:8b", "state": "failed",
+    "message": "the engine does not answer: [Errno 111] Connection refused",
 }  # fmt: skip
 
 

@@ -64,6 +64,12 @@ def test_an_adapter_is_put_there_by_the_folder_that_both_see_and_with_the_key_th
     assert server.loaded["bot@v1"] == str(tmp_path / "mount/id-bot@v1")
     status = engine.status
     assert (status.external, status.state, status.base, status.base_sha256) == (True, "ready", "tiny", "")
+    assert (status.models[0], status.message) == ("tiny", "")
+    assert status.latency_ms is not None
+    assert 0 < status.latency_ms < 60_000
+    server.loaded["odd\x00\nname" + "x" * 300] = "/elsewhere"
+    eventually(lambda: any(one.startswith("odd  namex") and len(one) == 200 for one in engine.status.models))
+    del server.loaded["odd\x00\nname" + "x" * 300]
     engine.want([order(control, "bot@v1", "Good day."), order(control, "bot@v2", "Hello.")])
     eventually(state(engine, "bot@v2", "waiting"))
     engine.want([order(control, "bot@v2", "Hello.")])
@@ -105,10 +111,12 @@ def test_one_that_does_not_answer_is_told_of_and_gets_its_adapters_again(
     eventually(lambda: engine.status.state == "failed")
     eventually(state(engine, "bot@v1", "waiting"))
     assert "GET /v1/models: 401" in message(engine, "bot@v1")
+    status = engine.status
+    assert (status.message, status.models, status.latency_ms) == (message(engine, "bot@v1"), (), None)
     server.loaded.clear()
     server.key = ""
     eventually(state(engine, "bot@v1", "loaded"))
-    assert engine.status.state == "ready"
+    assert (engine.status.state, engine.status.message) == ("ready", "")
 
 
 def test_what_answers_without_sense_is_no_engine(control: FakeControl, outside: Make) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tests.processes import eventually
-from tests.trainer.runs import QUESTIONS, ROOT, Folder, dialogues, preferences, spec
+from tests.trainer.runs import QUESTIONS, ROOT, Folder, dialogues, needs_recipes, preferences, spec, write_rows
+from tests.trainer.test_evaluation import ALPHA, BETA, evaluating
+from trainer.contract.evaluation import Evaluated
 from trainer.contract.worker import Probe
 
 PYTHON = ROOT / ".venv-llamafactory/bin/python"
@@ -25,10 +27,33 @@ def folder(path: Path, rows: list[dict[str, Any]], **changes: Any) -> Folder:
     return Folder(path, spec("llamafactory", **changes), rows, python=PYTHON, **QUIET)
 
 
-def test_dialogues_are_learned_packed_and_measured(tmp_path: Path) -> None:
+# the right answer is what is learned; no other is what the base model says
+ASKED = [
+    {
+        "_line": number, "prompt": [{"role": "user", "content": question}], "answer": number % 3,
+        "choices": [ANSWER if place == number % 3 else other for place, other in enumerate((ALPHA, BETA, BETA))],
+    }
+    for number, question in enumerate(QUESTIONS, 1)
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A run to its end, which asks the questions, too."""
     data = {"train": "rows@1", "validation_share": 0.2}
-    run = folder(tmp_path, dialogues(ANSWER), data=data, prompts=["Hi"], training={"eval_every": 6, "packing": True})
+    told = spec(
+        "llamafactory", data=data, prompts=["Hi"], eval={"data": "questions@1"},
+        training={"eval_every": 6, "packing": True},
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("learned")
+    asked = write_rows(path / "questions.jsonl", ASKED)
+    run = Folder(path, told, dialogues(ANSWER), python=PYTHON, evaluation=str(asked), **QUIET)
     assert run.run() == 0, (run.path / "log.txt").read_text()[-3000:]
+    return run
+
+
+def test_dialogues_are_learned_packed_and_measured(learned: Folder) -> None:
+    run = learned
     (started,) = run.events("started")
     assert (started["total_steps"], started["device"]) == (12, "cpu")
     assert 0 < started["rows"] < 19  # several in each
@@ -42,6 +67,19 @@ def test_dialogues_are_learned_packed_and_measured(tmp_path: Path) -> None:
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= kept
     assert not kept & {"optimizer.pt", "training_args.bin", "trainer_state.json"}
     assert run.events("checkpoint")[-1]["files"]
+
+
+@needs_recipes
+def test_an_evaluation_of_its_adapter_by_the_newer_libraries_of_the_other_recipes_finds_the_same(
+    learned: Folder, tmp_path: Path
+) -> None:
+    within = Evaluated.model_validate(learned.finished()["details"]["evaluation"])
+    assert (within.questions, within.base.plain.right) == (6, 0)
+    assert within.won > 0, "it has begun to learn the answer"
+    run = evaluating(tmp_path, ASKED, learned.path / "adapter")
+    assert run.run() == 0, (run.path / "log.txt").read_text()[-3000:]
+    assert Evaluated.model_validate(run.finished()["details"]["evaluation"]) == within
+    assert not run.events("warned")
 
 
 def test_stopped_it_leaves_a_checkpoint_and_goes_on_from_it(tmp_path: Path) -> None:

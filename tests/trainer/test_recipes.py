@@ -76,14 +76,18 @@ def test_trackers_keep_their_files_beside_our_own(whole: Folder) -> None:
 
 def test_a_tracker_that_hangs_does_not_hold_up_the_run(tmp_path: Path) -> None:
     """A library in place of SwanLab's that never comes back from its first call."""
-    tracking = {"swanlab": "local", "tensorboard": False}
+    tracking = {"swanlab": "local", "tensorboard": False, "swanlab_dir": str(tmp_path / "all")}
     folder = Folder(tmp_path, spec(training={"max_steps": 2}), dialogues(ANSWER), tracking=tracking)
-    (tmp_path / "swanlab.py").write_text("import threading\nthreading.Event().wait()\n")
+    (tmp_path / "swanlab.py").write_text(
+        "import pathlib, threading\nSettings = dict\n"
+        "def init(**told):\n    pathlib.Path(told['log_dir']).mkdir()\n    threading.Event().wait()\n"
+    )
     path = f"{tmp_path}:{ENVIRONMENT['PYTHONPATH']}"
     assert folder.run(PYTHONPATH=path) == 0
     assert folder.finished()["outcome"] == "completed"
     (warned,) = folder.events("warned")
     assert "SwanLab does not answer" in warned["message"]
+    assert (tmp_path / "all").is_dir(), "it keeps its files where it was told"
 
 
 def test_killed_and_resumed_it_has_the_losses_of_a_run_that_was_not(whole: Folder, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.settings import Engine, ExternalEngine, SettingsError, load
+from trainer.settings import Engine, ExternalEngine, SettingsError, Tracking, WorkerTable, load
 
 OUTSIDE = '[[external_engine]]\nname = "b"\nmodel = "/m"\n'
 GOOD = '[[engine]]\nname = "a"\nmodel = "/m"\nport = 1\n'
@@ -49,6 +49,7 @@ def test_tables_of_the_other_planes_are_not_looked_at(tmp_path: Path) -> None:
         ("[[engine]", "FILE: not valid TOML"),
         ('[trainer]\nrunner = "cloud"', "FILE: [trainer]: runner: Input should be 'local', 'ray' or 'slurm'"),
         ('[trainer.ray]\naddress = "ray://head:10001"', "FILE: [trainer]: ray: address: "),
+        ('[trainer.tracking]\nswanlab_url = "javascript:alert(1)"', "FILE: [trainer]: tracking: swanlab_url: "),
         ("[trainer.ray]\nlease = 0", "FILE: [trainer]: ray: lease: "),
         ("engine = 3", "FILE: [[engine]]"),
     ],
@@ -101,3 +102,17 @@ def test_a_token_of_the_cluster_that_is_not_there_is_named_before_anything_is_st
     assert (done.returncode, "[trainer.ray] token: write env:NAME or file:PATH" in done.stderr) == (2, True), (
         done.stderr
     )
+
+
+def test_there_is_a_link_to_swanlab_where_it_has_pages(tmp_path: Path) -> None:
+    def dashboard(mode: str) -> str:
+        told = {"swanlab": mode, "swanlab_url": "http://lab:5092", "swanlab_dir": "swanlog"}
+        tracking = Tracking.model_validate(told)
+        assert tracking.told()["swanlab_dir"] == str(Path("swanlog").absolute())
+        return WorkerTable(python=tmp_path / "bin/python", tracking=tracking).dashboard
+
+    assert [dashboard(mode) for mode in ("disabled", "offline", "local")] == ["", "", ""]
+    assert dashboard("self-hosted") == "http://lab:5092"
+    (tmp_path / "lib/python3.11/site-packages/swanboard").mkdir(parents=True)
+    assert [dashboard(mode) for mode in ("disabled", "offline", "local")] == ["", "", "http://lab:5092"]
+    assert WorkerTable(tracking=Tracking(swanlab="cloud")).dashboard == ""

@@ -143,6 +143,29 @@ def test_a_stopped_job_keeps_its_checkpoints_and_a_later_attempt_goes_on(
     assert steps(control, "a2") == list(range(4, 10))
 
 
+def test_the_files_of_a_job_that_control_does_not_know_stay_and_a_restart_does_not_follow_it_again(
+    control: FakeControl, worker: WorkerProcess
+) -> None:
+    order(control, "learns 3")
+    worker.begin()
+    eventually(state(control, "ended"))
+    control.start.clear()
+    control.orders = {"forget": ["a1"], "unknown": ["j1"]}
+    eventually(lambda: not control.status("a1"))
+    worker.end()
+    worker.begin()
+    beats = len(control.beats)
+    eventually(lambda: len(control.beats) > beats + 2)
+    assert (control.beats[-1]["attempts"], control.beats[-1]["jobs"]) == ([], ["j1"])
+    assert (worker.run("j1", "a1") / "adapter/adapter_model.safetensors").read_bytes() == b"weights"
+    assert (worker.run("j1", "a1").parent / "checkpoints").is_dir()
+    log = (worker.folder / "worker.log").read_text()
+    assert log.count("job.unknown") == 2, "told once by each life of the worker"
+    control.orders = {}
+    order(control, "learns 9", "a2", resume=False)
+    eventually(state(control, "ended", "a2"))
+
+
 def test_a_run_that_ignores_the_wish_to_end_is_ended_after_the_grace(
     control: FakeControl, worker: WorkerProcess
 ) -> None:

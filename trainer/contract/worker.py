@@ -18,8 +18,12 @@ from trainer.contract.spec import BaseModelRef, JobSpec, Line, RecipeName, Sha25
 
 Whole = Annotated[int, Field(strict=True)]
 """A number, and not true or "1"."""
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What any database takes."""
 BINS = 2048
 """Most bins of a histogram of token lengths."""
+MODELS = 200
+"""Most model names that are told of an engine."""
 
 
 class _Message(BaseModel):
@@ -82,6 +86,12 @@ class EngineStatus(_Message):
     external: StrictBool = False
     """Somebody else starts and stops it."""
     state: Literal["starting", "ready", "failed"]
+    message: Annotated[Text, Field(max_length=1000)] = ""
+    """Why it is not ready, where that is known."""
+    latency_ms: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None = None
+    """How long its last answer to `GET /v1/models` took."""
+    models: tuple[Text, ...] = Field((), max_length=MODELS)
+    """Model names that it answers to: base models, and adapters whoever has put them there."""
     max_loras: Whole
     max_lora_rank: Whole
     adapters: tuple[EngineAdapter, ...] = ()
@@ -143,10 +153,12 @@ class WorkerStatus(_Message):
     """That can run here: their environments are there."""
     devices: tuple[Device, ...] = ()
     attempts: tuple[AttemptStatus, ...] = ()
-    jobs: tuple[str, ...] = ()
+    jobs: tuple[Text, ...] = ()
     """Of which it has checkpoints or other files."""
     engines: tuple[EngineStatus, ...] = ()
     counts: tuple[CountStatus, ...] = ()
+    dashboard: Annotated[str, Field(max_length=1024, pattern=r"^(https?://[^\s]+)?$")] = ""
+    """URL of a tracker's pages about its jobs; empty: there are none."""
 
 
 Split = Literal["train", "validation", "evaluation"]
@@ -236,6 +248,8 @@ class Orders(_Message):
     """Attempts whose end is stored: not to be reported any more."""
     over: tuple[str, ...] = ()
     """Jobs of which no attempt will follow: their files are not needed any more."""
+    unknown: tuple[str, ...] = ()
+    """Jobs of which control has no trace, though the worker has files of them: nothing of them is removed."""
     engines: tuple[EngineOrder, ...] = ()
     counts: tuple[CountOrder, ...] = ()
     """A count that is not here any more is ended."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer import log
 from trainer.client import Client, Unreachable
-from trainer.contract.worker import AdapterOrder, EngineAdapter, EngineStatus
+from trainer.contract.worker import MODELS, AdapterOrder, EngineAdapter, EngineStatus
 from trainer.engines.server import Server
 from trainer.hashes import weights_sha256
 from trainer.settings import Engine, ExternalEngine
@@ -55,7 +56,8 @@ class EngineAdapters:
         self._starts, self._start = starts, -1
         self._taken: set[str] = set()
         """Names that have taken a slot since the engine was started."""
-        self._ready = False
+        self._ready, self._trouble, self._latency = False, "", 0.0
+        self._models: tuple[str, ...] = ()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"adapters-{engine.name}", daemon=True)
         self._thread.start()
@@ -67,6 +69,7 @@ class EngineAdapters:
         return EngineStatus(
             name=engine.name, base=self._base, model=self._model(), base_sha256=self._weights(), url=engine.url,
             state="ready" if self._ready else "failed" if self.external else "starting", external=self.external,
+            message=self._trouble, latency_ms=self._latency if self._ready else None, models=self._models,
             max_loras=engine.published_adapters, max_lora_rank=engine.max_lora_rank,
             adapters=tuple(self._states.values()),
         )  # fmt: skip
@@ -92,14 +95,13 @@ class EngineAdapters:
             try:
                 self._turn()
             except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as exc:
-                self._ready = False
-                self._states = {
-                    one.name: self._as(one, "waiting", f"the engine does not answer: {exc}") for one in self._wanted
-                }
+                self._ready, self._models = False, ()
+                self._trouble = f"the engine does not answer: {_shown(str(exc) or type(exc).__name__, 500)}"
+                self._states = {one.name: self._as(one, "waiting", self._trouble) for one in self._wanted}
 
     def _turn(self) -> None:
         there = self._loaded()
-        self._ready = True
+        self._ready, self._trouble = True, ""
         wanted = {one.name: one for one in self._wanted}
         if (starts := self._starts()) != self._start:
             self._taken, self._start = set(), starts
@@ -188,7 +190,10 @@ class EngineAdapters:
 
     def _loaded(self) -> dict[str, str]:
         """Name and folder of each adapter. Only vLLM tells adapters from base models; of others every model counts."""
+        began = time.monotonic()
         models = self._server.models()
+        self._latency = round(1000 * (time.monotonic() - began), 1)
+        self._models = tuple(_shown(str(one["id"]), 200) for one in models[:MODELS])
         if self.external:
             self._base = next((str(one["id"]) for one in models if not one.get("parent")), self.name)
         return {
@@ -199,3 +204,8 @@ class EngineAdapters:
     @staticmethod
     def _as(one: AdapterOrder, state: str, message: str) -> EngineAdapter:
         return EngineAdapter(name=one.name, state=state, message=message)  # type: ignore[arg-type]
+
+
+def _shown(text: str, most: int) -> str:
+    """What a server said, without characters that control would not take."""
+    return "".join(one if one.isprintable() else " " for one in text[:most])

@@ -1,4 +1,4 @@
-"""Comparisons: suites, their versions and cases, runs, and every answer."""
+"""Comparisons: suites, their versions and cases, runs, and every answer. Jobs that were deleted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from control.models.base import LongText, Utc
 
 BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
-TABLES = ("comparison_vote", "comparison_cell", "comparison_run", "suite_case", "suite_version", "suite")
+TABLES = (
+    "training_job_deleted", "comparison_vote", "comparison_cell", "comparison_run", "suite_case", "suite_version",
+    "suite",
+)  # fmt: skip
 """In an order in which they may be dropped."""
 
 revision = "0004"
@@ -145,9 +148,20 @@ def upgrade() -> None:
     )
     op.create_index("ix_comparison_vote_voter", "comparison_vote", ["voter", "created_at"], unique=False)
     op.create_index("ix_comparison_vote_at", "comparison_vote", ["created_at"], unique=False)
+    op.create_table(
+        "training_job_deleted",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("deleted_at", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_training_job_deleted")),
+        **BINARY,
+    )
+    op.add_column("trainer", sa.Column("unknown_jobs", sa.JSON(), nullable=True))
+    op.add_column("trainer", sa.Column("dashboard", sa.String(length=1024), nullable=True))
 
 
 def downgrade() -> None:
     """Take back."""
+    op.drop_column("trainer", "dashboard")
+    op.drop_column("trainer", "unknown_jobs")
     for table in TABLES:
         op.drop_table(table)

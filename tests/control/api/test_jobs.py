@@ -332,6 +332,49 @@ def test_a_worker_is_told_which_of_its_jobs_are_over(control: Running, engineer:
     assert job(engineer, "paused")["state"] == "stopped", "it ended today"
 
 
+def test_the_page_of_a_job_leads_to_the_pages_of_its_workers_tracker(engineer: httpx.Client, worker: Worker) -> None:
+    worker.status["dashboard"] = "http://lab:5092"
+    queued(engineer)
+    assert job(engineer)["dashboard"] == "", "no worker has it yet"
+    worker.take()
+    assert job(engineer)["dashboard"] == "http://lab:5092"
+    worker.status["dashboard"] = ""
+    worker.sync()
+    assert job(engineer)["dashboard"] == ""
+    wrong = [{"dashboard": one} for one in ("javascript:alert(1)", "http://" + "x" * 1020, "http://a b", 7)]
+    for told in (*wrong, {"jobs": ["a\x00b"]}, {"jobs": "a"}):
+        assert worker.client.post("/internal/v1/trainer/sync", json={**worker.status, **told}).status_code == 422, told
+
+
+def test_after_a_restore_from_a_backup_a_worker_keeps_the_files_of_jobs_that_are_not_in_it(
+    control: Running, engineer: httpx.Client, worker: Worker
+) -> None:
+    ids, attempts = [], []
+    for name in ("in-the-backup", "later", "later-and-running"):
+        queued(engineer, name)
+        (order,) = worker.sync()["start"]
+        ids.append(order["job"])
+        attempts.append(order["attempt"])
+        worker.status["jobs"] = ids
+        if name != "later-and-running":
+            worker.tell(order["attempt"], STARTED)
+            worker.finish(order["attempt"], "failed", 1, failure="data")
+    control.sql("DELETE FROM training_attempt WHERE job_id != ?", ids[0])  # what a database from before them has
+    control.sql("DELETE FROM training_job WHERE id != ?", ids[0])
+    orders = worker.sync({"attempt": attempts[1], "state": "ended", "exit_status": 1}, at(attempts[2]))
+    assert (orders["over"], orders["unknown"]) == ([], sorted(ids[1:]))
+    assert orders["forget"] == [attempts[1]], "not to be told of again"
+    assert [one["attempt"] for one in orders["stop"]] == [attempts[2]], "nobody could take what comes out of it"
+    (shown,) = engineer.get("/api/v1/trainers").json()["items"]
+    assert shown["unknown_jobs"] == sorted(ids[1:])
+    assert engineer.delete(f"{JOBS}/in-the-backup").status_code == 204
+    orders = worker.sync()
+    assert (orders["over"], orders["unknown"]) == ([ids[0]], sorted(ids[1:])), "deleted by somebody: that is known"
+    worker.status["jobs"] = []
+    assert worker.sync()["unknown"] == []
+    assert engineer.get("/api/v1/trainers").json()["items"][0]["unknown_jobs"] == []
+
+
 def test_files_that_arrive_broken_or_lead_astray_are_refused(engineer: httpx.Client, worker: Worker) -> None:
     queued(engineer)
     attempt = worker.take()

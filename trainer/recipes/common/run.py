@@ -38,6 +38,8 @@ class Tracking(BaseModel):
     """disabled, local, offline, cloud or self-hosted."""
     swanlab_host: str = ""
     """Of a self-hosted server."""
+    swanlab_dir: str = ""
+    """Where its files are kept; empty: in the run's folder."""
     project: str = "tunegate"
     tensorboard: bool = True
 

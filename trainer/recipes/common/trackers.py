@@ -101,6 +101,6 @@ def _swanlab(run: Run) -> tuple[Log, Callable[[], Any]]:
         swanlab.login(host=tracking.swanlab_host)
     swanlab.init(
         project=tracking.project, experiment_name=spec.name, config=spec.model_dump(mode="json"), settings=settings,
-        mode=_MODES[tracking.swanlab], log_dir=str(run.folder / "swanlog"),
+        mode=_MODES[tracking.swanlab], log_dir=tracking.swanlab_dir or str(run.folder / "swanlog"),
     )  # fmt: skip
     return lambda step, values: swanlab.log(values, step=step), swanlab.finish

@@ -57,6 +57,18 @@ export const EngineStatusSchema = {
             title: 'External',
             type: 'boolean'
         },
+        latency_ms: {
+            anyOf: [
+                {
+                    minimum: 0,
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Latency Ms'
+        },
         max_lora_rank: {
             title: 'Max Lora Rank',
             type: 'integer'
@@ -65,9 +77,26 @@ export const EngineStatusSchema = {
             title: 'Max Loras',
             type: 'integer'
         },
+        message: {
+            default: '',
+            maxLength: 1000,
+            pattern: '^[^\\x00]*$',
+            title: 'Message',
+            type: 'string'
+        },
         model: {
             title: 'Model',
             type: 'string'
+        },
+        models: {
+            default: [],
+            items: {
+                pattern: '^[^\\x00]*$',
+                type: 'string'
+            },
+            maxItems: 200,
+            title: 'Models',
+            type: 'array'
         },
         name: {
             title: 'Name',
@@ -1956,6 +1985,7 @@ export const TrainerSchema = {
                 'lora_sft'
             ],
             seen_at: '2026-11-24T09:30:00Z',
+            unknown_jobs: [],
             version: '0.1.0'
         }
     ],
@@ -1994,6 +2024,13 @@ export const TrainerSchema = {
             title: 'Seen At',
             type: 'string'
         },
+        unknown_jobs: {
+            items: {
+                type: 'string'
+            },
+            title: 'Unknown Jobs',
+            type: 'array'
+        },
         version: {
             title: 'Version',
             type: 'string'
@@ -2006,7 +2043,8 @@ export const TrainerSchema = {
         'alive',
         'seen_at',
         'devices',
-        'engines'
+        'engines',
+        'unknown_jobs'
     ],
     title: 'Trainer',
     type: 'object'
@@ -11884,6 +11922,7 @@ export const JobDetailSchema = {
             cloned_from: '',
             created_at: '2026-11-24T09:30:00Z',
             created_by: 'alice',
+            dashboard: '',
             data: {
                 train: {
                     name: 'support-dialogues',
@@ -11979,6 +12018,10 @@ export const JobDetailSchema = {
         },
         created_by: {
             title: 'Created By',
+            type: 'string'
+        },
+        dashboard: {
+            title: 'Dashboard',
             type: 'string'
         },
         data: {
@@ -12222,6 +12265,7 @@ export const JobDetailSchema = {
         'retries',
         'max_retries',
         'cloned_from',
+        'dashboard',
         'events',
         'runs',
         'checkpoints',

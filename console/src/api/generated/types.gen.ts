@@ -47,6 +47,10 @@ export type EngineStatus = {
      */
     external?: boolean;
     /**
+     * Latency Ms
+     */
+    latency_ms?: number | null;
+    /**
      * Max Lora Rank
      */
     max_lora_rank: number;
@@ -55,9 +59,17 @@ export type EngineStatus = {
      */
     max_loras: number;
     /**
+     * Message
+     */
+    message?: string;
+    /**
      * Model
      */
     model: string;
+    /**
+     * Models
+     */
+    models?: Array<string>;
     /**
      * Name
      */
@@ -1102,6 +1114,10 @@ export type Trainer = {
      * Seen At
      */
     seen_at: string;
+    /**
+     * Unknown Jobs
+     */
+    unknown_jobs: Array<string>;
     /**
      * Version
      */
@@ -6728,6 +6744,10 @@ export type JobDetail = {
      * Created By
      */
     created_by: string;
+    /**
+     * Dashboard
+     */
+    dashboard: string;
     /**
      * Data
      */
