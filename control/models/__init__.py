@@ -1,6 +1,14 @@
 """All tables: importing this package fills `Base.metadata`."""
 
-from control.models.adapters import Adapter, AdapterData, AdapterEvaluation, AdapterVersion, Deployment, Rollout
+from control.models.adapters import (
+    Adapter,
+    AdapterData,
+    AdapterEvaluation,
+    AdapterGate,
+    AdapterVersion,
+    Deployment,
+    Rollout,
+)
 from control.models.base import Base
 from control.models.chat import ChatSession
 from control.models.comparison import ComparisonCell, ComparisonRun, ComparisonVote, Suite, SuiteCase, SuiteVersion
@@ -39,6 +47,7 @@ __all__ = [
     "Adapter",
     "AdapterData",
     "AdapterEvaluation",
+    "AdapterGate",
     "AdapterVersion",
     "ApiKey",
     "AuditRow",

@@ -11,7 +11,15 @@ from control.models.base import LongText, Utc
 
 BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
-TABLES = ("comparison_vote", "comparison_cell", "comparison_run", "suite_case", "suite_version", "suite")
+TABLES = (
+    "adapter_gate",
+    "comparison_vote",
+    "comparison_cell",
+    "comparison_run",
+    "suite_case",
+    "suite_version",
+    "suite",
+)
 """In an order in which they may be dropped."""
 
 revision = "0004"
@@ -145,9 +153,35 @@ def upgrade() -> None:
     )
     op.create_index("ix_comparison_vote_voter", "comparison_vote", ["voter", "created_at"], unique=False)
     op.create_index("ix_comparison_vote_at", "comparison_vote", ["created_at"], unique=False)
+    op.add_column("adapter", sa.Column("gate", sa.JSON(none_as_null=True), nullable=True))
+    op.create_table(
+        "adapter_gate",
+        sa.Column("adapter_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("served_name", sa.String(length=160), nullable=False),
+        sa.Column("gate", sa.JSON(), nullable=False),
+        sa.Column("goal", sa.JSON(), nullable=False),
+        sa.Column("run", sa.String(length=36), nullable=False),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("reason", sa.String(length=2000), nullable=False),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("updated_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["adapter_id"], ["adapter.id"], name=op.f("fk_adapter_gate_adapter_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_adapter_gate")),
+        **BINARY,
+    )
+    op.create_index("ix_adapter_gate_state", "adapter_gate", ["state"], unique=False)
+    op.create_index("ix_adapter_gate_adapter", "adapter_gate", ["adapter_id", "created_at"], unique=False)
 
 
 def downgrade() -> None:
     """Take back."""
     for table in TABLES:
         op.drop_table(table)
+    op.drop_column("adapter", "gate")

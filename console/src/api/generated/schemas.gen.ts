@@ -7313,6 +7313,220 @@ export const RollbackSchema = {
     type: 'object'
 } as const;
 
+export const RollOutSchema = {
+    additionalProperties: false,
+    description: 'A rule, and what the version has to pass first.',
+    examples: [
+        {
+            max_error_rate: 0.02,
+            max_latency_ratio: 2,
+            min_requests: 100,
+            steps: [
+                0.1,
+                0.5,
+                1
+            ]
+        }
+    ],
+    properties: {
+        gate: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Gate'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'The adapter\'s own if absent.'
+        },
+        max_error_rate: {
+            default: 0.02,
+            description: 'A step with more failed attempts, and more often than at the other versions, ends the rollout.',
+            maximum: 1,
+            minimum: 0,
+            title: 'Max Error Rate',
+            type: 'number'
+        },
+        max_latency_ratio: {
+            anyOf: [
+                {
+                    maximum: 100,
+                    minimum: 1,
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            default: 2,
+            description: 'The p95 of the time to the first content may be so many times the other versions\'; null: it may be any.',
+            title: 'Max Latency Ratio'
+        },
+        min_requests: {
+            default: 100,
+            description: 'Attempts at the version in a step, before the next step is taken.',
+            maximum: 4000,
+            minimum: 1,
+            title: 'Min Requests',
+            type: 'integer'
+        },
+        steps: {
+            default: [
+                0.1,
+                0.5,
+                1
+            ],
+            description: 'Shares of the requests, each more than the one before.',
+            items: {
+                exclusiveMinimum: 0,
+                maximum: 1,
+                type: 'number'
+            },
+            maxItems: 20,
+            minItems: 1,
+            title: 'Steps',
+            type: 'array'
+        }
+    },
+    title: 'RollOut',
+    type: 'object'
+} as const;
+
+export const ReachSchema = {
+    additionalProperties: false,
+    description: 'A scorer\'s mean that must be reached.',
+    properties: {
+        at_least: {
+            description: 'Mean of the scorer\'s values.',
+            maximum: 1,
+            minimum: 0,
+            title: 'At Least',
+            type: 'number'
+        },
+        scorer: {
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Scorer',
+            type: 'string'
+        }
+    },
+    required: [
+        'scorer',
+        'at_least'
+    ],
+    title: 'Reach',
+    type: 'object'
+} as const;
+
+export const GateSchema = {
+    additionalProperties: false,
+    description: 'A suite, and what answers to it must reach.',
+    examples: [
+        {
+            not_worse_than: 'gpt-4o',
+            suite: 'support-questions',
+            thresholds: [
+                {
+                    at_least: 0.9,
+                    scorer: 'right'
+                }
+            ]
+        }
+    ],
+    properties: {
+        budget_nano: {
+            anyOf: [
+                {
+                    maximum: 9000000000000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'The run pauses once it has cost as much.',
+            title: 'Budget Nano'
+        },
+        key: {
+            anyOf: [
+                {
+                    maxLength: 250,
+                    minLength: 1,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'API key that pays; absent: the one named `comparisons` of whoever publishes.',
+            title: 'Key'
+        },
+        not_worse_than: {
+            anyOf: [
+                {
+                    maxLength: 200,
+                    minLength: 1,
+                    pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'A route that is asked, too: no scorer may find the answers worse than its own, or be unable to tell.',
+            title: 'Not Worse Than'
+        },
+        repeats: {
+            default: 1,
+            maximum: 20,
+            minimum: 1,
+            title: 'Repeats',
+            type: 'integer'
+        },
+        suite: {
+            examples: [
+                'support'
+            ],
+            maxLength: 64,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+            title: 'Suite',
+            type: 'string'
+        },
+        thresholds: {
+            default: [],
+            items: {
+                $ref: '#/components/schemas/Reach'
+            },
+            maxItems: 20,
+            title: 'Thresholds',
+            type: 'array'
+        },
+        version: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Of the suite; the newest one whenever it is asked, if absent.',
+            title: 'Version'
+        }
+    },
+    required: [
+        'suite'
+    ],
+    title: 'Gate',
+    type: 'object'
+} as const;
+
 export const RevealedBodiesSchema = {
     description: 'What was asked and answered, as the gateway redacted it.',
     properties: {
@@ -8600,6 +8814,17 @@ export const PromoteSchema = {
         }
     ],
     properties: {
+        gate: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Gate'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What it has to pass first; the adapter\'s own if absent.'
+        },
         price: {
             anyOf: [
                 {
@@ -12956,6 +13181,111 @@ export const GatewaySchema = {
     type: 'object'
 } as const;
 
+export const GateTrySchema = {
+    description: 'A version that is asked a suite before it is published.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            gate: {
+                not_worse_than: 'gpt-4o',
+                repeats: 1,
+                suite: 'support-questions',
+                thresholds: [
+                    {
+                        at_least: 0.9,
+                        scorer: 'right'
+                    }
+                ],
+                version: 1
+            },
+            number: 2,
+            reason: '',
+            run: '01936f3a-0000-7000-8000-000000000001',
+            served_name: 'support-bot@v2',
+            share: 0.1,
+            state: 'running'
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        ended_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Ended At'
+        },
+        gate: {
+            $ref: '#/components/schemas/Gate'
+        },
+        number: {
+            title: 'Number',
+            type: 'integer'
+        },
+        reason: {
+            title: 'Reason',
+            type: 'string'
+        },
+        run: {
+            title: 'Run',
+            type: 'string'
+        },
+        served_name: {
+            title: 'Served Name',
+            type: 'string'
+        },
+        share: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Share'
+        },
+        state: {
+            enum: [
+                'running',
+                'passed',
+                'failed',
+                'stopped'
+            ],
+            title: 'State',
+            type: 'string'
+        }
+    },
+    required: [
+        'number',
+        'served_name',
+        'gate',
+        'state',
+        'reason',
+        'share',
+        'run',
+        'created_at',
+        'ended_at',
+        'created_by'
+    ],
+    title: 'GateTry',
+    type: 'object'
+} as const;
+
 export const FromVotesSchema = {
     additionalProperties: false,
     description: 'A next version from votes on answers side by side: yours, or all with `comparisons:read`.',
@@ -14200,6 +14530,17 @@ export const DeploySchema = {
             ],
             description: 'All that can have it, if absent.',
             title: 'Engines'
+        },
+        gate: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Gate'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What it has to pass before it has its share; the adapter\'s own if absent.'
         },
         price: {
             anyOf: [
@@ -17199,6 +17540,17 @@ export const AdapterUpdateSchema = {
             title: 'Description',
             type: 'string'
         },
+        gate: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Gate'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What each version has to pass before it is published; null: nothing. As it is if absent.'
+        },
         row_version: {
             description: 'The version that this edit has seen.',
             maximum: 2147483647,
@@ -17385,6 +17737,26 @@ export const AdapterDetailSchema = {
         description: {
             title: 'Description',
             type: 'string'
+        },
+        gate: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Gate'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        gate_try: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/GateTry'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
         items: {
             items: {

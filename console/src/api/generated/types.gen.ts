@@ -4162,6 +4162,104 @@ export type Rollback = {
 };
 
 /**
+ * RollOut
+ *
+ * A rule, and what the version has to pass first.
+ */
+export type RollOut = {
+    /**
+     * The adapter's own if absent.
+     */
+    gate?: Gate | null;
+    /**
+     * Max Error Rate
+     *
+     * A step with more failed attempts, and more often than at the other versions, ends the rollout.
+     */
+    max_error_rate?: number;
+    /**
+     * Max Latency Ratio
+     *
+     * The p95 of the time to the first content may be so many times the other versions'; null: it may be any.
+     */
+    max_latency_ratio?: number | null;
+    /**
+     * Min Requests
+     *
+     * Attempts at the version in a step, before the next step is taken.
+     */
+    min_requests?: number;
+    /**
+     * Steps
+     *
+     * Shares of the requests, each more than the one before.
+     */
+    steps?: Array<number>;
+};
+
+/**
+ * Reach
+ *
+ * A scorer's mean that must be reached.
+ */
+export type Reach = {
+    /**
+     * At Least
+     *
+     * Mean of the scorer's values.
+     */
+    at_least: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+};
+
+/**
+ * Gate
+ *
+ * A suite, and what answers to it must reach.
+ */
+export type Gate = {
+    /**
+     * Budget Nano
+     *
+     * The run pauses once it has cost as much.
+     */
+    budget_nano?: number | null;
+    /**
+     * Key
+     *
+     * API key that pays; absent: the one named `comparisons` of whoever publishes.
+     */
+    key?: string | null;
+    /**
+     * Not Worse Than
+     *
+     * A route that is asked, too: no scorer may find the answers worse than its own, or be unable to tell.
+     */
+    not_worse_than?: string | null;
+    /**
+     * Repeats
+     */
+    repeats?: number;
+    /**
+     * Suite
+     */
+    suite: string;
+    /**
+     * Thresholds
+     */
+    thresholds?: Array<Reach>;
+    /**
+     * Version
+     *
+     * Of the suite; the newest one whenever it is asked, if absent.
+     */
+    version?: number | null;
+};
+
+/**
  * RevealedBodies
  *
  * What was asked and answered, as the gateway redacted it.
@@ -4977,6 +5075,10 @@ export type PromptfooImport = {
  * How many requests to the adapter's name a version answers.
  */
 export type Promote = {
+    /**
+     * What it has to pass first; the adapter's own if absent.
+     */
+    gate?: Gate | null;
     /**
      * Of its answers; as it is if absent.
      */
@@ -7236,6 +7338,51 @@ export type Gateway = {
 };
 
 /**
+ * GateTry
+ *
+ * A version that is asked a suite before it is published.
+ */
+export type GateTry = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Ended At
+     */
+    ended_at: string | null;
+    gate: Gate;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Reason
+     */
+    reason: string;
+    /**
+     * Run
+     */
+    run: string;
+    /**
+     * Served Name
+     */
+    served_name: string;
+    /**
+     * Share
+     */
+    share: number | null;
+    /**
+     * State
+     */
+    state: 'running' | 'passed' | 'failed' | 'stopped';
+};
+
+/**
  * FromVotes
  *
  * A next version from votes on answers side by side: yours, or all with `comparisons:read`.
@@ -7954,6 +8101,10 @@ export type Deploy = {
      * All that can have it, if absent.
      */
     engines?: Array<EngineRef> | null;
+    /**
+     * What it has to pass before it has its share; the adapter's own if absent.
+     */
+    gate?: Gate | null;
     /**
      * Of its answers; if absent what it cost before, else what its base model costs at these engines.
      */
@@ -9549,6 +9700,10 @@ export type AdapterUpdate = {
      */
     description: string;
     /**
+     * What each version has to pass before it is published; null: nothing. As it is if absent.
+     */
+    gate?: Gate | null;
+    /**
      * Row Version
      *
      * The version that this edit has seen.
@@ -9656,6 +9811,8 @@ export type AdapterDetail = {
      * Description
      */
     description: string;
+    gate?: Gate | null;
+    gate_try?: GateTry | null;
     /**
      * Items
      */
@@ -10002,6 +10159,56 @@ export type UpdateAdapterResponses = {
 };
 
 export type UpdateAdapterResponse = UpdateAdapterResponses[keyof UpdateAdapterResponses];
+
+export type StopGateData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/gate/stop';
+};
+
+export type StopGateErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type StopGateError = StopGateErrors[keyof StopGateErrors];
+
+export type StopGateResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterDetail;
+};
+
+export type StopGateResponse = StopGateResponses[keyof StopGateResponses];
 
 export type RollAdapterBackData = {
     body?: never;
@@ -10568,7 +10775,7 @@ export type RetireAdapterResponses = {
 export type RetireAdapterResponse = RetireAdapterResponses[keyof RetireAdapterResponses];
 
 export type RollAdapterOutData = {
-    body: RolloutRule;
+    body: RollOut;
     path: {
         /**
          * Name
