@@ -149,14 +149,11 @@ async def export_report(
 
 async def _report(session: AsyncSession, person: Person, id: str, against: str | None) -> report_schemas.Report:
     row = await runs.of_id(session, person, id)
-    asked, cells, cases = await results.load(session, row)
+    loaded = await results.load(session, row)
     compared = None
     if against is not None:
-        earlier = await runs.of_id(session, person, against)
-        before = await results.load(session, earlier)
-        same = results.same_cases(cases, before[2])
-        compared = await asyncio.to_thread(report.against, against, (asked, cells), before[:2], same)
-    return await asyncio.to_thread(report.report, asked, cells, compared)
+        compared = await results.against(session, loaded, await runs.of_id(session, person, against))
+    return await asyncio.to_thread(report.report, *loaded[:2], compared)
 
 
 def _named(row: Any, ending: str) -> dict[str, str]:

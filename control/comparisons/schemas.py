@@ -250,7 +250,7 @@ class Suite(BaseModel):
 
     model_config = example(
         name="support-questions", description="", owner_kind="user", owner="alice", mine=True, version=1, cases=1,
-        runs=0, created_at=A_MOMENT, updated_at=A_MOMENT, row_version=1,
+        runs=0, scheduled=True, regressed=False, created_at=A_MOMENT, updated_at=A_MOMENT, row_version=1,
     )  # fmt: skip
 
     name: str
@@ -264,17 +264,13 @@ class Suite(BaseModel):
     cases: int
     """Of the newest version."""
     runs: int
+    scheduled: bool
+    """Whether it is asked by itself."""
+    regressed: bool
+    """Whether its last scheduled run has something worse."""
     created_at: datetime
     updated_at: datetime
     row_version: int
-
-
-class SuiteDetail(Suite):
-    """A suite with its versions, the newest first."""
-
-    model_config = example(Suite, versions=[])
-
-    versions: list[SuiteVersion]
 
 
 class NumberedCase(SuiteCase):

@@ -11,7 +11,15 @@ from control.models.adapters import (
 )
 from control.models.base import Base
 from control.models.chat import ChatSession
-from control.models.comparison import ComparisonCell, ComparisonRun, ComparisonVote, Suite, SuiteCase, SuiteVersion
+from control.models.comparison import (
+    ComparisonCell,
+    ComparisonRun,
+    ComparisonVote,
+    Suite,
+    SuiteCase,
+    SuiteSchedule,
+    SuiteVersion,
+)
 from control.models.gateways import BreakerSpan, GatewayRow
 from control.models.identity import Membership, RefreshSession, ServiceToken, SpentToken, Team, User
 from control.models.knowledge import (
@@ -94,6 +102,7 @@ __all__ = [
     "SpentToken",
     "Suite",
     "SuiteCase",
+    "SuiteSchedule",
     "SuiteVersion",
     "Team",
     "TokenCount",

@@ -24,6 +24,21 @@ def fill(control: Running) -> None:
     run(control, "support-questions", RUN, "done", {"chat-large": 0.9, "chat-small": 0.6, "support-bot": 0.8})
     run(control, "support-questions", PAUSED, "paused", {"chat-large": 0.9, "chat-small": 0.6}, cells=10)
     gate(control)
+    schedule(control)
+
+
+def schedule(control: Running) -> None:
+    """The suite is asked every night, and its last run is worse than the one before."""
+    body = {"at": "06:30", "timezone": "Asia/Shanghai", "run": {"candidates": [{"route": "chat-large"}]}}
+    assert control.admin.put(f"{SUITES}/support-questions/schedule", json=body).is_success
+    worse = {
+        "candidate": "chat-large", "scorer": "says it", "p": 0.004, "verdict": "worse",
+        "difference": {"value": -0.21, "low": -0.38, "high": -0.04, "n": 24, "few": False},
+    }  # fmt: skip
+    control.sql(
+        "UPDATE suite_schedule SET last_run = ?, judged = ?, baseline = ?, regressions = ?",
+        RUN, RUN, PAUSED, json.dumps([worse]),
+    )  # fmt: skip
 
 
 def gate(control: Running) -> None:

@@ -12,14 +12,9 @@ from control.models.base import LongText, Utc
 BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 TABLES = (
-    "adapter_gate",
-    "comparison_vote",
-    "comparison_cell",
-    "comparison_run",
-    "suite_case",
-    "suite_version",
-    "suite",
-)
+    "adapter_gate", "suite_schedule", "comparison_vote", "comparison_cell", "comparison_run", "suite_case",
+    "suite_version", "suite",
+)  # fmt: skip
 """In an order in which they may be dropped."""
 
 revision = "0004"
@@ -153,6 +148,31 @@ def upgrade() -> None:
     )
     op.create_index("ix_comparison_vote_voter", "comparison_vote", ["voter", "created_at"], unique=False)
     op.create_index("ix_comparison_vote_at", "comparison_vote", ["created_at"], unique=False)
+    op.create_table(
+        "suite_schedule",
+        sa.Column("suite_id", sa.String(length=36), nullable=False),
+        sa.Column("times", sa.JSON(), nullable=False),
+        sa.Column("run", sa.JSON(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("next_at", Utc(), nullable=False),
+        sa.Column("last_run", sa.String(length=36), nullable=True),
+        sa.Column("judged", sa.String(length=36), nullable=True),
+        sa.Column("baseline", sa.String(length=36), nullable=True),
+        sa.Column("regressions", sa.JSON(), nullable=False),
+        sa.Column("message", sa.String(length=1000), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("updated_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["suite_id"], ["suite.id"], name=op.f("fk_suite_schedule_suite_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_suite_schedule")),
+        sa.UniqueConstraint("suite_id", name=op.f("uq_suite_schedule_suite_id")),
+        **BINARY,
+    )
+    op.create_index("ix_suite_schedule_due", "suite_schedule", ["enabled", "next_at"], unique=False)
     op.add_column("adapter", sa.Column("gate", sa.JSON(none_as_null=True), nullable=True))
     op.create_table(
         "adapter_gate",

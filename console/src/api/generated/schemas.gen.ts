@@ -4478,8 +4478,10 @@ export const SuiteSchema = {
             name: 'support-questions',
             owner: 'alice',
             owner_kind: 'user',
+            regressed: false,
             row_version: 1,
             runs: 0,
+            scheduled: true,
             updated_at: '2026-11-24T09:30:00Z',
             version: 1
         }
@@ -4518,6 +4520,10 @@ export const SuiteSchema = {
             title: 'Owner Kind',
             type: 'string'
         },
+        regressed: {
+            title: 'Regressed',
+            type: 'boolean'
+        },
         row_version: {
             title: 'Row Version',
             type: 'integer'
@@ -4525,6 +4531,10 @@ export const SuiteSchema = {
         runs: {
             title: 'Runs',
             type: 'integer'
+        },
+        scheduled: {
+            title: 'Scheduled',
+            type: 'boolean'
         },
         updated_at: {
             format: 'date-time',
@@ -4545,6 +4555,8 @@ export const SuiteSchema = {
         'version',
         'cases',
         'runs',
+        'scheduled',
+        'regressed',
         'created_at',
         'updated_at',
         'row_version'
@@ -4554,7 +4566,7 @@ export const SuiteSchema = {
 } as const;
 
 export const SuiteDetailSchema = {
-    description: 'A suite with its versions, the newest first.',
+    description: 'A suite with its versions, the newest first, and when it is asked by itself.',
     examples: [
         {
             cases: 1,
@@ -4564,8 +4576,10 @@ export const SuiteDetailSchema = {
             name: 'support-questions',
             owner: 'alice',
             owner_kind: 'user',
+            regressed: false,
             row_version: 1,
             runs: 0,
+            scheduled: true,
             updated_at: '2026-11-24T09:30:00Z',
             version: 1,
             versions: []
@@ -4605,6 +4619,10 @@ export const SuiteDetailSchema = {
             title: 'Owner Kind',
             type: 'string'
         },
+        regressed: {
+            title: 'Regressed',
+            type: 'boolean'
+        },
         row_version: {
             title: 'Row Version',
             type: 'integer'
@@ -4612,6 +4630,20 @@ export const SuiteDetailSchema = {
         runs: {
             title: 'Runs',
             type: 'integer'
+        },
+        schedule: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Schedule'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        scheduled: {
+            title: 'Scheduled',
+            type: 'boolean'
         },
         updated_at: {
             format: 'date-time',
@@ -4639,12 +4671,366 @@ export const SuiteDetailSchema = {
         'version',
         'cases',
         'runs',
+        'scheduled',
+        'regressed',
         'created_at',
         'updated_at',
         'row_version',
-        'versions'
+        'versions',
+        'schedule'
     ],
     title: 'SuiteDetail',
+    type: 'object'
+} as const;
+
+export const CandidateSchema = {
+    additionalProperties: false,
+    description: 'What answers: a route, by one of the version\'s prompts, with parameters of its own.',
+    properties: {
+        name: {
+            anyOf: [
+                {
+                    maxLength: 120,
+                    minLength: 1,
+                    pattern: '^[^\\x00-\\x1f\\x7f]+$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'In reports; the route, and the prompt where there are several, if absent.',
+            title: 'Name'
+        },
+        parameters: {
+            additionalProperties: {
+                $ref: '#/components/schemas/JsonValue'
+            },
+            description: 'Instead of those of the version.',
+            maxProperties: 40,
+            title: 'Parameters',
+            type: 'object'
+        },
+        prompt: {
+            anyOf: [
+                {
+                    examples: [
+                        'support'
+                    ],
+                    maxLength: 64,
+                    minLength: 1,
+                    pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Absent: each of the version\'s prompts is a candidate.',
+            title: 'Prompt'
+        },
+        route: {
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        }
+    },
+    required: [
+        'route'
+    ],
+    title: 'Candidate',
+    type: 'object'
+} as const;
+
+export const RunCreateSchema = {
+    additionalProperties: false,
+    description: 'A run that is going to begin, or to be estimated.',
+    examples: [
+        {
+            candidates: [
+                {
+                    route: 'gpt-4o'
+                },
+                {
+                    route: 'support-bot'
+                }
+            ],
+            concurrency: 8,
+            repeats: 2
+        }
+    ],
+    properties: {
+        budget_nano: {
+            anyOf: [
+                {
+                    maximum: 9000000000000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.',
+            title: 'Budget Nano'
+        },
+        candidates: {
+            items: {
+                $ref: '#/components/schemas/Candidate'
+            },
+            maxItems: 16,
+            minItems: 1,
+            title: 'Candidates',
+            type: 'array'
+        },
+        concurrency: {
+            default: 8,
+            description: 'Requests at a time to each route.',
+            maximum: 256,
+            minimum: 1,
+            title: 'Concurrency',
+            type: 'integer'
+        },
+        key: {
+            anyOf: [
+                {
+                    maxLength: 250,
+                    minLength: 1,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.',
+            title: 'Key'
+        },
+        note: {
+            default: '',
+            maxLength: 1000,
+            title: 'Note',
+            type: 'string'
+        },
+        repeats: {
+            default: 1,
+            description: 'How often each candidate answers each case.',
+            maximum: 20,
+            minimum: 1,
+            title: 'Repeats',
+            type: 'integer'
+        },
+        seed: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 0,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Sent as `seed`, one more for each repeat.',
+            title: 'Seed'
+        },
+        stream: {
+            default: true,
+            description: 'Ask for streams: only they tell the time to the first token.',
+            title: 'Stream',
+            type: 'boolean'
+        },
+        timeout_seconds: {
+            default: 120,
+            description: 'For one whole answer.',
+            maximum: 3600,
+            minimum: 1,
+            title: 'Timeout Seconds',
+            type: 'integer'
+        },
+        tries: {
+            default: 4,
+            description: 'For one answer, where another try may help.',
+            maximum: 10,
+            minimum: 1,
+            title: 'Tries',
+            type: 'integer'
+        },
+        version: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Of the suite; the newest if absent.',
+            title: 'Version'
+        }
+    },
+    required: [
+        'candidates'
+    ],
+    title: 'RunCreate',
+    type: 'object'
+} as const;
+
+export const ChangeSchema = {
+    description: 'A candidate against itself in the other run, over the cases that both have.',
+    properties: {
+        candidate: {
+            title: 'Candidate',
+            type: 'string'
+        },
+        difference: {
+            $ref: '#/components/schemas/Figure'
+        },
+        p: {
+            title: 'P',
+            type: 'number'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        },
+        verdict: {
+            enum: [
+                'better',
+                'worse',
+                'no_difference_seen',
+                'too_small_to_tell'
+            ],
+            title: 'Verdict',
+            type: 'string'
+        }
+    },
+    required: [
+        'candidate',
+        'scorer',
+        'difference',
+        'p',
+        'verdict'
+    ],
+    title: 'Change',
+    type: 'object'
+} as const;
+
+export const ScheduleSchema = {
+    description: 'When a suite is asked by itself, and what has become worse.',
+    examples: [
+        {
+            at: '06:30',
+            created_by: 'alice',
+            enabled: true,
+            message: '',
+            next_at: '2026-11-24T09:30:00Z',
+            regressions: [],
+            run: {
+                budget_nano: 5000000000,
+                candidates: [
+                    {
+                        route: 'gpt-4o'
+                    }
+                ]
+            },
+            timezone: 'Asia/Shanghai'
+        }
+    ],
+    properties: {
+        at: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'At'
+        },
+        baseline: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Baseline'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        enabled: {
+            title: 'Enabled',
+            type: 'boolean'
+        },
+        every_hours: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Every Hours'
+        },
+        last_run: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Last Run'
+        },
+        message: {
+            title: 'Message',
+            type: 'string'
+        },
+        next_at: {
+            format: 'date-time',
+            title: 'Next At',
+            type: 'string'
+        },
+        regressions: {
+            items: {
+                $ref: '#/components/schemas/Change'
+            },
+            title: 'Regressions',
+            type: 'array'
+        },
+        run: {
+            $ref: '#/components/schemas/RunCreate'
+        },
+        timezone: {
+            title: 'Timezone',
+            type: 'string'
+        }
+    },
+    required: [
+        'every_hours',
+        'at',
+        'timezone',
+        'enabled',
+        'run',
+        'next_at',
+        'last_run',
+        'baseline',
+        'regressions',
+        'message',
+        'created_by'
+    ],
+    title: 'Schedule',
     type: 'object'
 } as const;
 
@@ -5634,6 +6020,75 @@ export const PairSchema = {
     type: 'object'
 } as const;
 
+export const ScheduleSetSchema = {
+    additionalProperties: false,
+    description: 'When a suite is asked by itself, and of whom.',
+    examples: [
+        {
+            at: '06:30',
+            enabled: true,
+            run: {
+                budget_nano: 5000000000,
+                candidates: [
+                    {
+                        route: 'gpt-4o'
+                    }
+                ]
+            },
+            timezone: 'Asia/Shanghai'
+        }
+    ],
+    properties: {
+        at: {
+            anyOf: [
+                {
+                    pattern: '^([01][0-9]|2[0-3]):[0-5][0-9]$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'HH:MM, daily.',
+            title: 'At'
+        },
+        enabled: {
+            default: true,
+            title: 'Enabled',
+            type: 'boolean'
+        },
+        every_hours: {
+            anyOf: [
+                {
+                    maximum: 8784,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Every Hours'
+        },
+        run: {
+            $ref: '#/components/schemas/RunCreate',
+            description: 'As for a run that is begun by hand; without `version`, each asks the newest one.'
+        },
+        timezone: {
+            default: 'UTC',
+            description: 'Name of the zone of `at`, such as Asia/Shanghai.',
+            maxLength: 64,
+            title: 'Timezone',
+            type: 'string'
+        }
+    },
+    required: [
+        'run'
+    ],
+    title: 'ScheduleSet',
+    type: 'object'
+} as const;
+
 export const SampleSchema = {
     description: 'What the model said to a prompt.',
     properties: {
@@ -6131,202 +6586,6 @@ export const RunSchema = {
         'ended_at'
     ],
     title: 'Run',
-    type: 'object'
-} as const;
-
-export const RunCreateSchema = {
-    additionalProperties: false,
-    description: 'A run that is going to begin, or to be estimated.',
-    examples: [
-        {
-            candidates: [
-                {
-                    route: 'gpt-4o'
-                },
-                {
-                    route: 'support-bot'
-                }
-            ],
-            concurrency: 8,
-            repeats: 2
-        }
-    ],
-    properties: {
-        budget_nano: {
-            anyOf: [
-                {
-                    maximum: 9000000000000000000,
-                    minimum: 1,
-                    type: 'integer'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.',
-            title: 'Budget Nano'
-        },
-        candidates: {
-            items: {
-                $ref: '#/components/schemas/Candidate'
-            },
-            maxItems: 16,
-            minItems: 1,
-            title: 'Candidates',
-            type: 'array'
-        },
-        concurrency: {
-            default: 8,
-            description: 'Requests at a time to each route.',
-            maximum: 256,
-            minimum: 1,
-            title: 'Concurrency',
-            type: 'integer'
-        },
-        key: {
-            anyOf: [
-                {
-                    maxLength: 250,
-                    minLength: 1,
-                    type: 'string'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.',
-            title: 'Key'
-        },
-        note: {
-            default: '',
-            maxLength: 1000,
-            title: 'Note',
-            type: 'string'
-        },
-        repeats: {
-            default: 1,
-            description: 'How often each candidate answers each case.',
-            maximum: 20,
-            minimum: 1,
-            title: 'Repeats',
-            type: 'integer'
-        },
-        seed: {
-            anyOf: [
-                {
-                    maximum: 2000000000,
-                    minimum: 0,
-                    type: 'integer'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'Sent as `seed`, one more for each repeat.',
-            title: 'Seed'
-        },
-        stream: {
-            default: true,
-            description: 'Ask for streams: only they tell the time to the first token.',
-            title: 'Stream',
-            type: 'boolean'
-        },
-        timeout_seconds: {
-            default: 120,
-            description: 'For one whole answer.',
-            maximum: 3600,
-            minimum: 1,
-            title: 'Timeout Seconds',
-            type: 'integer'
-        },
-        tries: {
-            default: 4,
-            description: 'For one answer, where another try may help.',
-            maximum: 10,
-            minimum: 1,
-            title: 'Tries',
-            type: 'integer'
-        },
-        version: {
-            anyOf: [
-                {
-                    maximum: 2000000000,
-                    minimum: 1,
-                    type: 'integer'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'Of the suite; the newest if absent.',
-            title: 'Version'
-        }
-    },
-    required: [
-        'candidates'
-    ],
-    title: 'RunCreate',
-    type: 'object'
-} as const;
-
-export const CandidateSchema = {
-    additionalProperties: false,
-    description: 'What answers: a route, by one of the version\'s prompts, with parameters of its own.',
-    properties: {
-        name: {
-            anyOf: [
-                {
-                    maxLength: 120,
-                    minLength: 1,
-                    pattern: '^[^\\x00-\\x1f\\x7f]+$',
-                    type: 'string'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'In reports; the route, and the prompt where there are several, if absent.',
-            title: 'Name'
-        },
-        parameters: {
-            additionalProperties: {
-                $ref: '#/components/schemas/JsonValue'
-            },
-            description: 'Instead of those of the version.',
-            maxProperties: 40,
-            title: 'Parameters',
-            type: 'object'
-        },
-        prompt: {
-            anyOf: [
-                {
-                    examples: [
-                        'support'
-                    ],
-                    maxLength: 64,
-                    minLength: 1,
-                    pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
-                    type: 'string'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'Absent: each of the version\'s prompts is a candidate.',
-            title: 'Prompt'
-        },
-        route: {
-            maxLength: 200,
-            minLength: 1,
-            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
-            title: 'Route',
-            type: 'string'
-        }
-    },
-    required: [
-        'route'
-    ],
-    title: 'Candidate',
     type: 'object'
 } as const;
 
@@ -8477,46 +8736,6 @@ export const RegressionSchema = {
         'now'
     ],
     title: 'Regression',
-    type: 'object'
-} as const;
-
-export const ChangeSchema = {
-    description: 'A candidate against itself in the other run, over the cases that both have.',
-    properties: {
-        candidate: {
-            title: 'Candidate',
-            type: 'string'
-        },
-        difference: {
-            $ref: '#/components/schemas/Figure'
-        },
-        p: {
-            title: 'P',
-            type: 'number'
-        },
-        scorer: {
-            title: 'Scorer',
-            type: 'string'
-        },
-        verdict: {
-            enum: [
-                'better',
-                'worse',
-                'no_difference_seen',
-                'too_small_to_tell'
-            ],
-            title: 'Verdict',
-            type: 'string'
-        }
-    },
-    required: [
-        'candidate',
-        'scorer',
-        'difference',
-        'p',
-        'verdict'
-    ],
-    title: 'Change',
     type: 'object'
 } as const;
 

@@ -2533,6 +2533,10 @@ export type Suite = {
      */
     owner_kind: 'user' | 'team';
     /**
+     * Regressed
+     */
+    regressed: boolean;
+    /**
      * Row Version
      */
     row_version: number;
@@ -2540,6 +2544,10 @@ export type Suite = {
      * Runs
      */
     runs: number;
+    /**
+     * Scheduled
+     */
+    scheduled: boolean;
     /**
      * Updated At
      */
@@ -2553,7 +2561,7 @@ export type Suite = {
 /**
  * SuiteDetail
  *
- * A suite with its versions, the newest first.
+ * A suite with its versions, the newest first, and when it is asked by itself.
  */
 export type SuiteDetail = {
     /**
@@ -2585,6 +2593,10 @@ export type SuiteDetail = {
      */
     owner_kind: 'user' | 'team';
     /**
+     * Regressed
+     */
+    regressed: boolean;
+    /**
      * Row Version
      */
     row_version: number;
@@ -2592,6 +2604,11 @@ export type SuiteDetail = {
      * Runs
      */
     runs: number;
+    schedule: Schedule | null;
+    /**
+     * Scheduled
+     */
+    scheduled: boolean;
     /**
      * Updated At
      */
@@ -2604,6 +2621,182 @@ export type SuiteDetail = {
      * Versions
      */
     versions: Array<SuiteVersion>;
+};
+
+/**
+ * Candidate
+ *
+ * What answers: a route, by one of the version's prompts, with parameters of its own.
+ */
+export type Candidate = {
+    /**
+     * Name
+     *
+     * In reports; the route, and the prompt where there are several, if absent.
+     */
+    name?: string | null;
+    /**
+     * Parameters
+     *
+     * Instead of those of the version.
+     */
+    parameters?: {
+        [key: string]: JsonValue;
+    };
+    /**
+     * Prompt
+     *
+     * Absent: each of the version's prompts is a candidate.
+     */
+    prompt?: string | null;
+    /**
+     * Route
+     */
+    route: string;
+};
+
+/**
+ * RunCreate
+ *
+ * A run that is going to begin, or to be estimated.
+ */
+export type RunCreate = {
+    /**
+     * Budget Nano
+     *
+     * The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.
+     */
+    budget_nano?: number | null;
+    /**
+     * Candidates
+     */
+    candidates: Array<Candidate>;
+    /**
+     * Concurrency
+     *
+     * Requests at a time to each route.
+     */
+    concurrency?: number;
+    /**
+     * Key
+     *
+     * API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.
+     */
+    key?: string | null;
+    /**
+     * Note
+     */
+    note?: string;
+    /**
+     * Repeats
+     *
+     * How often each candidate answers each case.
+     */
+    repeats?: number;
+    /**
+     * Seed
+     *
+     * Sent as `seed`, one more for each repeat.
+     */
+    seed?: number | null;
+    /**
+     * Stream
+     *
+     * Ask for streams: only they tell the time to the first token.
+     */
+    stream?: boolean;
+    /**
+     * Timeout Seconds
+     *
+     * For one whole answer.
+     */
+    timeout_seconds?: number;
+    /**
+     * Tries
+     *
+     * For one answer, where another try may help.
+     */
+    tries?: number;
+    /**
+     * Version
+     *
+     * Of the suite; the newest if absent.
+     */
+    version?: number | null;
+};
+
+/**
+ * Change
+ *
+ * A candidate against itself in the other run, over the cases that both have.
+ */
+export type Change = {
+    /**
+     * Candidate
+     */
+    candidate: string;
+    difference: Figure;
+    /**
+     * P
+     */
+    p: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+    /**
+     * Verdict
+     */
+    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
+};
+
+/**
+ * Schedule
+ *
+ * When a suite is asked by itself, and what has become worse.
+ */
+export type Schedule = {
+    /**
+     * At
+     */
+    at: string | null;
+    /**
+     * Baseline
+     */
+    baseline: string | null;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Enabled
+     */
+    enabled: boolean;
+    /**
+     * Every Hours
+     */
+    every_hours: number | null;
+    /**
+     * Last Run
+     */
+    last_run: string | null;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Next At
+     */
+    next_at: string;
+    /**
+     * Regressions
+     */
+    regressions: Array<Change>;
+    run: RunCreate;
+    /**
+     * Timezone
+     */
+    timezone: string;
 };
 
 /**
@@ -3224,6 +3417,38 @@ export type Pair = {
 };
 
 /**
+ * ScheduleSet
+ *
+ * When a suite is asked by itself, and of whom.
+ */
+export type ScheduleSet = {
+    /**
+     * At
+     *
+     * HH:MM, daily.
+     */
+    at?: string | null;
+    /**
+     * Enabled
+     */
+    enabled?: boolean;
+    /**
+     * Every Hours
+     */
+    every_hours?: number | null;
+    /**
+     * As for a run that is begun by hand; without `version`, each asks the newest one.
+     */
+    run: RunCreate;
+    /**
+     * Timezone
+     *
+     * Name of the zone of `at`, such as Asia/Shanghai.
+     */
+    timezone?: string;
+};
+
+/**
  * Sample
  *
  * What the model said to a prompt.
@@ -3507,108 +3732,6 @@ export type Run = {
      * Wanted
      */
     wanted: 'run' | 'pause' | 'cancel';
-};
-
-/**
- * RunCreate
- *
- * A run that is going to begin, or to be estimated.
- */
-export type RunCreate = {
-    /**
-     * Budget Nano
-     *
-     * The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.
-     */
-    budget_nano?: number | null;
-    /**
-     * Candidates
-     */
-    candidates: Array<Candidate>;
-    /**
-     * Concurrency
-     *
-     * Requests at a time to each route.
-     */
-    concurrency?: number;
-    /**
-     * Key
-     *
-     * API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.
-     */
-    key?: string | null;
-    /**
-     * Note
-     */
-    note?: string;
-    /**
-     * Repeats
-     *
-     * How often each candidate answers each case.
-     */
-    repeats?: number;
-    /**
-     * Seed
-     *
-     * Sent as `seed`, one more for each repeat.
-     */
-    seed?: number | null;
-    /**
-     * Stream
-     *
-     * Ask for streams: only they tell the time to the first token.
-     */
-    stream?: boolean;
-    /**
-     * Timeout Seconds
-     *
-     * For one whole answer.
-     */
-    timeout_seconds?: number;
-    /**
-     * Tries
-     *
-     * For one answer, where another try may help.
-     */
-    tries?: number;
-    /**
-     * Version
-     *
-     * Of the suite; the newest if absent.
-     */
-    version?: number | null;
-};
-
-/**
- * Candidate
- *
- * What answers: a route, by one of the version's prompts, with parameters of its own.
- */
-export type Candidate = {
-    /**
-     * Name
-     *
-     * In reports; the route, and the prompt where there are several, if absent.
-     */
-    name?: string | null;
-    /**
-     * Parameters
-     *
-     * Instead of those of the version.
-     */
-    parameters?: {
-        [key: string]: JsonValue;
-    };
-    /**
-     * Prompt
-     *
-     * Absent: each of the version's prompts is a candidate.
-     */
-    prompt?: string | null;
-    /**
-     * Route
-     */
-    route: string;
 };
 
 /**
@@ -4862,31 +4985,6 @@ export type Regression = {
      * Scorer
      */
     scorer: string;
-};
-
-/**
- * Change
- *
- * A candidate against itself in the other run, over the cases that both have.
- */
-export type Change = {
-    /**
-     * Candidate
-     */
-    candidate: string;
-    difference: Figure;
-    /**
-     * P
-     */
-    p: number;
-    /**
-     * Scorer
-     */
-    scorer: string;
-    /**
-     * Verdict
-     */
-    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
 };
 
 /**
@@ -18400,6 +18498,164 @@ export type CreateRunResponses = {
 };
 
 export type CreateRunResponse = CreateRunResponses[keyof CreateRunResponses];
+
+export type DeleteScheduleData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/schedule';
+};
+
+export type DeleteScheduleErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteScheduleError = DeleteScheduleErrors[keyof DeleteScheduleErrors];
+
+export type DeleteScheduleResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteScheduleResponse = DeleteScheduleResponses[keyof DeleteScheduleResponses];
+
+export type PutScheduleData = {
+    body: ScheduleSet;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/schedule';
+};
+
+export type PutScheduleErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type PutScheduleError = PutScheduleErrors[keyof PutScheduleErrors];
+
+export type PutScheduleResponses = {
+    /**
+     * Successful Response
+     */
+    200: Schedule;
+};
+
+export type PutScheduleResponse = PutScheduleResponses[keyof PutScheduleResponses];
+
+export type AcceptRegressionData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/schedule/accept';
+};
+
+export type AcceptRegressionErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type AcceptRegressionError = AcceptRegressionErrors[keyof AcceptRegressionErrors];
+
+export type AcceptRegressionResponses = {
+    /**
+     * Successful Response
+     */
+    200: Schedule;
+};
+
+export type AcceptRegressionResponse = AcceptRegressionResponses[keyof AcceptRegressionResponses];
 
 export type CreateSuiteVersionData = {
     body: SuiteVersionCreate;
