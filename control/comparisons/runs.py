@@ -145,6 +145,8 @@ async def pause(session: AsyncSession, person: Person, id: str) -> ComparisonRun
 async def resume(session: AsyncSession, person: Person, id: str, body: schemas.RunResume) -> ComparisonRun:
     """Fill the cells that are not there."""
     row = await of_id(session, person, id, to_change=True)
+    if not row.key:
+        raise Problem(409, "recorded", "its answers are from the request log: there is nobody to ask")
     if row.state == "canceled" or (row.state in OVER and not body.failed_again and row.state != "failed"):
         raise Problem(409, "over", f"the run is {row.state}")
     if body.budget_nano is not None:

@@ -128,12 +128,14 @@ class ChatCases(Body):
 
 
 class RequestCases(Body):
-    """Dialogues whose bodies the request log keeps, the newest first; needs the permission to read bodies."""
+    """Dialogues whose bodies the request log keeps; needs the permission to read bodies."""
 
     kind: Literal["requests"]
     since: Moment
     route: Annotated[str, StringConstraints(max_length=200)] | None = None
     limit: Annotated[int, Field(strict=True, ge=1, le=MOST_CASES)] = 200
+    sample: Flag = False
+    """Draw them by chance from all since then (the newest 100,000), instead of taking the newest ones."""
 
 
 CaseSource = Annotated[

@@ -3474,7 +3474,7 @@ export const SuiteVersionCreateSchema = {
 
 export const RequestCasesSchema = {
     additionalProperties: false,
-    description: 'Dialogues whose bodies the request log keeps, the newest first; needs the permission to read bodies.',
+    description: 'Dialogues whose bodies the request log keeps; needs the permission to read bodies.',
     properties: {
         kind: {
             const: 'requests',
@@ -3499,6 +3499,12 @@ export const RequestCasesSchema = {
                 }
             ],
             title: 'Route'
+        },
+        sample: {
+            default: false,
+            description: 'Draw them by chance from all since then (the newest 100,000), instead of taking the newest ones.',
+            title: 'Sample',
+            type: 'boolean'
         },
         since: {
             format: 'date-time',
@@ -5692,6 +5698,51 @@ export const ShadowSumsSchema = {
         'mean_ttft_ms'
     ],
     title: 'ShadowSums',
+    type: 'object'
+} as const;
+
+export const ShadowRunSchema = {
+    additionalProperties: false,
+    description: 'A run over answers that the request log has of a route and of its shadow; nobody is asked.',
+    examples: [
+        {
+            route: 'gpt-4o',
+            since: '2026-11-24T09:30:00Z'
+        }
+    ],
+    properties: {
+        limit: {
+            default: 200,
+            description: 'Most pairs, the newest first.',
+            maximum: 1000,
+            minimum: 1,
+            title: 'Limit',
+            type: 'integer'
+        },
+        note: {
+            default: '',
+            maxLength: 1000,
+            title: 'Note',
+            type: 'string'
+        },
+        route: {
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        },
+        since: {
+            format: 'date-time',
+            title: 'Since',
+            type: 'string'
+        }
+    },
+    required: [
+        'route',
+        'since'
+    ],
+    title: 'ShadowRun',
     type: 'object'
 } as const;
 

@@ -1871,7 +1871,7 @@ export type SuiteVersionCreate = {
 /**
  * RequestCases
  *
- * Dialogues whose bodies the request log keeps, the newest first; needs the permission to read bodies.
+ * Dialogues whose bodies the request log keeps; needs the permission to read bodies.
  */
 export type RequestCases = {
     /**
@@ -1886,6 +1886,12 @@ export type RequestCases = {
      * Route
      */
     route?: string | null;
+    /**
+     * Sample
+     *
+     * Draw them by chance from all since then (the newest 100,000), instead of taking the newest ones.
+     */
+    sample?: boolean;
     /**
      * Since
      */
@@ -3216,6 +3222,32 @@ export type ShadowSums = {
      * Upstream Model
      */
     upstream_model: string;
+};
+
+/**
+ * ShadowRun
+ *
+ * A run over answers that the request log has of a route and of its shadow; nobody is asked.
+ */
+export type ShadowRun = {
+    /**
+     * Limit
+     *
+     * Most pairs, the newest first.
+     */
+    limit?: number;
+    /**
+     * Note
+     */
+    note?: string;
+    /**
+     * Route
+     */
+    route: string;
+    /**
+     * Since
+     */
+    since: string;
 };
 
 /**
@@ -18656,6 +18688,64 @@ export type AcceptRegressionResponses = {
 };
 
 export type AcceptRegressionResponse = AcceptRegressionResponses[keyof AcceptRegressionResponses];
+
+export type RecordShadowData = {
+    body: ShadowRun;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/shadow';
+};
+
+export type RecordShadowErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RecordShadowError = RecordShadowErrors[keyof RecordShadowErrors];
+
+export type RecordShadowResponses = {
+    /**
+     * Successful Response
+     */
+    201: Run;
+};
+
+export type RecordShadowResponse = RecordShadowResponses[keyof RecordShadowResponses];
 
 export type CreateSuiteVersionData = {
     body: SuiteVersionCreate;
