@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control import api, errors
 from control.auth.sso import provider
-from control.comparisons import runner
+from control.comparisons import runner, schedules
 from control.datasets import checker
 from control.db import Database
-from control.deployments import rollout
+from control.deployments import gated, rollout
 from control.deps import Control
 from control.errors import Problem
 from control.gateways import service as gateways
@@ -72,7 +72,7 @@ def build(settings: Settings) -> FastAPI:
         works = [
             control.publisher.run(), bodies.keep_sweeping(db), gateways.keep_sweeping(db),
             retention.run(db, settings.retention), checker.run(db, files, settings.training),
-            workers.run(db, settings.training), rollout.run(db),
+            workers.run(db, settings.training), rollout.run(db), gated.run(db), schedules.run(db),
             runner.run(db, files, vault, settings.console.gateway_url), *([knowledge.run()] if knowledge else []),
         ]  # fmt: skip
         standing = [asyncio.create_task(work) for work in works]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, field_validator
 
+from control.comparisons.gate import A_GATE, Gate
 from control.kit.schemas import A_MOMENT, Body, Note, RowVersion, Slug, example
 from gateway.contract.snapshot import Price
 from trainer.contract.evaluation import Evaluated
@@ -39,6 +40,8 @@ class AdapterUpdate(Body):
     """From the last read."""
     description: Note
     """What it is for."""
+    gate: Gate | None = None
+    """What each version has to pass before it is published; null: nothing. As it is if absent."""
 
 
 class AdapterVersionCreate(Body):
@@ -87,6 +90,8 @@ class Deploy(Body):
     that is published has all."""
     price: Price | None = None
     """Of its answers; if absent what it cost before, else what its base model costs at these engines."""
+    gate: Gate | None = None
+    """What it has to pass before it has its share; the adapter's own if absent."""
 
 
 class ArmFigures(BaseModel):
@@ -107,6 +112,8 @@ class Promote(Body):
     """1: all of them."""
     price: Price | None = None
     """Of its answers; as it is if absent."""
+    gate: Gate | None = None
+    """What it has to pass first; the adapter's own if absent."""
 
 
 _A_RULE: dict[str, Any] = {
@@ -136,6 +143,36 @@ class RolloutRule(Body):
         if any(later <= earlier for earlier, later in pairwise(steps)):
             raise ValueError("each step is more than the one before")
         return steps
+
+
+class RollOut(RolloutRule):
+    """A rule, and what the version has to pass first."""
+
+    gate: Gate | None = None
+    """The adapter's own if absent."""
+
+
+class GateTry(BaseModel):
+    """A version that is asked a suite before it is published."""
+
+    model_config = example(
+        number=2, served_name="support-bot@v2", gate=A_GATE | {"version": 1, "repeats": 1}, state="running", reason="",
+        share=0.1, run="01936f3a-0000-7000-8000-000000000001", created_at=A_MOMENT, ended_at=None, created_by="alice",
+    )  # fmt: skip
+
+    number: int
+    served_name: str
+    gate: Gate
+    state: Literal["running", "passed", "failed", "stopped"]
+    reason: str
+    """Why it has failed or was stopped, or why it is not published although it has passed."""
+    share: float | None
+    """Of the requests, that waits for it; null: a rollout does."""
+    run: str
+    """In which it is asked."""
+    created_at: datetime
+    ended_at: datetime | None
+    created_by: str
 
 
 class Rollout(BaseModel):
@@ -264,5 +301,9 @@ class AdapterDetail(Adapter):
     model_config = example(Adapter, items=[])
 
     items: list[AdapterVersion]
+    gate: Gate | None = None
+    """What each version has to pass before it is published."""
+    gate_try: GateTry | None = None
+    """The one under way, or the last one."""
     rollout: Rollout | None = None
     """The one under way, or the last one."""

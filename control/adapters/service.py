@@ -58,7 +58,8 @@ async def update(session: AsyncSession, person: Person, name: str, body: schemas
     """Change the description."""
     row = await find_to_change(session, person, Adapter, name, row_version=body.row_version)
     if row.description != body.description:
-        note(session, person.actor, "update", "adapter", name, {"description": row.description}, body.model_dump())
+        after = {"description": body.description}
+        note(session, person.actor, "update", "adapter", name, {"description": row.description}, after)
         row.description = body.description
         row.row_version += 1
         await session.flush()

@@ -8,9 +8,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.adapters import schemas, service
+from control.comparisons.gate import Gate
 from control.kit.ownership import is_theirs
 from control.kit.permissions import Person
-from control.models import Adapter, AdapterEvaluation, AdapterVersion, Deployment, Rollout, Route
+from control.models import Adapter, AdapterEvaluation, AdapterGate, AdapterVersion, Deployment, Rollout, Route
 
 _STORED = (
     "number", "state", "source", "kind", "size", "base", "base_sha256", "rank", "problems", "metrics", "details", "job",
@@ -66,7 +67,19 @@ async def detail(session: AsyncSession, person: Person, row: Adapter) -> schemas
     items = [
         _version(row, version, placed.get(version.id, ()), asked.get(version.id, ()), route) for version in versions
     ]
-    return schemas.AdapterDetail(**light.model_dump(), items=items, rollout=await _rollout(session, row))
+    return schemas.AdapterDetail(
+        **light.model_dump(), items=items, gate=Gate.model_validate(row.gate) if row.gate is not None else None,
+        gate_try=await _gate_try(session, row), rollout=await _rollout(session, row),
+    )  # fmt: skip
+
+
+async def _gate_try(session: AsyncSession, row: Adapter) -> schemas.GateTry | None:
+    query = select(AdapterGate).where(AdapterGate.adapter_id == row.id)
+    found = await session.scalar(query.order_by(AdapterGate.created_at.desc()).limit(1))
+    if found is None:
+        return None
+    fields = {name: getattr(found, name) for name in schemas.GateTry.model_fields if name != "share"}
+    return schemas.GateTry.model_validate(fields | {"share": found.goal.get("share")})
 
 
 async def _rollout(session: AsyncSession, row: Adapter) -> schemas.Rollout | None:

@@ -25,13 +25,14 @@ from pydantic import Field, StringConstraints, ValidationError
 from control.comparisons import export, files, fit, report
 from control.comparisons.asking import Asker
 from control.comparisons.engine import Cell, Engine, Plan
+from control.comparisons.gate import Reach, missed
 from control.comparisons.report_schemas import Report
 from control.comparisons.run_schemas import Candidate
 from control.comparisons.schemas import Content, SuiteCase
 from control.comparisons.scoring import Scoring
 from control.errors import ConfigError, FieldError
 from control.kit.audit import canonical
-from control.kit.schemas import Body, Flag, Slug
+from control.kit.schemas import Flag, Slug
 from control.models.base import new_id
 from control.settings import reference
 
@@ -44,12 +45,9 @@ class Wrong(Exception):
     """It cannot be begun; the message says why and what to do."""
 
 
-class Threshold(Body):
+class Threshold(Reach):
     """What the run must reach for the command to end with 0."""
 
-    scorer: str
-    at_least: Annotated[float, Field(strict=True, ge=0, le=1)]
-    """Mean of the scorer's values."""
     candidate: str | None = None
     """By name; every one if absent."""
 
@@ -251,10 +249,7 @@ def _missed(thresholds: Sequence[Threshold], made: Report) -> list[str]:
     for threshold in thresholds:
         for one in made.candidates:
             if threshold.candidate in (None, one.name):
-                mean = one.scores.get(threshold.scorer)
-                if mean is None or mean.value < threshold.at_least:
-                    told = "no score" if mean is None else f"{mean.value:.3f}"
-                    found.append(f"{one.name}: {threshold.scorer}: {told}, at least {threshold.at_least} is wanted")
+                found += missed(one, [threshold])
     return found
 
 

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
-from control.comparisons import promptfoo, schemas, suites
+from control.comparisons import promptfoo, schedules, schemas, suites
+from control.comparisons.schedule_schemas import SuiteDetail
 from control.deps import Db, Parts, allow
 from control.errors import FieldError, invalid
 from control.kit.ownership import find
@@ -39,12 +40,14 @@ async def create_suite(body: schemas.SuiteCreate, session: Db, person: Writer) -
 
 
 @router.get("/{name}")
-async def get_suite(name: str, session: Db, person: Reader) -> schemas.SuiteDetail:
-    """A suite with its versions."""
+async def get_suite(name: str, session: Db, person: Reader) -> SuiteDetail:
+    """A suite with its versions, and when it is asked by itself."""
     row = await find(session, person, models.Suite, name)
     light = (await suites.shown(session, person, [row]))[0].model_dump()
     versions = [suites.version_shown(version) for version in await suites.versions_of(session, row)]
-    return schemas.SuiteDetail(**light, versions=versions)
+    schedule = await schedules.of(session, row)
+    shown = schedules.shown(schedule) if schedule is not None else None
+    return SuiteDetail(**light, versions=versions, schedule=shown)
 
 
 @router.patch("/{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.comparisons import report
 from control.comparisons.pricing import prices
+from control.comparisons.report_schemas import Against
 from control.comparisons.runs import version_of
 from control.comparisons.sources import contents
 from control.db import Database
@@ -62,6 +64,13 @@ def same_cases(now: list[str], before: list[str]) -> dict[int, int]:
         if places.get(content):
             found[number] = places[content].pop(0)
     return found
+
+
+async def against(session: AsyncSession, loaded: Loaded, earlier: ComparisonRun) -> Against:
+    """A run that is loaded against an earlier one, over the cases that both have."""
+    before = await load(session, earlier)
+    same = same_cases(loaded[2], before[2])
+    return await asyncio.to_thread(report.against, earlier.id, loaded[:2], before[:2], same)
 
 
 async def exported(db: Database, row: ComparisonRun) -> AsyncIterator[dict[str, Any]]:

@@ -11,8 +11,8 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
-from control.comparisons import export, report, report_schemas, results, run_schemas as schemas, runs
-from control.deps import Db, Parts, allow
+from control.comparisons import export, recorded, report, report_schemas, results, run_schemas as schemas, runs
+from control.deps import Db, Parts, allow, allow_long
 from control.kit.ownership import find
 from control.kit.pages import Page, Paging, paginate
 from control.kit.permissions import Person
@@ -20,6 +20,7 @@ from control.kit.permissions import Person
 router = APIRouter(tags=["comparisons"])
 Reader = Annotated[Person, Depends(allow("comparisons:list"))]
 Writer = Annotated[Person, Depends(allow("comparisons:own"))]
+Sender = Annotated[Person, Depends(allow_long("comparisons:own"))]
 Place = Annotated[int, Path(ge=0, le=2_000_000_000)]
 Offset = Annotated[int, Query(ge=0, le=2_000_000_000)]
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -46,6 +47,17 @@ async def estimate_run(name: str, body: schemas.RunCreate, session: Db, person: 
 async def create_run(name: str, body: schemas.RunCreate, session: Db, person: Writer) -> schemas.Run:
     """Ask every candidate about every case. It begins by itself, and goes on over restarts."""
     return (await runs.shown(session, person, [await runs.create(session, person, name, body)]))[0]
+
+
+@router.post("/suites/{name}/shadow", status_code=201)
+async def record_shadow(name: str, body: schemas.ShadowRun, parts: Parts, person: Sender) -> schemas.Run:
+    """A run over what a route and its shadow have answered to the same requests, as the request log keeps it: a version
+    of the suite with its newest scorers, and finished cells. Needs the permission to read bodies; nobody is asked."""
+    async with parts.db.read() as session:
+        found = await recorded.paired(session, parts.vault, person, name, body)
+    async with parts.db.write() as session:
+        row = await recorded.record(session, parts.files, parts.vault, person, name, body, found)
+        return (await runs.shown(session, person, [row]))[0]
 
 
 @router.get("/runs")
@@ -149,14 +161,11 @@ async def export_report(
 
 async def _report(session: AsyncSession, person: Person, id: str, against: str | None) -> report_schemas.Report:
     row = await runs.of_id(session, person, id)
-    asked, cells, cases = await results.load(session, row)
+    loaded = await results.load(session, row)
     compared = None
     if against is not None:
-        earlier = await runs.of_id(session, person, against)
-        before = await results.load(session, earlier)
-        same = results.same_cases(cases, before[2])
-        compared = await asyncio.to_thread(report.against, against, (asked, cells), before[:2], same)
-    return await asyncio.to_thread(report.report, asked, cells, compared)
+        compared = await results.against(session, loaded, await runs.of_id(session, person, against))
+    return await asyncio.to_thread(report.report, *loaded[:2], compared)
 
 
 def _named(row: Any, ending: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, JsonValue, StringConstraints, field_validator, model_validator
 
 from control.comparisons.schemas import check_parameters
-from control.kit.schemas import A_MOMENT, Body, Flag, Note, Slug, example
+from control.kit.schemas import A_MOMENT, Body, Flag, Moment, Note, Slug, example
 from gateway.contract.snapshot import Name
 
 State = Literal["queued", "running", "paused", "done", "partial", "failed", "canceled"]
@@ -64,6 +64,18 @@ class RunCreate(Body):
         if len(set(names)) != len(names):
             raise ValueError("two candidates have the same name")
         return self
+
+
+class ShadowRun(Body):
+    """A run over answers that the request log has of a route and of its shadow; nobody is asked."""
+
+    model_config = example(route="gpt-4o", since=A_MOMENT)
+
+    route: Name
+    since: Moment
+    limit: Annotated[int, Field(strict=True, ge=1, le=1000)] = 200
+    """Most pairs, the newest first."""
+    note: Note = ""
 
 
 class RunSettings(BaseModel):
@@ -156,6 +168,7 @@ class Run(BaseModel):
     version: int
     note: str
     key: str
+    """That pays; empty: its answers are from the request log, and nobody was asked."""
     candidates: list[RunCandidate]
     settings: RunSettings
     estimate: RunEstimate

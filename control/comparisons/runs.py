@@ -66,7 +66,7 @@ async def create(session: AsyncSession, person: Person, name: str, body: schemas
     """A new run, which begins by itself."""
     suite = await find_to_change(session, person, Suite, name)
     version, candidates, expected = await prepared(session, suite, body)
-    key = await _key(session, person, body.key)
+    key = await key_of(session, person, body.key)
     settings = schemas.RunSettings.model_validate(body.model_dump(include=set(schemas.RunSettings.model_fields)))
     row = ComparisonRun(
         id=new_id(), suite_id=suite.id, version_id=version.id, note=body.note, key=key, candidates=candidates,
@@ -83,8 +83,12 @@ async def create(session: AsyncSession, person: Person, name: str, body: schemas
     return row
 
 
-async def _key(session: AsyncSession, person: Person, asked: str | None) -> str:
-    """Name of the key that pays."""
+async def key_of(session: AsyncSession, person: Person, asked: str | None) -> str:
+    """Name of the key that pays; the person's own one is made if it is not there.
+
+    Raises:
+        Problem: 422 `unknown_key`, or 403.
+    """
     if asked is not None:
         try:
             return (await keys.find_to_change(session, person, asked)).public_name
@@ -141,6 +145,8 @@ async def pause(session: AsyncSession, person: Person, id: str) -> ComparisonRun
 async def resume(session: AsyncSession, person: Person, id: str, body: schemas.RunResume) -> ComparisonRun:
     """Fill the cells that are not there."""
     row = await of_id(session, person, id, to_change=True)
+    if not row.key:
+        raise Problem(409, "recorded", "its answers are from the request log: there is nobody to ask")
     if row.state == "canceled" or (row.state in OVER and not body.failed_again and row.state != "failed"):
         raise Problem(409, "over", f"the run is {row.state}")
     if body.budget_nano is not None:

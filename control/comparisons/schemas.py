@@ -128,12 +128,14 @@ class ChatCases(Body):
 
 
 class RequestCases(Body):
-    """Dialogues whose bodies the request log keeps, the newest first; needs the permission to read bodies."""
+    """Dialogues whose bodies the request log keeps; needs the permission to read bodies."""
 
     kind: Literal["requests"]
     since: Moment
     route: Annotated[str, StringConstraints(max_length=200)] | None = None
     limit: Annotated[int, Field(strict=True, ge=1, le=MOST_CASES)] = 200
+    sample: Flag = False
+    """Draw them by chance from all since then (the newest 100,000), instead of taking the newest ones."""
 
 
 CaseSource = Annotated[
@@ -250,7 +252,7 @@ class Suite(BaseModel):
 
     model_config = example(
         name="support-questions", description="", owner_kind="user", owner="alice", mine=True, version=1, cases=1,
-        runs=0, created_at=A_MOMENT, updated_at=A_MOMENT, row_version=1,
+        runs=0, scheduled=True, regressed=False, created_at=A_MOMENT, updated_at=A_MOMENT, row_version=1,
     )  # fmt: skip
 
     name: str
@@ -264,17 +266,13 @@ class Suite(BaseModel):
     cases: int
     """Of the newest version."""
     runs: int
+    scheduled: bool
+    """Whether it is asked by itself."""
+    regressed: bool
+    """Whether its last scheduled run has something worse."""
     created_at: datetime
     updated_at: datetime
     row_version: int
-
-
-class SuiteDetail(Suite):
-    """A suite with its versions, the newest first."""
-
-    model_config = example(Suite, versions=[])
-
-    versions: list[SuiteVersion]
 
 
 class NumberedCase(SuiteCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,9 @@ from control.kit.permissions import Person
 from control.models import Dataset, RequestBody, Suite, SuiteCase, SuiteVersion, UsageRow
 from control.security import Vault
 from control.usage import bodies
+
+SAMPLED_FROM = 100_000
+"""Most requests of which some are drawn."""
 
 
 class Sources:
@@ -88,12 +92,15 @@ class Sources:
     async def _requests(self, source: schemas.RequestCases) -> list[schemas.SuiteCase]:
         if not self._person.may("requests:bodies"):
             raise Problem(403, "forbidden", "your role may not read the bodies of requests")
-        query = select(UsageRow).where(UsageRow.ts >= source.since, UsageRow.end == "success")
+        query = select(UsageRow.id).where(UsageRow.ts >= source.since, UsageRow.end == "success")
         query = query.where(UsageRow.shadow_of.is_(None))
         if source.route is not None:
             query = query.where(UsageRow.route == source.route)
         query = query.where(UsageRow.id.in_(select(RequestBody.id).where(RequestBody.erased_at.is_(None))))
-        ids = [one.id for one in await self._session.scalars(query.order_by(UsageRow.ts.desc()).limit(source.limit))]
+        most = SAMPLED_FROM if source.sample else source.limit
+        ids = list(await self._session.scalars(query.order_by(UsageRow.ts.desc()).limit(most)))
+        if source.sample:
+            ids = random.sample(ids, min(source.limit, len(ids)))
         found: list[schemas.SuiteCase] = []
         for start in range(0, len(ids), build.AT_ONCE):
             some = ids[start : start + build.AT_ONCE]

@@ -19,7 +19,7 @@ from control.kit.membership import teams_of
 from control.kit.ownership import find_to_change, is_theirs, owner_of, visible_to
 from control.kit.pages import contains
 from control.kit.permissions import Person
-from control.models import ComparisonRun, Suite, SuiteCase, SuiteVersion
+from control.models import ComparisonRun, Suite, SuiteCase, SuiteSchedule, SuiteVersion
 from control.models.base import new_id, now
 from control.security import Vault
 
@@ -135,11 +135,15 @@ async def shown(session: AsyncSession, person: Person, suites: Sequence[Suite]) 
     newest = select(SuiteVersion.suite_id, SuiteVersion.cases).join(Suite, Suite.id == SuiteVersion.suite_id)
     newest = newest.where(Suite.id.in_(ids), SuiteVersion.number == Suite.latest)
     cases: dict[str, int] = dict((await session.execute(newest)).all())
+    standing = await session.scalars(select(SuiteSchedule).where(SuiteSchedule.suite_id.in_(ids)))
+    schedules = {row.suite_id: row for row in standing}
     return [
         schemas.Suite(
             name=row.name, description=row.description, owner_kind=row.owner_kind, owner=row.owner,  # type: ignore[arg-type]
             mine=await is_theirs(session, person, row), version=row.latest, cases=cases.get(row.id, 0),
-            runs=runs.get(row.id, 0), created_at=row.created_at, updated_at=row.updated_at,
+            runs=runs.get(row.id, 0), scheduled=row.id in schedules and schedules[row.id].enabled,
+            regressed=row.id in schedules and bool(schedules[row.id].regressions),
+            created_at=row.created_at, updated_at=row.updated_at,
             row_version=row.row_version,
         )
         for row in suites

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
 from control.adapters import schemas, service, shown
-from control.deployments import rollout, service as deployments
+from control.deployments import gated, gates, rollout, service as deployments
 from control.deps import Db, Parts, allow, allow_long
 from control.errors import Problem, answers
 from control.kit.audit import note
@@ -51,7 +51,10 @@ async def get_adapter(name: str, session: Db, person: Reader) -> schemas.Adapter
 @router.patch("/{name}")
 async def update_adapter(name: str, body: schemas.AdapterUpdate, session: Db, person: Writer) -> schemas.AdapterDetail:
     """Change an adapter."""
-    return await shown.detail(session, person, await service.update(session, person, name, body))
+    row = await service.update(session, person, name, body)
+    if "gate" in body.model_fields_set:
+        await gates.set_own(session, person, row, body.gate)
+    return await shown.detail(session, person, row)
 
 
 @router.post("/{name}/versions", status_code=201)
@@ -133,7 +136,7 @@ async def deploy_adapter(
     """Put a version onto engines. It gets its route `name@vN` once all of them have it and its answers are what they
     were after training; with a `share`, the adapter's name leads to it, too."""
     wanted = None if body.engines is None else [(one.worker, one.engine) for one in body.engines]
-    await deployments.deploy(session, person, name, number, wanted, body.share, body.price)
+    await deployments.deploy(session, person, name, number, wanted, body.share, body.price, body.gate)
     return await _detail(session, person, name)
 
 
@@ -141,17 +144,19 @@ async def deploy_adapter(
 async def promote_adapter(
     name: str, number: Number, body: schemas.Promote, session: Db, person: Writer
 ) -> schemas.AdapterDetail:
-    """Let a live version answer a share of the requests to the adapter's name."""
-    await deployments.promote(session, person, name, number, body.share, body.price)
+    """Let a live version answer a share of the requests to the adapter's name; where there is a gate, once it has
+    passed."""
+    await gated.promote(session, person, name, number, body)
     return await _detail(session, person, name)
 
 
 @router.post("/{name}/versions/{number}/rollout")
 async def roll_adapter_out(
-    name: str, number: Number, body: schemas.RolloutRule, session: Db, person: Writer
+    name: str, number: Number, body: schemas.RollOut, session: Db, person: Writer
 ) -> schemas.AdapterDetail:
-    """Let a live version take over the adapter's name step by step, or go, by what the ledger says about it."""
-    await rollout.begin(session, person, name, number, body.model_dump(mode="json"))
+    """Let a live version take over the adapter's name step by step, or go, by what the ledger says about it; where
+    there is a gate, once it has passed."""
+    await gated.roll_out(session, person, name, number, body)
     await session.flush()
     return await _detail(session, person, name)
 
@@ -160,6 +165,14 @@ async def roll_adapter_out(
 async def stop_rollout(name: str, session: Db, person: Writer) -> schemas.AdapterDetail:
     """End the rollout where it is; the version keeps its share."""
     await rollout.stop(session, person, name)
+    return await _detail(session, person, name)
+
+
+@router.post("/{name}/gate/stop")
+async def stop_gate(name: str, session: Db, person: Writer) -> schemas.AdapterDetail:
+    """Ask no further, and publish nothing that waits for it."""
+    await gates.stop(session, person, name)
+    await session.flush()
     return await _detail(session, person, name)
 
 

@@ -12,9 +12,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control.deployments import engines, pricing, publish
+from control.comparisons.gate import Gate
+from control.deployments import engines, gates, pricing, publish
 from control.errors import Problem
 from control.kit.audit import note
+from control.kit.people import person_of
 from control.models import Adapter, AdapterVersion, Deployment
 from control.models.base import now
 from trainer.contract.worker import AdapterOrder, EngineOrder, EngineStatus, Probe, WorkerStatus
@@ -100,13 +102,26 @@ async def went_live(session: AsyncSession, deployment: Deployment) -> None:
             price = await _price_of_base(session, all_of_it)
         await publish.put_version_route(session, person, adapter, deployment.served_name, endpoints, price)
         share = max((float(one.publish.get("share", 0.0)) for one in all_of_it), default=0.0)
-        if share > 0:
+        if share > 0 and not await _held(session, adapter, deployment, all_of_it, share):
             await publish.publish(session, person, adapter, deployment.served_name, endpoints, share)
         for one in all_of_it:
             one.publish = {}
     except Problem as exc:
-        log.error("%s is live, but has no route: %s", deployment.served_name, exc.detail)
-        deployment.message = f"no route: {exc.detail}"[:2000]
+        log.error("%s is live, but not published: %s", deployment.served_name, exc.detail)
+        deployment.message = f"not published: {exc.detail}"[:2000]
+
+
+async def _held(
+    session: AsyncSession, adapter: Adapter, deployment: Deployment, all_of_it: Sequence[Deployment], share: float
+) -> bool:
+    """Whether the share waits for a gate."""
+    said = next((one.publish["gate"] for one in all_of_it if one.publish.get("gate") is not None), None)
+    if said is None and adapter.gate is None:
+        return False
+    version = await session.get_one(AdapterVersion, deployment.adapter_version_id)
+    person = await person_of(session, deployment.created_by, "training:own")
+    asked = Gate.model_validate(said) if said is not None else None
+    return await gates.hold(session, person, adapter, version, asked, {"share": share, "price": None}) is not None
 
 
 async def _places(session: AsyncSession, deployments: Sequence[Deployment]) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ from control.kit.audit import Actor, note
 from control.kit.ownership import find_to_change
 from control.kit.periodic import every
 from control.kit.permissions import Person
-from control.models import Adapter, Deployment, Rollout, UsageRow
+from control.models import Adapter, AdapterVersion, Deployment, Rollout, UsageRow
 from control.models.base import now
 from control.routes import service as routes
 from control.routes.schemas import RouteUpdate
@@ -73,7 +73,27 @@ async def begin(session: AsyncSession, person: Person, name: str, number: int, r
     """
     adapter = await find_to_change(session, person, Adapter, name)
     version = await version_of(session, adapter, number)
+    before, endpoints = await ready(session, adapter, version)
     served = publish.served_name(adapter, version)
+    row = Rollout(
+        adapter_id=adapter.id, number=number, served_name=served, state="running", step=0, rule=rule, reason="",
+        before=before, endpoints=endpoints, figures={}, since=now(), created_by=person.username,
+    )  # fmt: skip
+    session.add(row)
+    note(session, person.actor, "rollout", "adapter", served, after=rule)
+    await _share(session, adapter, row)
+    return row
+
+
+async def ready(
+    session: AsyncSession, adapter: Adapter, version: AdapterVersion
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Targets of the adapter's route now, and the endpoints that have the version.
+
+    Raises:
+        Problem: as `begin`.
+    """
+    name, served = adapter.name, publish.served_name(adapter, version)
     if await running(session, adapter) is not None:
         raise Problem(409, "busy", f"a rollout of {name!r} is running: stop it first")
     route = await publish.route_of(session, name)
@@ -86,14 +106,7 @@ async def begin(session: AsyncSession, person: Person, name: str, number: int, r
     endpoints = await reconcile.endpoints_of(session, list(rows))
     if not endpoints:
         raise Problem(409, "not_live", f"{served} is not live on any engine: deploy it first")
-    row = Rollout(
-        adapter_id=adapter.id, number=number, served_name=served, state="running", step=0, rule=rule, reason="",
-        before=before, endpoints=endpoints, figures={}, since=now(), created_by=person.username,
-    )  # fmt: skip
-    session.add(row)
-    note(session, person.actor, "rollout", "adapter", served, after=rule)
-    await _share(session, adapter, row)
-    return row
+    return before, endpoints
 
 
 async def stop(session: AsyncSession, person: Person, name: str) -> Rollout:

@@ -10,7 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.adapters.service import version_of
-from control.deployments import engines, publish, reconcile
+from control.comparisons.gate import Gate
+from control.deployments import engines, gates, publish, reconcile
 from control.errors import Problem
 from control.kit.audit import note
 from control.kit.ownership import find_to_change
@@ -31,9 +32,10 @@ async def deploy(
     wanted: Sequence[tuple[str, str]] | None,
     share: float,
     price: Price | None = None,
+    gate: Gate | None = None,
 ) -> list[Deployment]:
     """Put a version onto engines (all that can have it, unless some are named), and publish it once they have it.
-    Without a price, its answers cost what those of its base model do.
+    Without a price, its answers cost what those of its base model do. `gate` is instead of the adapter's own.
 
     Raises:
         Problem: 409 `not_servable` when no engine can have it, with the reason of each.
@@ -53,6 +55,9 @@ async def deploy(
     publishing: dict[str, Any] = {"share": share}
     if price is not None:
         publishing["price"] = price.model_dump(mode="json", exclude_none=True)
+    if gate is not None:
+        await gates.checked(session, person, adapter, gate)
+        publishing["gate"] = gate.model_dump(mode="json")
     rows = [await _placed(session, person, adapter, version, placed, publishing) for placed in fitting]
     after = {"engines": [f"{one.worker}/{one.engine}" for one in rows], **publishing}
     note(session, person.actor, "deploy", "adapter", f"{name}@v{number}", after=after)
@@ -93,10 +98,7 @@ async def promote(
     """Let a live version answer a share of the requests to the adapter's name. Without a price, it keeps its own."""
     adapter = await find_to_change(session, person, Adapter, name)
     version = await version_of(session, adapter, number)
-    live = await _of(session, version, ("live",))
-    if not live:
-        raise Problem(409, "not_live", f"{name}@v{number} is not live on any engine: deploy it first")
-    names = await reconcile.endpoints_of(session, live)
+    names = await ready(session, adapter, version)
     publishing = {"share": share} | ({} if price is None else {"price": price.model_dump(mode="json")})
     note(session, person.actor, "promote", "adapter", f"{name}@v{number}", after=publishing)
     writer, served = publish.in_name_of(person.username), publish.served_name(adapter, version)
@@ -104,6 +106,20 @@ async def promote(
         said = price.model_dump(mode="json", exclude_none=True)
         await publish.put_version_route(session, writer, adapter, served, names, said)
     return await publish.publish(session, writer, adapter, served, names, share)
+
+
+async def ready(session: AsyncSession, adapter: Adapter, version: AdapterVersion) -> list[str]:
+    """The endpoints that have a version.
+
+    Raises:
+        Problem: 409 `not_live`: there is none; or `name_taken`.
+    """
+    publish.versions_in(adapter.name, await publish.route_of(session, adapter.name))
+    live = await _of(session, version, ("live",))
+    if not live:
+        served = publish.served_name(adapter, version)
+        raise Problem(409, "not_live", f"{served} is not live on any engine: deploy it first")
+    return await reconcile.endpoints_of(session, live)
 
 
 async def roll_back(session: AsyncSession, person: Person, name: str) -> Route:

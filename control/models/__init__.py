@@ -1,9 +1,25 @@
 """All tables: importing this package fills `Base.metadata`."""
 
-from control.models.adapters import Adapter, AdapterData, AdapterEvaluation, AdapterVersion, Deployment, Rollout
+from control.models.adapters import (
+    Adapter,
+    AdapterData,
+    AdapterEvaluation,
+    AdapterGate,
+    AdapterVersion,
+    Deployment,
+    Rollout,
+)
 from control.models.base import Base
 from control.models.chat import ChatSession
-from control.models.comparison import ComparisonCell, ComparisonRun, ComparisonVote, Suite, SuiteCase, SuiteVersion
+from control.models.comparison import (
+    ComparisonCell,
+    ComparisonRun,
+    ComparisonVote,
+    Suite,
+    SuiteCase,
+    SuiteSchedule,
+    SuiteVersion,
+)
 from control.models.gateways import BreakerSpan, GatewayRow
 from control.models.identity import Membership, RefreshSession, ServiceToken, SpentToken, Team, User
 from control.models.knowledge import (
@@ -40,6 +56,7 @@ __all__ = [
     "Adapter",
     "AdapterData",
     "AdapterEvaluation",
+    "AdapterGate",
     "AdapterVersion",
     "ApiKey",
     "AuditRow",
@@ -87,6 +104,7 @@ __all__ = [
     "SpentToken",
     "Suite",
     "SuiteCase",
+    "SuiteSchedule",
     "SuiteVersion",
     "Team",
     "TokenCount",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control.models.base import NAME, Base, LongText, Versioned
@@ -22,6 +22,8 @@ class Adapter(Owned, Versioned, Base):
     description: Mapped[str] = mapped_column(String(1000), default="")
     latest: Mapped[int] = mapped_column(default=0)
     """Number of the last version: numbers are never reused."""
+    gate: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """`control.comparisons.gate.Gate` that each version passes before it is published."""
 
 
 class AdapterVersion(Base):
@@ -141,5 +143,31 @@ class Rollout(Versioned, Base):
     """Of the route, as the rollout has written it: another one is somebody else's."""
     figures: Mapped[dict[str, Any]]
     """What the last look has found: attempts, failed and p95_ms, of the `new` version and the `old` ones."""
+    ended_at: Mapped[datetime | None]
+    created_by: Mapped[str] = mapped_column(String(NAME))
+
+
+class AdapterGate(Versioned, Base):
+    """That a version is asked a suite before it is published (`control.deployments.gates`)."""
+
+    __tablename__ = "adapter_gate"
+    __table_args__ = (
+        Index("ix_adapter_gate_state", "state"),
+        Index("ix_adapter_gate_adapter", "adapter_id", "created_at"),
+    )
+
+    adapter_id: Mapped[str] = mapped_column(ForeignKey("adapter.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    served_name: Mapped[str] = mapped_column(String(160))
+    gate: Mapped[dict[str, Any]]
+    """`control.comparisons.gate.Gate`, with the number of the suite's version."""
+    goal: Mapped[dict[str, Any]]
+    """What waits for it: `share` and `price`, or `rule` of a rollout."""
+    run: Mapped[str] = mapped_column(String(36))
+    """The comparison run, which may be deleted."""
+    state: Mapped[str] = mapped_column(String(12))
+    """running, passed, failed or stopped."""
+    reason: Mapped[str] = mapped_column(String(2000), default="")
+    """Of its end."""
     ended_at: Mapped[datetime | None]
     created_by: Mapped[str] = mapped_column(String(NAME))

@@ -58,6 +58,33 @@ class SuiteCase(Base):
     """`control.comparisons.schemas.SuiteCase`."""
 
 
+class SuiteSchedule(Versioned, Base):
+    """That a suite is asked by itself (`control.comparisons.schedules`)."""
+
+    __tablename__ = "suite_schedule"
+    __table_args__ = (Index("ix_suite_schedule_due", "enabled", "next_at"),)
+
+    suite_id: Mapped[str] = mapped_column(ForeignKey("suite.id", ondelete="CASCADE"), unique=True)
+    times: Mapped[dict[str, Any]]
+    """`control.comparisons.schedule_schemas.Times`."""
+    run: Mapped[dict[str, Any]]
+    """`control.comparisons.run_schemas.RunCreate`."""
+    enabled: Mapped[bool]
+    next_at: Mapped[datetime]
+    last_run: Mapped[str | None] = mapped_column(String(36))
+    """The newest run that it has begun; runs may be deleted."""
+    judged: Mapped[str | None] = mapped_column(String(36))
+    """The newest run that was compared."""
+    baseline: Mapped[str | None] = mapped_column(String(36))
+    """Run with which the next one is compared."""
+    regressions: Mapped[list[Any]]
+    """`control.comparisons.report_schemas.Change` with the verdict `worse`, of `judged` against `baseline`."""
+    message: Mapped[str] = mapped_column(String(1000), default="")
+    """Why the last run did not begin, or has no whole result."""
+    created_by: Mapped[str] = mapped_column(String(NAME))
+    """In whose name runs begin."""
+
+
 class ComparisonRun(Base):
     """A version of a suite over several candidates. Its answers are cells; those that are not there are to be asked."""
 

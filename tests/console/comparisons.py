@@ -23,6 +23,38 @@ def fill(control: Running) -> None:
     suite(control, "support-questions", "What the help desk is asked", cases=24)
     run(control, "support-questions", RUN, "done", {"chat-large": 0.9, "chat-small": 0.6, "support-bot": 0.8})
     run(control, "support-questions", PAUSED, "paused", {"chat-large": 0.9, "chat-small": 0.6}, cells=10)
+    gate(control)
+    schedule(control)
+
+
+def schedule(control: Running) -> None:
+    """The suite is asked every night, and its last run is worse than the one before."""
+    body = {"at": "06:30", "timezone": "Asia/Shanghai", "run": {"candidates": [{"route": "chat-large"}]}}
+    assert control.admin.put(f"{SUITES}/support-questions/schedule", json=body).is_success
+    worse = {
+        "candidate": "chat-large", "scorer": "says it", "p": 0.004, "verdict": "worse",
+        "difference": {"value": -0.21, "low": -0.38, "high": -0.04, "n": 24, "few": False},
+    }  # fmt: skip
+    control.sql(
+        "UPDATE suite_schedule SET last_run = ?, judged = ?, baseline = ?, regressions = ?",
+        RUN, RUN, PAUSED, json.dumps([worse]),
+    )  # fmt: skip
+
+
+def gate(control: Running) -> None:
+    """The adapter has a gate, which a version of it has not passed."""
+    path = "/api/v1/adapters/support-bot"
+    asked = {"suite": "support-questions", "thresholds": [{"scorer": "says it", "at_least": 0.9}]}
+    body = {"row_version": control.admin.get(path).json()["row_version"], "description": "", "gate": asked}
+    body["gate"] |= {"not_worse_than": "support-bot"}
+    assert control.admin.patch(path, json=body).is_success
+    control.sql(
+        "INSERT INTO adapter_gate (id, adapter_id, number, served_name, gate, goal, run, state, reason, ended_at,"
+        " created_by, row_version, created_at, updated_at) SELECT ?, id, 1, 'support-bot@v1', ?, ?, ?, 'failed', ?, ?,"
+        " 'admin', 1, ?, ? FROM adapter WHERE name = 'support-bot'",
+        RUN, json.dumps(asked | {"version": 1}), json.dumps({"share": 0.1}), RUN,
+        "support-bot@v1: says it: 0.792, at least 0.9 is wanted", MOMENT, MOMENT, MOMENT,
+    )  # fmt: skip
 
 
 def suite(control: Running, name: str, description: str = "", *, cases: int = 4, team: str | None = None) -> None:

@@ -157,7 +157,7 @@ class WorkerStatus(_Message):
     """Of which it has checkpoints or other files."""
     engines: tuple[EngineStatus, ...] = ()
     counts: tuple[CountStatus, ...] = ()
-    dashboard: Annotated[str, Field(max_length=1024, pattern=r"^(https?://[^\s]+)?$")] = ""
+    dashboard: Annotated[str, Field(max_length=1024, pattern=r"^(https?://[^\s\x00-\x1f]+)?$")] = ""
     """URL of a tracker's pages about its jobs; empty: there are none."""
 
 

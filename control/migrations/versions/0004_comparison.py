@@ -12,8 +12,8 @@ from control.models.base import LongText, Utc
 BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 TABLES = (
-    "training_job_deleted", "comparison_vote", "comparison_cell", "comparison_run", "suite_case", "suite_version",
-    "suite",
+    "training_job_deleted", "adapter_gate", "suite_schedule", "comparison_vote", "comparison_cell", "comparison_run",
+    "suite_case", "suite_version", "suite",
 )  # fmt: skip
 """In an order in which they may be dropped."""
 
@@ -157,6 +157,56 @@ def upgrade() -> None:
     )
     op.add_column("trainer", sa.Column("unknown_jobs", sa.JSON(), nullable=True))
     op.add_column("trainer", sa.Column("dashboard", sa.String(length=1024), nullable=True))
+    op.create_table(
+        "suite_schedule",
+        sa.Column("suite_id", sa.String(length=36), nullable=False),
+        sa.Column("times", sa.JSON(), nullable=False),
+        sa.Column("run", sa.JSON(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("next_at", Utc(), nullable=False),
+        sa.Column("last_run", sa.String(length=36), nullable=True),
+        sa.Column("judged", sa.String(length=36), nullable=True),
+        sa.Column("baseline", sa.String(length=36), nullable=True),
+        sa.Column("regressions", sa.JSON(), nullable=False),
+        sa.Column("message", sa.String(length=1000), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("updated_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["suite_id"], ["suite.id"], name=op.f("fk_suite_schedule_suite_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_suite_schedule")),
+        sa.UniqueConstraint("suite_id", name=op.f("uq_suite_schedule_suite_id")),
+        **BINARY,
+    )
+    op.create_index("ix_suite_schedule_due", "suite_schedule", ["enabled", "next_at"], unique=False)
+    op.add_column("adapter", sa.Column("gate", sa.JSON(none_as_null=True), nullable=True))
+    op.create_table(
+        "adapter_gate",
+        sa.Column("adapter_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("served_name", sa.String(length=160), nullable=False),
+        sa.Column("gate", sa.JSON(), nullable=False),
+        sa.Column("goal", sa.JSON(), nullable=False),
+        sa.Column("run", sa.String(length=36), nullable=False),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("reason", sa.String(length=2000), nullable=False),
+        sa.Column("ended_at", Utc(), nullable=True),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("updated_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["adapter_id"], ["adapter.id"], name=op.f("fk_adapter_gate_adapter_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_adapter_gate")),
+        **BINARY,
+    )
+    op.create_index("ix_adapter_gate_state", "adapter_gate", ["state"], unique=False)
+    op.create_index("ix_adapter_gate_adapter", "adapter_gate", ["adapter_id", "created_at"], unique=False)
 
 
 def downgrade() -> None:
@@ -165,3 +215,4 @@ def downgrade() -> None:
     op.drop_column("trainer", "unknown_jobs")
     for table in TABLES:
         op.drop_table(table)
+    op.drop_column("adapter", "gate")

@@ -3512,7 +3512,7 @@ export const SuiteVersionCreateSchema = {
 
 export const RequestCasesSchema = {
     additionalProperties: false,
-    description: 'Dialogues whose bodies the request log keeps, the newest first; needs the permission to read bodies.',
+    description: 'Dialogues whose bodies the request log keeps; needs the permission to read bodies.',
     properties: {
         kind: {
             const: 'requests',
@@ -3537,6 +3537,12 @@ export const RequestCasesSchema = {
                 }
             ],
             title: 'Route'
+        },
+        sample: {
+            default: false,
+            description: 'Draw them by chance from all since then (the newest 100,000), instead of taking the newest ones.',
+            title: 'Sample',
+            type: 'boolean'
         },
         since: {
             format: 'date-time',
@@ -4516,8 +4522,10 @@ export const SuiteSchema = {
             name: 'support-questions',
             owner: 'alice',
             owner_kind: 'user',
+            regressed: false,
             row_version: 1,
             runs: 0,
+            scheduled: true,
             updated_at: '2026-11-24T09:30:00Z',
             version: 1
         }
@@ -4556,6 +4564,10 @@ export const SuiteSchema = {
             title: 'Owner Kind',
             type: 'string'
         },
+        regressed: {
+            title: 'Regressed',
+            type: 'boolean'
+        },
         row_version: {
             title: 'Row Version',
             type: 'integer'
@@ -4563,6 +4575,10 @@ export const SuiteSchema = {
         runs: {
             title: 'Runs',
             type: 'integer'
+        },
+        scheduled: {
+            title: 'Scheduled',
+            type: 'boolean'
         },
         updated_at: {
             format: 'date-time',
@@ -4583,6 +4599,8 @@ export const SuiteSchema = {
         'version',
         'cases',
         'runs',
+        'scheduled',
+        'regressed',
         'created_at',
         'updated_at',
         'row_version'
@@ -4592,7 +4610,7 @@ export const SuiteSchema = {
 } as const;
 
 export const SuiteDetailSchema = {
-    description: 'A suite with its versions, the newest first.',
+    description: 'A suite with its versions, the newest first, and when it is asked by itself.',
     examples: [
         {
             cases: 1,
@@ -4602,8 +4620,10 @@ export const SuiteDetailSchema = {
             name: 'support-questions',
             owner: 'alice',
             owner_kind: 'user',
+            regressed: false,
             row_version: 1,
             runs: 0,
+            scheduled: true,
             updated_at: '2026-11-24T09:30:00Z',
             version: 1,
             versions: []
@@ -4643,6 +4663,10 @@ export const SuiteDetailSchema = {
             title: 'Owner Kind',
             type: 'string'
         },
+        regressed: {
+            title: 'Regressed',
+            type: 'boolean'
+        },
         row_version: {
             title: 'Row Version',
             type: 'integer'
@@ -4650,6 +4674,20 @@ export const SuiteDetailSchema = {
         runs: {
             title: 'Runs',
             type: 'integer'
+        },
+        schedule: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Schedule'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        scheduled: {
+            title: 'Scheduled',
+            type: 'boolean'
         },
         updated_at: {
             format: 'date-time',
@@ -4677,12 +4715,366 @@ export const SuiteDetailSchema = {
         'version',
         'cases',
         'runs',
+        'scheduled',
+        'regressed',
         'created_at',
         'updated_at',
         'row_version',
-        'versions'
+        'versions',
+        'schedule'
     ],
     title: 'SuiteDetail',
+    type: 'object'
+} as const;
+
+export const CandidateSchema = {
+    additionalProperties: false,
+    description: 'What answers: a route, by one of the version\'s prompts, with parameters of its own.',
+    properties: {
+        name: {
+            anyOf: [
+                {
+                    maxLength: 120,
+                    minLength: 1,
+                    pattern: '^[^\\x00-\\x1f\\x7f]+$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'In reports; the route, and the prompt where there are several, if absent.',
+            title: 'Name'
+        },
+        parameters: {
+            additionalProperties: {
+                $ref: '#/components/schemas/JsonValue'
+            },
+            description: 'Instead of those of the version.',
+            maxProperties: 40,
+            title: 'Parameters',
+            type: 'object'
+        },
+        prompt: {
+            anyOf: [
+                {
+                    examples: [
+                        'support'
+                    ],
+                    maxLength: 64,
+                    minLength: 1,
+                    pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Absent: each of the version\'s prompts is a candidate.',
+            title: 'Prompt'
+        },
+        route: {
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        }
+    },
+    required: [
+        'route'
+    ],
+    title: 'Candidate',
+    type: 'object'
+} as const;
+
+export const RunCreateSchema = {
+    additionalProperties: false,
+    description: 'A run that is going to begin, or to be estimated.',
+    examples: [
+        {
+            candidates: [
+                {
+                    route: 'gpt-4o'
+                },
+                {
+                    route: 'support-bot'
+                }
+            ],
+            concurrency: 8,
+            repeats: 2
+        }
+    ],
+    properties: {
+        budget_nano: {
+            anyOf: [
+                {
+                    maximum: 9000000000000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.',
+            title: 'Budget Nano'
+        },
+        candidates: {
+            items: {
+                $ref: '#/components/schemas/Candidate'
+            },
+            maxItems: 16,
+            minItems: 1,
+            title: 'Candidates',
+            type: 'array'
+        },
+        concurrency: {
+            default: 8,
+            description: 'Requests at a time to each route.',
+            maximum: 256,
+            minimum: 1,
+            title: 'Concurrency',
+            type: 'integer'
+        },
+        key: {
+            anyOf: [
+                {
+                    maxLength: 250,
+                    minLength: 1,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.',
+            title: 'Key'
+        },
+        note: {
+            default: '',
+            maxLength: 1000,
+            title: 'Note',
+            type: 'string'
+        },
+        repeats: {
+            default: 1,
+            description: 'How often each candidate answers each case.',
+            maximum: 20,
+            minimum: 1,
+            title: 'Repeats',
+            type: 'integer'
+        },
+        seed: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 0,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Sent as `seed`, one more for each repeat.',
+            title: 'Seed'
+        },
+        stream: {
+            default: true,
+            description: 'Ask for streams: only they tell the time to the first token.',
+            title: 'Stream',
+            type: 'boolean'
+        },
+        timeout_seconds: {
+            default: 120,
+            description: 'For one whole answer.',
+            maximum: 3600,
+            minimum: 1,
+            title: 'Timeout Seconds',
+            type: 'integer'
+        },
+        tries: {
+            default: 4,
+            description: 'For one answer, where another try may help.',
+            maximum: 10,
+            minimum: 1,
+            title: 'Tries',
+            type: 'integer'
+        },
+        version: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Of the suite; the newest if absent.',
+            title: 'Version'
+        }
+    },
+    required: [
+        'candidates'
+    ],
+    title: 'RunCreate',
+    type: 'object'
+} as const;
+
+export const ChangeSchema = {
+    description: 'A candidate against itself in the other run, over the cases that both have.',
+    properties: {
+        candidate: {
+            title: 'Candidate',
+            type: 'string'
+        },
+        difference: {
+            $ref: '#/components/schemas/Figure'
+        },
+        p: {
+            title: 'P',
+            type: 'number'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        },
+        verdict: {
+            enum: [
+                'better',
+                'worse',
+                'no_difference_seen',
+                'too_small_to_tell'
+            ],
+            title: 'Verdict',
+            type: 'string'
+        }
+    },
+    required: [
+        'candidate',
+        'scorer',
+        'difference',
+        'p',
+        'verdict'
+    ],
+    title: 'Change',
+    type: 'object'
+} as const;
+
+export const ScheduleSchema = {
+    description: 'When a suite is asked by itself, and what has become worse.',
+    examples: [
+        {
+            at: '06:30',
+            created_by: 'alice',
+            enabled: true,
+            message: '',
+            next_at: '2026-11-24T09:30:00Z',
+            regressions: [],
+            run: {
+                budget_nano: 5000000000,
+                candidates: [
+                    {
+                        route: 'gpt-4o'
+                    }
+                ]
+            },
+            timezone: 'Asia/Shanghai'
+        }
+    ],
+    properties: {
+        at: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'At'
+        },
+        baseline: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Baseline'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        enabled: {
+            title: 'Enabled',
+            type: 'boolean'
+        },
+        every_hours: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Every Hours'
+        },
+        last_run: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Last Run'
+        },
+        message: {
+            title: 'Message',
+            type: 'string'
+        },
+        next_at: {
+            format: 'date-time',
+            title: 'Next At',
+            type: 'string'
+        },
+        regressions: {
+            items: {
+                $ref: '#/components/schemas/Change'
+            },
+            title: 'Regressions',
+            type: 'array'
+        },
+        run: {
+            $ref: '#/components/schemas/RunCreate'
+        },
+        timezone: {
+            title: 'Timezone',
+            type: 'string'
+        }
+    },
+    required: [
+        'every_hours',
+        'at',
+        'timezone',
+        'enabled',
+        'run',
+        'next_at',
+        'last_run',
+        'baseline',
+        'regressions',
+        'message',
+        'created_by'
+    ],
+    title: 'Schedule',
     type: 'object'
 } as const;
 
@@ -5347,6 +5739,51 @@ export const ShadowSumsSchema = {
     type: 'object'
 } as const;
 
+export const ShadowRunSchema = {
+    additionalProperties: false,
+    description: 'A run over answers that the request log has of a route and of its shadow; nobody is asked.',
+    examples: [
+        {
+            route: 'gpt-4o',
+            since: '2026-11-24T09:30:00Z'
+        }
+    ],
+    properties: {
+        limit: {
+            default: 200,
+            description: 'Most pairs, the newest first.',
+            maximum: 1000,
+            minimum: 1,
+            title: 'Limit',
+            type: 'integer'
+        },
+        note: {
+            default: '',
+            maxLength: 1000,
+            title: 'Note',
+            type: 'string'
+        },
+        route: {
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        },
+        since: {
+            format: 'date-time',
+            title: 'Since',
+            type: 'string'
+        }
+    },
+    required: [
+        'route',
+        'since'
+    ],
+    title: 'ShadowRun',
+    type: 'object'
+} as const;
+
 export const ShadowReportSchema = {
     description: 'What shadow targets did in the time asked for; in no other report.',
     properties: {
@@ -5669,6 +6106,75 @@ export const PairSchema = {
         'met'
     ],
     title: 'Pair',
+    type: 'object'
+} as const;
+
+export const ScheduleSetSchema = {
+    additionalProperties: false,
+    description: 'When a suite is asked by itself, and of whom.',
+    examples: [
+        {
+            at: '06:30',
+            enabled: true,
+            run: {
+                budget_nano: 5000000000,
+                candidates: [
+                    {
+                        route: 'gpt-4o'
+                    }
+                ]
+            },
+            timezone: 'Asia/Shanghai'
+        }
+    ],
+    properties: {
+        at: {
+            anyOf: [
+                {
+                    pattern: '^([01][0-9]|2[0-3]):[0-5][0-9]$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'HH:MM, daily.',
+            title: 'At'
+        },
+        enabled: {
+            default: true,
+            title: 'Enabled',
+            type: 'boolean'
+        },
+        every_hours: {
+            anyOf: [
+                {
+                    maximum: 8784,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Every Hours'
+        },
+        run: {
+            $ref: '#/components/schemas/RunCreate',
+            description: 'As for a run that is begun by hand; without `version`, each asks the newest one.'
+        },
+        timezone: {
+            default: 'UTC',
+            description: 'Name of the zone of `at`, such as Asia/Shanghai.',
+            maxLength: 64,
+            title: 'Timezone',
+            type: 'string'
+        }
+    },
+    required: [
+        'run'
+    ],
+    title: 'ScheduleSet',
     type: 'object'
 } as const;
 
@@ -6169,202 +6675,6 @@ export const RunSchema = {
         'ended_at'
     ],
     title: 'Run',
-    type: 'object'
-} as const;
-
-export const RunCreateSchema = {
-    additionalProperties: false,
-    description: 'A run that is going to begin, or to be estimated.',
-    examples: [
-        {
-            candidates: [
-                {
-                    route: 'gpt-4o'
-                },
-                {
-                    route: 'support-bot'
-                }
-            ],
-            concurrency: 8,
-            repeats: 2
-        }
-    ],
-    properties: {
-        budget_nano: {
-            anyOf: [
-                {
-                    maximum: 9000000000000000000,
-                    minimum: 1,
-                    type: 'integer'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.',
-            title: 'Budget Nano'
-        },
-        candidates: {
-            items: {
-                $ref: '#/components/schemas/Candidate'
-            },
-            maxItems: 16,
-            minItems: 1,
-            title: 'Candidates',
-            type: 'array'
-        },
-        concurrency: {
-            default: 8,
-            description: 'Requests at a time to each route.',
-            maximum: 256,
-            minimum: 1,
-            title: 'Concurrency',
-            type: 'integer'
-        },
-        key: {
-            anyOf: [
-                {
-                    maxLength: 250,
-                    minLength: 1,
-                    type: 'string'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.',
-            title: 'Key'
-        },
-        note: {
-            default: '',
-            maxLength: 1000,
-            title: 'Note',
-            type: 'string'
-        },
-        repeats: {
-            default: 1,
-            description: 'How often each candidate answers each case.',
-            maximum: 20,
-            minimum: 1,
-            title: 'Repeats',
-            type: 'integer'
-        },
-        seed: {
-            anyOf: [
-                {
-                    maximum: 2000000000,
-                    minimum: 0,
-                    type: 'integer'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'Sent as `seed`, one more for each repeat.',
-            title: 'Seed'
-        },
-        stream: {
-            default: true,
-            description: 'Ask for streams: only they tell the time to the first token.',
-            title: 'Stream',
-            type: 'boolean'
-        },
-        timeout_seconds: {
-            default: 120,
-            description: 'For one whole answer.',
-            maximum: 3600,
-            minimum: 1,
-            title: 'Timeout Seconds',
-            type: 'integer'
-        },
-        tries: {
-            default: 4,
-            description: 'For one answer, where another try may help.',
-            maximum: 10,
-            minimum: 1,
-            title: 'Tries',
-            type: 'integer'
-        },
-        version: {
-            anyOf: [
-                {
-                    maximum: 2000000000,
-                    minimum: 1,
-                    type: 'integer'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'Of the suite; the newest if absent.',
-            title: 'Version'
-        }
-    },
-    required: [
-        'candidates'
-    ],
-    title: 'RunCreate',
-    type: 'object'
-} as const;
-
-export const CandidateSchema = {
-    additionalProperties: false,
-    description: 'What answers: a route, by one of the version\'s prompts, with parameters of its own.',
-    properties: {
-        name: {
-            anyOf: [
-                {
-                    maxLength: 120,
-                    minLength: 1,
-                    pattern: '^[^\\x00-\\x1f\\x7f]+$',
-                    type: 'string'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'In reports; the route, and the prompt where there are several, if absent.',
-            title: 'Name'
-        },
-        parameters: {
-            additionalProperties: {
-                $ref: '#/components/schemas/JsonValue'
-            },
-            description: 'Instead of those of the version.',
-            maxProperties: 40,
-            title: 'Parameters',
-            type: 'object'
-        },
-        prompt: {
-            anyOf: [
-                {
-                    examples: [
-                        'support'
-                    ],
-                    maxLength: 64,
-                    minLength: 1,
-                    pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
-                    type: 'string'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            description: 'Absent: each of the version\'s prompts is a candidate.',
-            title: 'Prompt'
-        },
-        route: {
-            maxLength: 200,
-            minLength: 1,
-            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
-            title: 'Route',
-            type: 'string'
-        }
-    },
-    required: [
-        'route'
-    ],
-    title: 'Candidate',
     type: 'object'
 } as const;
 
@@ -7351,6 +7661,220 @@ export const RollbackSchema = {
     type: 'object'
 } as const;
 
+export const RollOutSchema = {
+    additionalProperties: false,
+    description: 'A rule, and what the version has to pass first.',
+    examples: [
+        {
+            max_error_rate: 0.02,
+            max_latency_ratio: 2,
+            min_requests: 100,
+            steps: [
+                0.1,
+                0.5,
+                1
+            ]
+        }
+    ],
+    properties: {
+        gate: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Gate'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'The adapter\'s own if absent.'
+        },
+        max_error_rate: {
+            default: 0.02,
+            description: 'A step with more failed attempts, and more often than at the other versions, ends the rollout.',
+            maximum: 1,
+            minimum: 0,
+            title: 'Max Error Rate',
+            type: 'number'
+        },
+        max_latency_ratio: {
+            anyOf: [
+                {
+                    maximum: 100,
+                    minimum: 1,
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            default: 2,
+            description: 'The p95 of the time to the first content may be so many times the other versions\'; null: it may be any.',
+            title: 'Max Latency Ratio'
+        },
+        min_requests: {
+            default: 100,
+            description: 'Attempts at the version in a step, before the next step is taken.',
+            maximum: 4000,
+            minimum: 1,
+            title: 'Min Requests',
+            type: 'integer'
+        },
+        steps: {
+            default: [
+                0.1,
+                0.5,
+                1
+            ],
+            description: 'Shares of the requests, each more than the one before.',
+            items: {
+                exclusiveMinimum: 0,
+                maximum: 1,
+                type: 'number'
+            },
+            maxItems: 20,
+            minItems: 1,
+            title: 'Steps',
+            type: 'array'
+        }
+    },
+    title: 'RollOut',
+    type: 'object'
+} as const;
+
+export const ReachSchema = {
+    additionalProperties: false,
+    description: 'A scorer\'s mean that must be reached.',
+    properties: {
+        at_least: {
+            description: 'Mean of the scorer\'s values.',
+            maximum: 1,
+            minimum: 0,
+            title: 'At Least',
+            type: 'number'
+        },
+        scorer: {
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Scorer',
+            type: 'string'
+        }
+    },
+    required: [
+        'scorer',
+        'at_least'
+    ],
+    title: 'Reach',
+    type: 'object'
+} as const;
+
+export const GateSchema = {
+    additionalProperties: false,
+    description: 'A suite, and what answers to it must reach.',
+    examples: [
+        {
+            not_worse_than: 'gpt-4o',
+            suite: 'support-questions',
+            thresholds: [
+                {
+                    at_least: 0.9,
+                    scorer: 'right'
+                }
+            ]
+        }
+    ],
+    properties: {
+        budget_nano: {
+            anyOf: [
+                {
+                    maximum: 9000000000000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'The run pauses once it has cost as much.',
+            title: 'Budget Nano'
+        },
+        key: {
+            anyOf: [
+                {
+                    maxLength: 250,
+                    minLength: 1,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'API key that pays; absent: the one named `comparisons` of whoever publishes.',
+            title: 'Key'
+        },
+        not_worse_than: {
+            anyOf: [
+                {
+                    maxLength: 200,
+                    minLength: 1,
+                    pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'A route that is asked, too: no scorer may find the answers worse than its own, or be unable to tell.',
+            title: 'Not Worse Than'
+        },
+        repeats: {
+            default: 1,
+            maximum: 20,
+            minimum: 1,
+            title: 'Repeats',
+            type: 'integer'
+        },
+        suite: {
+            examples: [
+                'support'
+            ],
+            maxLength: 64,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+            title: 'Suite',
+            type: 'string'
+        },
+        thresholds: {
+            default: [],
+            items: {
+                $ref: '#/components/schemas/Reach'
+            },
+            maxItems: 20,
+            title: 'Thresholds',
+            type: 'array'
+        },
+        version: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Of the suite; the newest one whenever it is asked, if absent.',
+            title: 'Version'
+        }
+    },
+    required: [
+        'suite'
+    ],
+    title: 'Gate',
+    type: 'object'
+} as const;
+
 export const RevealedBodiesSchema = {
     description: 'What was asked and answered, as the gateway redacted it.',
     properties: {
@@ -8304,46 +8828,6 @@ export const RegressionSchema = {
     type: 'object'
 } as const;
 
-export const ChangeSchema = {
-    description: 'A candidate against itself in the other run, over the cases that both have.',
-    properties: {
-        candidate: {
-            title: 'Candidate',
-            type: 'string'
-        },
-        difference: {
-            $ref: '#/components/schemas/Figure'
-        },
-        p: {
-            title: 'P',
-            type: 'number'
-        },
-        scorer: {
-            title: 'Scorer',
-            type: 'string'
-        },
-        verdict: {
-            enum: [
-                'better',
-                'worse',
-                'no_difference_seen',
-                'too_small_to_tell'
-            ],
-            title: 'Verdict',
-            type: 'string'
-        }
-    },
-    required: [
-        'candidate',
-        'scorer',
-        'difference',
-        'p',
-        'verdict'
-    ],
-    title: 'Change',
-    type: 'object'
-} as const;
-
 export const AgainstSchema = {
     description: 'This run against an earlier one. Candidates are matched by name, cases by their content.',
     properties: {
@@ -8638,6 +9122,17 @@ export const PromoteSchema = {
         }
     ],
     properties: {
+        gate: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Gate'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What it has to pass first; the adapter\'s own if absent.'
+        },
         price: {
             anyOf: [
                 {
@@ -13000,6 +13495,111 @@ export const GatewaySchema = {
     type: 'object'
 } as const;
 
+export const GateTrySchema = {
+    description: 'A version that is asked a suite before it is published.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            gate: {
+                not_worse_than: 'gpt-4o',
+                repeats: 1,
+                suite: 'support-questions',
+                thresholds: [
+                    {
+                        at_least: 0.9,
+                        scorer: 'right'
+                    }
+                ],
+                version: 1
+            },
+            number: 2,
+            reason: '',
+            run: '01936f3a-0000-7000-8000-000000000001',
+            served_name: 'support-bot@v2',
+            share: 0.1,
+            state: 'running'
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        ended_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Ended At'
+        },
+        gate: {
+            $ref: '#/components/schemas/Gate'
+        },
+        number: {
+            title: 'Number',
+            type: 'integer'
+        },
+        reason: {
+            title: 'Reason',
+            type: 'string'
+        },
+        run: {
+            title: 'Run',
+            type: 'string'
+        },
+        served_name: {
+            title: 'Served Name',
+            type: 'string'
+        },
+        share: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Share'
+        },
+        state: {
+            enum: [
+                'running',
+                'passed',
+                'failed',
+                'stopped'
+            ],
+            title: 'State',
+            type: 'string'
+        }
+    },
+    required: [
+        'number',
+        'served_name',
+        'gate',
+        'state',
+        'reason',
+        'share',
+        'run',
+        'created_at',
+        'ended_at',
+        'created_by'
+    ],
+    title: 'GateTry',
+    type: 'object'
+} as const;
+
 export const FromVotesSchema = {
     additionalProperties: false,
     description: 'A next version from votes on answers side by side: yours, or all with `comparisons:read`.',
@@ -14244,6 +14844,17 @@ export const DeploySchema = {
             ],
             description: 'All that can have it, if absent.',
             title: 'Engines'
+        },
+        gate: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Gate'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What it has to pass before it has its share; the adapter\'s own if absent.'
         },
         price: {
             anyOf: [
@@ -17243,6 +17854,17 @@ export const AdapterUpdateSchema = {
             title: 'Description',
             type: 'string'
         },
+        gate: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Gate'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What each version has to pass before it is published; null: nothing. As it is if absent.'
+        },
         row_version: {
             description: 'The version that this edit has seen.',
             maximum: 2147483647,
@@ -17429,6 +18051,26 @@ export const AdapterDetailSchema = {
         description: {
             title: 'Description',
             type: 'string'
+        },
+        gate: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Gate'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        gate_try: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/GateTry'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
         items: {
             items: {

@@ -1887,7 +1887,7 @@ export type SuiteVersionCreate = {
 /**
  * RequestCases
  *
- * Dialogues whose bodies the request log keeps, the newest first; needs the permission to read bodies.
+ * Dialogues whose bodies the request log keeps; needs the permission to read bodies.
  */
 export type RequestCases = {
     /**
@@ -1902,6 +1902,12 @@ export type RequestCases = {
      * Route
      */
     route?: string | null;
+    /**
+     * Sample
+     *
+     * Draw them by chance from all since then (the newest 100,000), instead of taking the newest ones.
+     */
+    sample?: boolean;
     /**
      * Since
      */
@@ -2549,6 +2555,10 @@ export type Suite = {
      */
     owner_kind: 'user' | 'team';
     /**
+     * Regressed
+     */
+    regressed: boolean;
+    /**
      * Row Version
      */
     row_version: number;
@@ -2556,6 +2566,10 @@ export type Suite = {
      * Runs
      */
     runs: number;
+    /**
+     * Scheduled
+     */
+    scheduled: boolean;
     /**
      * Updated At
      */
@@ -2569,7 +2583,7 @@ export type Suite = {
 /**
  * SuiteDetail
  *
- * A suite with its versions, the newest first.
+ * A suite with its versions, the newest first, and when it is asked by itself.
  */
 export type SuiteDetail = {
     /**
@@ -2601,6 +2615,10 @@ export type SuiteDetail = {
      */
     owner_kind: 'user' | 'team';
     /**
+     * Regressed
+     */
+    regressed: boolean;
+    /**
      * Row Version
      */
     row_version: number;
@@ -2608,6 +2626,11 @@ export type SuiteDetail = {
      * Runs
      */
     runs: number;
+    schedule: Schedule | null;
+    /**
+     * Scheduled
+     */
+    scheduled: boolean;
     /**
      * Updated At
      */
@@ -2620,6 +2643,182 @@ export type SuiteDetail = {
      * Versions
      */
     versions: Array<SuiteVersion>;
+};
+
+/**
+ * Candidate
+ *
+ * What answers: a route, by one of the version's prompts, with parameters of its own.
+ */
+export type Candidate = {
+    /**
+     * Name
+     *
+     * In reports; the route, and the prompt where there are several, if absent.
+     */
+    name?: string | null;
+    /**
+     * Parameters
+     *
+     * Instead of those of the version.
+     */
+    parameters?: {
+        [key: string]: JsonValue;
+    };
+    /**
+     * Prompt
+     *
+     * Absent: each of the version's prompts is a candidate.
+     */
+    prompt?: string | null;
+    /**
+     * Route
+     */
+    route: string;
+};
+
+/**
+ * RunCreate
+ *
+ * A run that is going to begin, or to be estimated.
+ */
+export type RunCreate = {
+    /**
+     * Budget Nano
+     *
+     * The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.
+     */
+    budget_nano?: number | null;
+    /**
+     * Candidates
+     */
+    candidates: Array<Candidate>;
+    /**
+     * Concurrency
+     *
+     * Requests at a time to each route.
+     */
+    concurrency?: number;
+    /**
+     * Key
+     *
+     * API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.
+     */
+    key?: string | null;
+    /**
+     * Note
+     */
+    note?: string;
+    /**
+     * Repeats
+     *
+     * How often each candidate answers each case.
+     */
+    repeats?: number;
+    /**
+     * Seed
+     *
+     * Sent as `seed`, one more for each repeat.
+     */
+    seed?: number | null;
+    /**
+     * Stream
+     *
+     * Ask for streams: only they tell the time to the first token.
+     */
+    stream?: boolean;
+    /**
+     * Timeout Seconds
+     *
+     * For one whole answer.
+     */
+    timeout_seconds?: number;
+    /**
+     * Tries
+     *
+     * For one answer, where another try may help.
+     */
+    tries?: number;
+    /**
+     * Version
+     *
+     * Of the suite; the newest if absent.
+     */
+    version?: number | null;
+};
+
+/**
+ * Change
+ *
+ * A candidate against itself in the other run, over the cases that both have.
+ */
+export type Change = {
+    /**
+     * Candidate
+     */
+    candidate: string;
+    difference: Figure;
+    /**
+     * P
+     */
+    p: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+    /**
+     * Verdict
+     */
+    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
+};
+
+/**
+ * Schedule
+ *
+ * When a suite is asked by itself, and what has become worse.
+ */
+export type Schedule = {
+    /**
+     * At
+     */
+    at: string | null;
+    /**
+     * Baseline
+     */
+    baseline: string | null;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Enabled
+     */
+    enabled: boolean;
+    /**
+     * Every Hours
+     */
+    every_hours: number | null;
+    /**
+     * Last Run
+     */
+    last_run: string | null;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Next At
+     */
+    next_at: string;
+    /**
+     * Regressions
+     */
+    regressions: Array<Change>;
+    run: RunCreate;
+    /**
+     * Timezone
+     */
+    timezone: string;
 };
 
 /**
@@ -3042,6 +3241,32 @@ export type ShadowSums = {
 };
 
 /**
+ * ShadowRun
+ *
+ * A run over answers that the request log has of a route and of its shadow; nobody is asked.
+ */
+export type ShadowRun = {
+    /**
+     * Limit
+     *
+     * Most pairs, the newest first.
+     */
+    limit?: number;
+    /**
+     * Note
+     */
+    note?: string;
+    /**
+     * Route
+     */
+    route: string;
+    /**
+     * Since
+     */
+    since: string;
+};
+
+/**
  * ShadowReport
  *
  * What shadow targets did in the time asked for; in no other report.
@@ -3237,6 +3462,38 @@ export type Pair = {
      * Verdict
      */
     verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
+};
+
+/**
+ * ScheduleSet
+ *
+ * When a suite is asked by itself, and of whom.
+ */
+export type ScheduleSet = {
+    /**
+     * At
+     *
+     * HH:MM, daily.
+     */
+    at?: string | null;
+    /**
+     * Enabled
+     */
+    enabled?: boolean;
+    /**
+     * Every Hours
+     */
+    every_hours?: number | null;
+    /**
+     * As for a run that is begun by hand; without `version`, each asks the newest one.
+     */
+    run: RunCreate;
+    /**
+     * Timezone
+     *
+     * Name of the zone of `at`, such as Asia/Shanghai.
+     */
+    timezone?: string;
 };
 
 /**
@@ -3523,108 +3780,6 @@ export type Run = {
      * Wanted
      */
     wanted: 'run' | 'pause' | 'cancel';
-};
-
-/**
- * RunCreate
- *
- * A run that is going to begin, or to be estimated.
- */
-export type RunCreate = {
-    /**
-     * Budget Nano
-     *
-     * The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for.
-     */
-    budget_nano?: number | null;
-    /**
-     * Candidates
-     */
-    candidates: Array<Candidate>;
-    /**
-     * Concurrency
-     *
-     * Requests at a time to each route.
-     */
-    concurrency?: number;
-    /**
-     * Key
-     *
-     * API key that pays, one that you may change; absent: your own one named `comparisons`, made when it is needed.
-     */
-    key?: string | null;
-    /**
-     * Note
-     */
-    note?: string;
-    /**
-     * Repeats
-     *
-     * How often each candidate answers each case.
-     */
-    repeats?: number;
-    /**
-     * Seed
-     *
-     * Sent as `seed`, one more for each repeat.
-     */
-    seed?: number | null;
-    /**
-     * Stream
-     *
-     * Ask for streams: only they tell the time to the first token.
-     */
-    stream?: boolean;
-    /**
-     * Timeout Seconds
-     *
-     * For one whole answer.
-     */
-    timeout_seconds?: number;
-    /**
-     * Tries
-     *
-     * For one answer, where another try may help.
-     */
-    tries?: number;
-    /**
-     * Version
-     *
-     * Of the suite; the newest if absent.
-     */
-    version?: number | null;
-};
-
-/**
- * Candidate
- *
- * What answers: a route, by one of the version's prompts, with parameters of its own.
- */
-export type Candidate = {
-    /**
-     * Name
-     *
-     * In reports; the route, and the prompt where there are several, if absent.
-     */
-    name?: string | null;
-    /**
-     * Parameters
-     *
-     * Instead of those of the version.
-     */
-    parameters?: {
-        [key: string]: JsonValue;
-    };
-    /**
-     * Prompt
-     *
-     * Absent: each of the version's prompts is a candidate.
-     */
-    prompt?: string | null;
-    /**
-     * Route
-     */
-    route: string;
 };
 
 /**
@@ -4175,6 +4330,104 @@ export type Rollback = {
      * The version that this edit has seen.
      */
     row_version: number;
+};
+
+/**
+ * RollOut
+ *
+ * A rule, and what the version has to pass first.
+ */
+export type RollOut = {
+    /**
+     * The adapter's own if absent.
+     */
+    gate?: Gate | null;
+    /**
+     * Max Error Rate
+     *
+     * A step with more failed attempts, and more often than at the other versions, ends the rollout.
+     */
+    max_error_rate?: number;
+    /**
+     * Max Latency Ratio
+     *
+     * The p95 of the time to the first content may be so many times the other versions'; null: it may be any.
+     */
+    max_latency_ratio?: number | null;
+    /**
+     * Min Requests
+     *
+     * Attempts at the version in a step, before the next step is taken.
+     */
+    min_requests?: number;
+    /**
+     * Steps
+     *
+     * Shares of the requests, each more than the one before.
+     */
+    steps?: Array<number>;
+};
+
+/**
+ * Reach
+ *
+ * A scorer's mean that must be reached.
+ */
+export type Reach = {
+    /**
+     * At Least
+     *
+     * Mean of the scorer's values.
+     */
+    at_least: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+};
+
+/**
+ * Gate
+ *
+ * A suite, and what answers to it must reach.
+ */
+export type Gate = {
+    /**
+     * Budget Nano
+     *
+     * The run pauses once it has cost as much.
+     */
+    budget_nano?: number | null;
+    /**
+     * Key
+     *
+     * API key that pays; absent: the one named `comparisons` of whoever publishes.
+     */
+    key?: string | null;
+    /**
+     * Not Worse Than
+     *
+     * A route that is asked, too: no scorer may find the answers worse than its own, or be unable to tell.
+     */
+    not_worse_than?: string | null;
+    /**
+     * Repeats
+     */
+    repeats?: number;
+    /**
+     * Suite
+     */
+    suite: string;
+    /**
+     * Thresholds
+     */
+    thresholds?: Array<Reach>;
+    /**
+     * Version
+     *
+     * Of the suite; the newest one whenever it is asked, if absent.
+     */
+    version?: number | null;
 };
 
 /**
@@ -4783,31 +5036,6 @@ export type Regression = {
 };
 
 /**
- * Change
- *
- * A candidate against itself in the other run, over the cases that both have.
- */
-export type Change = {
-    /**
-     * Candidate
-     */
-    candidate: string;
-    difference: Figure;
-    /**
-     * P
-     */
-    p: number;
-    /**
-     * Scorer
-     */
-    scorer: string;
-    /**
-     * Verdict
-     */
-    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
-};
-
-/**
  * Against
  *
  * This run against an earlier one. Candidates are matched by name, cases by their content.
@@ -4993,6 +5221,10 @@ export type PromptfooImport = {
  * How many requests to the adapter's name a version answers.
  */
 export type Promote = {
+    /**
+     * What it has to pass first; the adapter's own if absent.
+     */
+    gate?: Gate | null;
     /**
      * Of its answers; as it is if absent.
      */
@@ -7256,6 +7488,51 @@ export type Gateway = {
 };
 
 /**
+ * GateTry
+ *
+ * A version that is asked a suite before it is published.
+ */
+export type GateTry = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Ended At
+     */
+    ended_at: string | null;
+    gate: Gate;
+    /**
+     * Number
+     */
+    number: number;
+    /**
+     * Reason
+     */
+    reason: string;
+    /**
+     * Run
+     */
+    run: string;
+    /**
+     * Served Name
+     */
+    served_name: string;
+    /**
+     * Share
+     */
+    share: number | null;
+    /**
+     * State
+     */
+    state: 'running' | 'passed' | 'failed' | 'stopped';
+};
+
+/**
  * FromVotes
  *
  * A next version from votes on answers side by side: yours, or all with `comparisons:read`.
@@ -7974,6 +8251,10 @@ export type Deploy = {
      * All that can have it, if absent.
      */
     engines?: Array<EngineRef> | null;
+    /**
+     * What it has to pass before it has its share; the adapter's own if absent.
+     */
+    gate?: Gate | null;
     /**
      * Of its answers; if absent what it cost before, else what its base model costs at these engines.
      */
@@ -9569,6 +9850,10 @@ export type AdapterUpdate = {
      */
     description: string;
     /**
+     * What each version has to pass before it is published; null: nothing. As it is if absent.
+     */
+    gate?: Gate | null;
+    /**
      * Row Version
      *
      * The version that this edit has seen.
@@ -9676,6 +9961,8 @@ export type AdapterDetail = {
      * Description
      */
     description: string;
+    gate?: Gate | null;
+    gate_try?: GateTry | null;
     /**
      * Items
      */
@@ -10022,6 +10309,56 @@ export type UpdateAdapterResponses = {
 };
 
 export type UpdateAdapterResponse = UpdateAdapterResponses[keyof UpdateAdapterResponses];
+
+export type StopGateData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/adapters/{name}/gate/stop';
+};
+
+export type StopGateErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type StopGateError = StopGateErrors[keyof StopGateErrors];
+
+export type StopGateResponses = {
+    /**
+     * Successful Response
+     */
+    200: AdapterDetail;
+};
+
+export type StopGateResponse = StopGateResponses[keyof StopGateResponses];
 
 export type RollAdapterBackData = {
     body?: never;
@@ -10588,7 +10925,7 @@ export type RetireAdapterResponses = {
 export type RetireAdapterResponse = RetireAdapterResponses[keyof RetireAdapterResponses];
 
 export type RollAdapterOutData = {
-    body: RolloutRule;
+    body: RollOut;
     path: {
         /**
          * Name
@@ -18213,6 +18550,222 @@ export type CreateRunResponses = {
 };
 
 export type CreateRunResponse = CreateRunResponses[keyof CreateRunResponses];
+
+export type DeleteScheduleData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/schedule';
+};
+
+export type DeleteScheduleErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DeleteScheduleError = DeleteScheduleErrors[keyof DeleteScheduleErrors];
+
+export type DeleteScheduleResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type DeleteScheduleResponse = DeleteScheduleResponses[keyof DeleteScheduleResponses];
+
+export type PutScheduleData = {
+    body: ScheduleSet;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/schedule';
+};
+
+export type PutScheduleErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type PutScheduleError = PutScheduleErrors[keyof PutScheduleErrors];
+
+export type PutScheduleResponses = {
+    /**
+     * Successful Response
+     */
+    200: Schedule;
+};
+
+export type PutScheduleResponse = PutScheduleResponses[keyof PutScheduleResponses];
+
+export type AcceptRegressionData = {
+    body?: never;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/schedule/accept';
+};
+
+export type AcceptRegressionErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type AcceptRegressionError = AcceptRegressionErrors[keyof AcceptRegressionErrors];
+
+export type AcceptRegressionResponses = {
+    /**
+     * Successful Response
+     */
+    200: Schedule;
+};
+
+export type AcceptRegressionResponse = AcceptRegressionResponses[keyof AcceptRegressionResponses];
+
+export type RecordShadowData = {
+    body: ShadowRun;
+    path: {
+        /**
+         * Name
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/v1/suites/{name}/shadow';
+};
+
+export type RecordShadowErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RecordShadowError = RecordShadowErrors[keyof RecordShadowErrors];
+
+export type RecordShadowResponses = {
+    /**
+     * Successful Response
+     */
+    201: Run;
+};
+
+export type RecordShadowResponse = RecordShadowResponses[keyof RecordShadowResponses];
 
 export type CreateSuiteVersionData = {
     body: SuiteVersionCreate;
