@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.comparisons.engine import Cell
+from control.comparisons.matches import Verdict
 from control.db import Database
 from control.models import ComparisonCell, ComparisonRun, UsageRow
 
@@ -24,13 +25,15 @@ class Pricing:
         self._db, self._row = db, row
         self._waiting: dict[str, Place] = {}
         self._priced = 0
+        self._judging: set[str] = set()
+        self._judged = (0, 0)
         self.billed = row.billed_nano
         """All that the ledger has of this run, failed tries and judges included."""
 
     @property
     def waiting(self) -> int:
-        """Cells of which the ledger has said nothing yet."""
-        return len(self._waiting)
+        """Cells and questions to judges of pairs of which the ledger has said nothing yet."""
+        return len(self._waiting) + len(self._judging)
 
     async def load(self) -> None:
         """Know which cells of an earlier process have no price."""
@@ -43,15 +46,19 @@ class Pricing:
             there = await session.scalar(counted.where(table.run_id == self._row.id, table.cost_nano.is_not(None)))
         self._priced = there or 0
 
-    def add(self, cells: Iterable[Cell]) -> None:
-        """Cells that are in the database now."""
+    def add(self, cells: Iterable[Cell], verdicts: Iterable[Verdict]) -> None:
+        """Those that are in the database now."""
         self._waiting |= {one.request_id: (one.case, one.candidate, one.repeat) for one in cells}
+        self._judging |= {request_id for one in verdicts for request_id in one.request_ids}
 
-    def expected(self, under_way: int) -> float:
-        """What it will have cost when all that was asked so far is billed."""
-        estimate = self._row.estimate["cost_nano"] / max(1, self._row.estimate["cells"])
-        mean = self.billed / self._priced if self._priced else estimate
-        return self.billed + mean * (self.waiting + under_way)
+    def expected(self, under_way: int, judging: int) -> float:
+        """What it will have cost when all that was asked so far is billed: cells, and matches at two questions each."""
+        guess = self._row.estimate["cost_nano"] / max(1, self._row.estimate["cells"])
+        cost, asked = self._judged
+        mean = (self.billed - cost) / self._priced if self._priced else guess
+        question = cost / asked if asked else mean
+        waiting = mean * (len(self._waiting) + under_way) + question * (len(self._judging) + 2 * judging)
+        return self.billed + waiting
 
     async def look(self) -> None:
         """Take from the ledger what it has."""
@@ -60,7 +67,11 @@ class Pricing:
         async with self._db.read() as session:
             for start in range(0, len(ids), AT_ONCE):
                 found |= await prices(session, self._row, ids[start : start + AT_ONCE])
-            self.billed = await billed(session, self._row)
+            asked = list(self._judging)
+            for start in range(0, len(asked), AT_ONCE):
+                self._judging -= set(await prices(session, self._row, asked[start : start + AT_ONCE]))
+            self.billed = (await billed(session, self._row))[0]
+            self._judged = await billed(session, self._row, "p")
         values = [
             {"at_case": case, "at_candidate": candidate, "at_repeat": repeat, "cost": cost, "config": snapshot}
             for request_id, (cost, snapshot) in found.items()
@@ -88,11 +99,14 @@ async def prices(session: AsyncSession, row: ComparisonRun, ids: list[str]) -> d
     return {request_id: (cost, snapshot) for request_id, cost, snapshot in await session.execute(query)}
 
 
-async def billed(session: AsyncSession, row: ComparisonRun) -> int:
-    """What the ledger has of a run, in nano-units."""
-    mine = UsageRow.request_id.startswith(f"{row.id}.", autoescape=True)
-    query = select(func.sum(UsageRow.cost_nano)).where(UsageRow.key == row.key, UsageRow.ts >= row.created_at, mine)
-    return int(await session.scalar(query.where(UsageRow.shadow_of.is_(None))) or 0)
+async def billed(session: AsyncSession, row: ComparisonRun, what: str = "") -> tuple[int, int]:
+    """What the ledger has of a run, in nano-units, and of how many requests; `p`: of judges of pairs only."""
+    mine = UsageRow.request_id.startswith(f"{row.id}.{what}", autoescape=True)
+    query = select(func.sum(UsageRow.cost_nano), func.count()).where(
+        UsageRow.key == row.key, UsageRow.ts >= row.created_at, mine, UsageRow.shadow_of.is_(None)
+    )
+    cost, requests = (await session.execute(query)).one()
+    return int(cost or 0), requests
 
 
 def _priced(run: str) -> Any:

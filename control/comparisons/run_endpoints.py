@@ -106,6 +106,15 @@ async def get_cell(
     return await runs.cell(session, row, case_number, candidate_number, repeat_number)
 
 
+@router.get("/runs/{id}/verdicts")
+async def list_verdicts(
+    id: str, session: Db, person: Reader, case: OfCase = None, offset: Offset = 0, limit: Limit = 50
+) -> schemas.Verdicts:
+    """What judges that compare answers in pairs have said, in either order."""
+    row = await runs.of_id(session, person, id)
+    return await runs.some_verdicts(session, row, case=case, offset=offset, limit=limit)
+
+
 @router.get("/runs/{id}/report")
 async def get_report(id: str, session: Db, person: Reader, against: Against = None) -> report_schemas.Report:
     """What the run shows so far: means with intervals, pairs, ratings, times, cost, tags; regressions against another
@@ -156,7 +165,8 @@ async def _report(session: AsyncSession, person: Person, id: str, against: str |
         before = await results.load(session, earlier)
         same = results.same_cases(cases, before[2])
         compared = await asyncio.to_thread(report.against, against, (asked, cells), before[:2], same)
-    return await asyncio.to_thread(report.report, asked, cells, compared)
+    verdicts = await results.judged(session, row, asked.scorers)
+    return await asyncio.to_thread(report.report, asked, cells, compared, verdicts)
 
 
 def _named(row: Any, ending: str) -> dict[str, str]:

@@ -15,6 +15,8 @@ from control.comparisons.scorers.base import Answer, Case, Score, unscored
 from control.comparisons.scorers.specs import ScorerSpec
 
 _SPEC: TypeAdapter[Any] = TypeAdapter(ScorerSpec)
+IN_PAIRS = "pairwise_judge"
+"""The kind that sees two answers; `Scoring.of` leaves it out."""
 QUICK = ("exact", "contains", "numeric", "tool_call", "citation", "threshold")
 """Kinds that take microseconds; the others would keep the process from its other work."""
 Ask = Callable[[str, Sequence[Mapping[str, Any]], str], Awaitable[Answer]]
@@ -25,6 +27,10 @@ Embed = Callable[[str, Sequence[str], str], Awaitable[Sequence[Sequence[float]]]
 
 class Unjudged(Exception):
     """What was asked has said nothing; the message says why."""
+
+
+class Stopped(Unjudged):
+    """Nothing was asked, since somebody stopped the run: it is to be asked later."""
 
 
 class Scoring:
@@ -44,11 +50,38 @@ class Scoring:
         )  # fmt: skip
         found: dict[str, dict[str, Any]] = {}
         for number, (written, ready) in enumerate(self._scorers):
+            if written["kind"] == IN_PAIRS:
+                continue
             if ready is None and prompt.names([written]) - set(asked.variables):
                 continue
             given = await _one(written, ready, asked, answer, _Asking(f"s{number}", ask, embed))
             found[written["name"]] = {"value": given.value, "passed": given.passed, "note": given.note[:2000]}
         return found
+
+    def in_pairs(self, variables: Mapping[str, str] | None = None) -> list[int]:
+        """Places of the scorers that compare two answers; with `variables` of those that the case has all for."""
+        return [
+            number
+            for number, (written, _) in enumerate(self._scorers)
+            if written["kind"] == IN_PAIRS and (variables is None or not prompt.names([written]) - set(variables))
+        ]
+
+    def judge_of(self, number: int, case: Mapping[str, Any]) -> str:
+        """The route that a scorer asks about a case."""
+        return str(prompt.filled(self._scorers[number][0]["route"], case["variables"]))
+
+    async def pair(
+        self, number: int, case: Mapping[str, Any], messages: Sequence[Mapping[str, Any]],
+        answers: tuple[Answer, Answer], ask: judges.Ask,
+    ) -> tuple[judges.Winner | None, judges.Winner | None]:  # fmt: skip
+        """Who is better in either order. Raises Unjudged."""
+        written, ready = self._scorers[number]
+        asked = Case(messages=messages, expected=case.get("expected"), variables=case["variables"])
+        try:
+            spec: Any = ready or _SPEC.validate_python(prompt.filled(written, asked.variables))
+        except ValidationError as exc:
+            raise Unjudged(f"with this case's variables it is no scorer: {exc.errors()[0]['msg']}") from exc
+        return await judges.pair(spec, asked, answers, ask, secrets.token_hex(8))
 
 
 class _Asking:

@@ -3,7 +3,15 @@
 from control.models.adapters import Adapter, AdapterData, AdapterEvaluation, AdapterVersion, Deployment, Rollout
 from control.models.base import Base
 from control.models.chat import ChatSession
-from control.models.comparison import ComparisonCell, ComparisonRun, ComparisonVote, Suite, SuiteCase, SuiteVersion
+from control.models.comparison import (
+    ComparisonCell,
+    ComparisonRun,
+    ComparisonVerdict,
+    ComparisonVote,
+    Suite,
+    SuiteCase,
+    SuiteVersion,
+)
 from control.models.gateways import BreakerSpan, GatewayRow
 from control.models.identity import Membership, RefreshSession, ServiceToken, SpentToken, Team, User
 from control.models.knowledge import (
@@ -48,6 +56,7 @@ __all__ = [
     "Checkpoint",
     "ComparisonCell",
     "ComparisonRun",
+    "ComparisonVerdict",
     "ComparisonVote",
     "Counter",
     "Credential",

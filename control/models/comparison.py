@@ -92,8 +92,12 @@ class ComparisonRun(Base):
     """Cells with an answer."""
     failed: Mapped[int] = mapped_column(default=0)
     """Cells for which every try failed."""
+    pairs: Mapped[int] = mapped_column(default=0)
+    """Pairs of answers that judges are to compare; known once all cells are there."""
+    judged: Mapped[int] = mapped_column(default=0)
+    """Those of which a judge was asked."""
     rate: Mapped[float] = mapped_column(default=0.0)
-    """Cells a second, lately."""
+    """Cells and pairs a second, lately."""
     billed_nano: Mapped[int] = mapped_column(BigInteger, default=0)
     """What the ledger says that it has cost so far, failed tries and judges included."""
     claim: Mapped[str] = mapped_column(String(36), default="")
@@ -140,6 +144,30 @@ class ComparisonCell(Base):
     """What the ledger says of `request_id`; null until it has come."""
     snapshot: Mapped[str] = mapped_column(String(200), default="")
     """Of the gateway's configuration that answered, from the ledger."""
+    finished_at: Mapped[datetime]
+
+
+class ComparisonVerdict(Base):
+    """What a judge says of two candidates' answers to one case."""
+
+    __tablename__ = "comparison_verdict"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("comparison_run.id", ondelete="CASCADE"), primary_key=True)
+    case: Mapped[int] = mapped_column("case_number", primary_key=True, autoincrement=False)
+    first: Mapped[int] = mapped_column("first_candidate", primary_key=True, autoincrement=False)
+    """Place in the run's candidates, from 0; the second is larger."""
+    second: Mapped[int] = mapped_column("second_candidate", primary_key=True, autoincrement=False)
+    repeat: Mapped[int] = mapped_column("repeat_number", primary_key=True, autoincrement=False)
+    scorer: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Place in the version's scorers, from 0."""
+    forward: Mapped[str | None] = mapped_column(String(8))
+    """first, second or tie, asked with the first answer shown first; null: the judge did not say."""
+    backward: Mapped[str | None] = mapped_column(String(8))
+    """Likewise with the second answer shown first."""
+    winner: Mapped[str | None] = mapped_column(String(8))
+    """What both together say: a tie where they differ."""
+    note: Mapped[str] = mapped_column(String(1000), default="")
+    """Why the judge did not say."""
     finished_at: Mapped[datetime]
 
 

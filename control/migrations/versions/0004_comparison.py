@@ -11,7 +11,10 @@ from control.models.base import LongText, Utc
 
 BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
-TABLES = ("comparison_vote", "comparison_cell", "comparison_run", "suite_case", "suite_version", "suite")
+TABLES = (
+    "comparison_vote", "comparison_verdict", "comparison_cell", "comparison_run", "suite_case", "suite_version",
+    "suite",
+)  # fmt: skip
 """In an order in which they may be dropped."""
 
 revision = "0004"
@@ -71,6 +74,8 @@ def upgrade() -> None:
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("done", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("pairs", sa.Integer(), nullable=False),
+        sa.Column("judged", sa.Integer(), nullable=False),
         sa.Column("rate", sa.Double(), nullable=False),
         sa.Column("billed_nano", sa.BigInteger(), nullable=False),
         sa.Column("claim", sa.String(length=36), nullable=False),
@@ -125,6 +130,33 @@ def upgrade() -> None:
             ["run_id"], ["comparison_run.id"], name=op.f("fk_comparison_cell_run_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("run_id", "case_number", "candidate", "repeat_number", name=op.f("pk_comparison_cell")),
+        **BINARY,
+    )
+    op.create_table(
+        "comparison_verdict",
+        sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.Column("case_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("first_candidate", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("second_candidate", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("repeat_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("scorer", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("forward", sa.String(length=8), nullable=True),
+        sa.Column("backward", sa.String(length=8), nullable=True),
+        sa.Column("winner", sa.String(length=8), nullable=True),
+        sa.Column("note", sa.String(length=1000), nullable=False),
+        sa.Column("finished_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["comparison_run.id"], name=op.f("fk_comparison_verdict_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint(
+            "run_id",
+            "case_number",
+            "first_candidate",
+            "second_candidate",
+            "repeat_number",
+            "scorer",
+            name=op.f("pk_comparison_verdict"),
+        ),
         **BINARY,
     )
     op.create_table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx2 as httpx
@@ -88,10 +88,11 @@ def cells(client: httpx.Client, run: str) -> list[dict[str, Any]]:
     return items
 
 
-def bill(control: Running, run: str, cost: int) -> int:
-    """Let the ledger have what a gateway would have sent by now; how many requests that is."""
+def bill(control: Running, run: str, cost: int, others: Iterable[str] = ()) -> int:
+    """Let the ledger have what a gateway would have sent by now; how many requests that is. `others`: ids of more."""
     known = {one for (one,) in control.sql("SELECT request_id FROM usage_event")}
-    asked = {one for (one,) in control.sql("SELECT request_id FROM comparison_cell WHERE run_id = ?", run)} - known
+    asked = {one for (one,) in control.sql("SELECT request_id FROM comparison_cell WHERE run_id = ?", run)}
+    asked = (asked | set(others)) - known
     for request_id in asked:
         control.sql(
             "INSERT INTO usage_event (id, ts, received_at, gateway, request_id, key, team, owner, operation, model,"

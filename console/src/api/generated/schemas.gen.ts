@@ -852,6 +852,145 @@ export const VersionCasesSchema = {
     type: 'object'
 } as const;
 
+export const VerdictsSchema = {
+    description: 'Some verdicts of a run.',
+    examples: [
+        {
+            items: [
+                {
+                    backward: 'first',
+                    case: 1,
+                    finished_at: '2026-11-24T09:30:00Z',
+                    first: 0,
+                    forward: 'first',
+                    note: '',
+                    repeat: 0,
+                    scorer: 'better',
+                    second: 1,
+                    winner: 'first'
+                }
+            ],
+            total: 1
+        }
+    ],
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/Verdict'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total'
+    ],
+    title: 'Verdicts',
+    type: 'object'
+} as const;
+
+export const VerdictSchema = {
+    description: 'What a judge says of two candidates\' answers to one case.',
+    properties: {
+        backward: {
+            anyOf: [
+                {
+                    enum: [
+                        'first',
+                        'second',
+                        'tie'
+                    ],
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Backward'
+        },
+        case: {
+            title: 'Case',
+            type: 'integer'
+        },
+        finished_at: {
+            format: 'date-time',
+            title: 'Finished At',
+            type: 'string'
+        },
+        first: {
+            title: 'First',
+            type: 'integer'
+        },
+        forward: {
+            anyOf: [
+                {
+                    enum: [
+                        'first',
+                        'second',
+                        'tie'
+                    ],
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Forward'
+        },
+        note: {
+            title: 'Note',
+            type: 'string'
+        },
+        repeat: {
+            title: 'Repeat',
+            type: 'integer'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        },
+        second: {
+            title: 'Second',
+            type: 'integer'
+        },
+        winner: {
+            anyOf: [
+                {
+                    enum: [
+                        'first',
+                        'second',
+                        'tie'
+                    ],
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Winner'
+        }
+    },
+    required: [
+        'case',
+        'first',
+        'second',
+        'repeat',
+        'scorer',
+        'forward',
+        'backward',
+        'winner',
+        'note',
+        'finished_at'
+    ],
+    title: 'Verdict',
+    type: 'object'
+} as const;
+
 export const UserUpdateSchema = {
     additionalProperties: false,
     description: 'Changes of a person; what is absent stays.',
@@ -5573,6 +5712,16 @@ export const ScorerReportSchema = {
         scorer: {
             title: 'Scorer',
             type: 'string'
+        },
+        swayed: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figure'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         }
     },
     required: [
@@ -5581,6 +5730,41 @@ export const ScorerReportSchema = {
         'ratings'
     ],
     title: 'ScorerReport',
+    type: 'object'
+} as const;
+
+export const JudgedPairSchema = {
+    description: 'How often a judge has found which answer better; every case and repeat counts once.',
+    properties: {
+        first: {
+            title: 'First',
+            type: 'integer'
+        },
+        second: {
+            title: 'Second',
+            type: 'integer'
+        },
+        swayed: {
+            title: 'Swayed',
+            type: 'integer'
+        },
+        tie: {
+            title: 'Tie',
+            type: 'integer'
+        },
+        unjudged: {
+            title: 'Unjudged',
+            type: 'integer'
+        }
+    },
+    required: [
+        'first',
+        'second',
+        'tie',
+        'swayed',
+        'unjudged'
+    ],
+    title: 'JudgedPair',
     type: 'object'
 } as const;
 
@@ -5593,6 +5777,16 @@ export const PairSchema = {
         first: {
             title: 'First',
             type: 'string'
+        },
+        judged: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/JudgedPair'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
         met: {
             title: 'Met',
@@ -5748,7 +5942,7 @@ export const RunResumeSchema = {
         },
         failed_again: {
             default: false,
-            description: 'Ask again for cells for which every try failed.',
+            description: 'Ask again for cells for which every try failed, and for pairs of which the judge did not say.',
             title: 'Failed Again',
             type: 'boolean'
         }
@@ -5951,10 +6145,12 @@ export const RunSchema = {
             },
             failed: 0,
             id: '01936f3a-0000-7000-8000-000000000001',
+            judged: 0,
             key: 'comparisons@alice',
             message: '',
             mine: true,
             note: '',
+            pairs: 0,
             rate: 4,
             seconds_left: 15,
             settings: {
@@ -6024,6 +6220,10 @@ export const RunSchema = {
             title: 'Id',
             type: 'string'
         },
+        judged: {
+            title: 'Judged',
+            type: 'integer'
+        },
         key: {
             title: 'Key',
             type: 'string'
@@ -6039,6 +6239,10 @@ export const RunSchema = {
         note: {
             title: 'Note',
             type: 'string'
+        },
+        pairs: {
+            title: 'Pairs',
+            type: 'integer'
         },
         rate: {
             title: 'Rate',
@@ -6121,6 +6325,8 @@ export const RunSchema = {
         'total',
         'done',
         'failed',
+        'pairs',
+        'judged',
         'rate',
         'seconds_left',
         'billed_nano',

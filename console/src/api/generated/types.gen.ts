@@ -507,6 +507,70 @@ export type VersionCases = {
 };
 
 /**
+ * Verdicts
+ *
+ * Some verdicts of a run.
+ */
+export type Verdicts = {
+    /**
+     * Items
+     */
+    items: Array<Verdict>;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Verdict
+ *
+ * What a judge says of two candidates' answers to one case.
+ */
+export type Verdict = {
+    /**
+     * Backward
+     */
+    backward: 'first' | 'second' | 'tie' | null;
+    /**
+     * Case
+     */
+    case: number;
+    /**
+     * Finished At
+     */
+    finished_at: string;
+    /**
+     * First
+     */
+    first: number;
+    /**
+     * Forward
+     */
+    forward: 'first' | 'second' | 'tie' | null;
+    /**
+     * Note
+     */
+    note: string;
+    /**
+     * Repeat
+     */
+    repeat: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+    /**
+     * Second
+     */
+    second: number;
+    /**
+     * Winner
+     */
+    winner: 'first' | 'second' | 'tie' | null;
+};
+
+/**
  * UserUpdate
  *
  * Changes of a person; what is absent stays.
@@ -3188,6 +3252,35 @@ export type ScorerReport = {
      * Scorer
      */
     scorer: string;
+    swayed?: Figure | null;
+};
+
+/**
+ * JudgedPair
+ *
+ * How often a judge has found which answer better; every case and repeat counts once.
+ */
+export type JudgedPair = {
+    /**
+     * First
+     */
+    first: number;
+    /**
+     * Second
+     */
+    second: number;
+    /**
+     * Swayed
+     */
+    swayed: number;
+    /**
+     * Tie
+     */
+    tie: number;
+    /**
+     * Unjudged
+     */
+    unjudged: number;
 };
 
 /**
@@ -3201,6 +3294,7 @@ export type Pair = {
      * First
      */
     first: string;
+    judged?: JudgedPair | null;
     /**
      * Met
      */
@@ -3298,7 +3392,7 @@ export type RunResume = {
     /**
      * Failed Again
      *
-     * Ask again for cells for which every try failed.
+     * Ask again for cells for which every try failed, and for pairs of which the judge did not say.
      */
     failed_again?: boolean;
 };
@@ -3459,6 +3553,10 @@ export type Run = {
      */
     id: string;
     /**
+     * Judged
+     */
+    judged: number;
+    /**
      * Key
      */
     key: string;
@@ -3474,6 +3572,10 @@ export type Run = {
      * Note
      */
     note: string;
+    /**
+     * Pairs
+     */
+    pairs: number;
     /**
      * Rate
      */
@@ -17586,6 +17688,67 @@ export type ResumeRunResponses = {
 };
 
 export type ResumeRunResponse = ResumeRunResponses[keyof ResumeRunResponses];
+
+export type ListVerdictsData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Case
+         *
+         * Of this case only.
+         */
+        case?: number | null;
+        /**
+         * Offset
+         */
+        offset?: number;
+        /**
+         * Limit
+         */
+        limit?: number;
+    };
+    url: '/api/v1/runs/{id}/verdicts';
+};
+
+export type ListVerdictsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListVerdictsError = ListVerdictsErrors[keyof ListVerdictsErrors];
+
+export type ListVerdictsResponses = {
+    /**
+     * Successful Response
+     */
+    200: Verdicts;
+};
+
+export type ListVerdictsResponse = ListVerdictsResponses[keyof ListVerdictsResponses];
 
 export type ListServiceTokensData = {
     body?: never;
