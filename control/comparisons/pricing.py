@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.comparisons.engine import Cell
 from control.comparisons.matches import Verdict
+from control.comparisons.rescoring import Place, rescored
+from control.comparisons.scoring import Scoring
 from control.db import Database
 from control.models import ComparisonCell, ComparisonRun, UsageRow
 
 AT_ONCE = 500
 """Cells in one question to the ledger."""
-Place = tuple[int, int, int]
 
 
 class Pricing:
@@ -25,6 +26,7 @@ class Pricing:
         self._db, self._row = db, row
         self._waiting: dict[str, Place] = {}
         self._priced = 0
+        self._scoring: tuple[Scoring, Sequence[Mapping[str, Any]]] = (Scoring(()), ())
         self._judging: set[str] = set()
         self._judged = (0, 0)
         self.billed = row.billed_nano
@@ -45,6 +47,10 @@ class Pricing:
             counted = select(func.count()).select_from(table)
             there = await session.scalar(counted.where(table.run_id == self._row.id, table.cost_nano.is_not(None)))
         self._priced = there or 0
+
+    def scored_by(self, scoring: Scoring, cases: Sequence[Mapping[str, Any]]) -> None:
+        """Prices give scores by these scorers, too."""
+        self._scoring = (scoring, cases)
 
     def add(self, cells: Iterable[Cell], verdicts: Iterable[Verdict]) -> None:
         """Those that are in the database now."""
@@ -73,14 +79,19 @@ class Pricing:
             self.billed = (await billed(session, self._row))[0]
             self._judged = await billed(session, self._row, "p")
         values = [
-            {"at_case": case, "at_candidate": candidate, "at_repeat": repeat, "cost": cost, "config": snapshot}
+            dict(zip(_AT, self._waiting[request_id], strict=True), fresh_cost_nano=cost, fresh_snapshot=snapshot)
             for request_id, (cost, snapshot) in found.items()
-            for case, candidate, repeat in [self._waiting[request_id]]
         ]
         if values:
+            async with self._db.read() as session:
+                costs = {self._waiting[request_id]: cost for request_id, (cost, _) in found.items()}
+                scores = await rescored(session, self._row.id, *self._scoring, costs)
             async with self._db.write() as session:
                 connection = await session.connection()
-                await connection.execute(_priced(self._row.id), values)
+                await connection.execute(_priced(self._row.id, "cost_nano", "snapshot"), values)
+                if scores:
+                    fresh = [dict(zip(_AT, place, strict=True), fresh_scores=one) for place, one in scores.items()]
+                    await connection.execute(_priced(self._row.id, "scores"), fresh)
         for request_id in found:
             del self._waiting[request_id]
         self._priced += len(found)
@@ -109,7 +120,11 @@ async def billed(session: AsyncSession, row: ComparisonRun, what: str = "") -> t
     return int(cost or 0), requests
 
 
-def _priced(run: str) -> Any:
+_AT = ("at_case", "at_candidate", "at_repeat")
+
+
+def _priced(run: str, *columns: str) -> Any:
+    """Writes columns of one cell after the other."""
     table: Any = ComparisonCell.__table__
     return (
         update(table)
@@ -117,5 +132,5 @@ def _priced(run: str) -> Any:
             table.c.run_id == run, table.c.case_number == bindparam("at_case"),
             table.c.candidate == bindparam("at_candidate"), table.c.repeat_number == bindparam("at_repeat"),
         )
-        .values(cost_nano=bindparam("cost"), snapshot=bindparam("config"))
+        .values({column: bindparam(f"fresh_{column}", type_=table.c[column].type) for column in columns})
     )  # fmt: skip

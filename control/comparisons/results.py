@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.comparisons import pairs, report
 from control.comparisons.pricing import prices
+from control.comparisons.rescoring import rescored
 from control.comparisons.runs import version_of
-from control.comparisons.scoring import IN_PAIRS
+from control.comparisons.scoring import IN_PAIRS, Scoring
 from control.comparisons.sources import contents
 from control.db import Database
 from control.kit.audit import canonical
@@ -35,7 +36,7 @@ async def load(session: AsyncSession, row: ComparisonRun) -> Loaded:
     )  # fmt: skip
     table = ComparisonCell
     query = select(
-        table.case, table.candidate, table.ok, table.scores, table.request_id, table.cost_nano,
+        table.case, table.candidate, table.repeat, table.ok, table.scores, table.request_id, table.cost_nano,
         table.latency_ms, table.ttft_ms, table.input_tokens, table.output_tokens,
     )  # fmt: skip
     rows = (
@@ -45,12 +46,15 @@ async def load(session: AsyncSession, row: ComparisonRun) -> Loaded:
     late: dict[str, tuple[int, str]] = {}
     for start in range(0, len(unpriced), AT_ONCE):
         late |= await prices(session, row, unpriced[start : start + AT_ONCE])
+    costs = {(one.case, one.candidate, one.repeat): late[one.request_id][0] for one in rows if one.request_id in late}
+    scored = await rescored(session, row.id, Scoring(scorers), cases, costs)
     cells = [
         report.Told(
-            case=case, candidate=candidate, ok=ok, scores=scores, latency_ms=latency, ttft_ms=first,
-            input_tokens=asked_tokens or 0, output_tokens=answered or 0, cost_nano=late.get(request_id, (cost, ""))[0],
+            case=case, candidate=candidate, ok=ok, scores=scored.get((case, candidate, repeat), scores),
+            latency_ms=latency, ttft_ms=first, input_tokens=asked_tokens or 0, output_tokens=answered or 0,
+            cost_nano=late.get(request_id, (cost, ""))[0],
         )
-        for case, candidate, ok, scores, request_id, cost, latency, first, asked_tokens, answered in rows
+        for case, candidate, repeat, ok, scores, request_id, cost, latency, first, asked_tokens, answered in rows
     ]  # fmt: skip
     return asked, cells, [canonical(case) for case in cases]
 

@@ -218,9 +218,11 @@ class Work:
         good = key is not None and key.revoked_at is None and key.enabled
         good = good and key is not None and (key.expires_at is None or key.expires_at > now())
         settings, content = self._row.settings, version.content
+        scoring = Scoring(content.get("scorers", []))
+        self._pricing.scored_by(scoring, cases)
         plan = Plan(
             run=self._row.id, prompts=content["prompts"], parameters=content.get("parameters", {}),
-            scoring=Scoring(content.get("scorers", [])), cases=cases, candidates=self._row.candidates,
+            scoring=scoring, cases=cases, candidates=self._row.candidates,
             repeats=settings["repeats"], concurrency=settings["concurrency"], tries=settings["tries"],
             seed=settings["seed"], stream=settings["stream"],
         )  # fmt: skip

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from control.comparisons import prompt
-from control.comparisons.scorers import judges, score
+from control.comparisons.scorers import bounds, judges, score
 from control.comparisons.scorers.base import Answer, Case, Score, unscored
 from control.comparisons.scorers.specs import ScorerSpec
 
@@ -44,10 +45,7 @@ class Scoring:
         self, case: Mapping[str, Any], request: Mapping[str, Any], answer: Answer, ask: Ask, embed: Embed
     ) -> dict[str, dict[str, Any]]:
         """Scores by name. A scorer that cannot decide says why in `note`."""
-        asked = Case(
-            messages=request["messages"], expected=case.get("expected"), variables=case["variables"],
-            tags=case.get("tags") or (), document=case.get("document"),
-        )  # fmt: skip
+        asked = _case(case, request)
         found: dict[str, dict[str, Any]] = {}
         for number, (written, ready) in enumerate(self._scorers):
             if written["kind"] == IN_PAIRS:
@@ -55,8 +53,26 @@ class Scoring:
             if ready is None and prompt.names([written]) - set(asked.variables):
                 continue
             given = await _one(written, ready, asked, answer, _Asking(f"s{number}", ask, embed))
-            found[written["name"]] = {"value": given.value, "passed": given.passed, "note": given.note[:2000]}
+            found[written["name"]] = _told(given)
         return found
+
+    @property
+    def looks_at_cost(self) -> bool:
+        """Whether a score depends on what an answer has cost, which the ledger says later."""
+        return any(ready is not None and bounds.looks_at_cost(ready) for _, ready in self._scorers)
+
+    async def priced(
+        self, case: Mapping[str, Any], request: Mapping[str, Any], kept: Mapping[str, Any], cost_nano: int
+    ) -> dict[str, dict[str, Any]]:
+        """Scores by those scorers, of an answer as a cell keeps it."""
+        fields = ("text", "tool_calls", "finish_reason", "citations", "usage", "latency_ms", "ttft_ms")
+        answer = Answer(**{name: kept[name] for name in fields}, cost=Decimal(cost_nano) / 10**9)
+        asked = _case(case, request)
+        return {
+            written["name"]: _told(await asyncio.to_thread(score, ready, asked, answer))
+            for written, ready in self._scorers
+            if ready is not None and bounds.looks_at_cost(ready)
+        }
 
     def in_pairs(self, variables: Mapping[str, str] | None = None) -> list[int]:
         """Places of the scorers that compare two answers; with `variables` of those that the case has all for."""
@@ -82,6 +98,17 @@ class Scoring:
         except ValidationError as exc:
             raise Unjudged(f"with this case's variables it is no scorer: {exc.errors()[0]['msg']}") from exc
         return await judges.pair(spec, asked, answers, ask, secrets.token_hex(8))
+
+
+def _case(case: Mapping[str, Any], request: Mapping[str, Any]) -> Case:
+    return Case(
+        messages=request["messages"], expected=case.get("expected"), variables=case["variables"],
+        tags=case.get("tags") or (), document=case.get("document"),
+    )  # fmt: skip
+
+
+def _told(given: Score) -> dict[str, Any]:
+    return {"value": given.value, "passed": given.passed, "note": given.note[:2000]}
 
 
 class _Asking:

@@ -302,6 +302,25 @@ def test_a_judge_is_asked_through_the_gateway_and_its_silence_is_no_score(
     assert "too long" in cell["scores"]["rubric"]["note"]
 
 
+def test_scores_of_cost_come_with_the_price(control: Running, client: httpx.Client) -> None:
+    cheap = {"name": "cheap", "kind": "threshold", "of": "cost", "at_most": 0.000001}
+    frugal = {"name": "frugal", "kind": "expression", "expression": "cost < 0.0000005 && text.contains('yes')"}
+    literal = {"name": "literal", "kind": "expression", "expression": "text.contains('cost')"}
+    suite(client, 2, cheap, frugal, literal)
+    run = done(client, "good", "bad")
+    before = client.get(f"{RUNS}/{run}/cells/1/0/0").json()["scores"]
+    assert {name: one["value"] for name, one in before.items()} == {"cheap": None, "frugal": None, "literal": 0.0}
+    assert before["cheap"]["note"] == "cost is not known"
+    assert client.get(f"{RUNS}/{run}/report").json()["candidates"][0]["unscored"]["cheap"] == 2
+    bill(control, run, 700)
+    late = client.get(f"{RUNS}/{run}/report").json()["candidates"][0]
+    assert (late["passed"]["cheap"]["value"], late["scores"]["frugal"]["value"]) == (1.0, 0.0)
+    eventually(lambda: client.get(f"{RUNS}/{run}/cells/1/0/0").json()["cost_nano"] == 700)
+    after = client.get(f"{RUNS}/{run}/cells/1/0/0").json()["scores"]
+    assert after["cheap"] == {"value": 1.0, "passed": True, "note": "7e-07"}
+    assert (after["frugal"]["value"], after["literal"]) == (0.0, before["literal"])
+
+
 def done(client: httpx.Client, *routes: str) -> str:
     run = begun(client, *routes)
     state(client, run, "done")
