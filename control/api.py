@@ -14,6 +14,7 @@ from control.audit.endpoints import router as audit
 from control.auth.endpoints import router as auth
 from control.chat.endpoints import router as chat
 from control.comparisons.endpoints import router as suites
+from control.comparisons.review_endpoints import router as reviews
 from control.comparisons.run_endpoints import router as runs
 from control.comparisons.vote_endpoints import router as votes
 from control.configuration.endpoints import router as configuration
@@ -41,7 +42,8 @@ from control.users.endpoints import router as users
 router = APIRouter()
 PARTS = (
     auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
-    configuration, chat, gateways, datasets, jobs, trainers, adapters, knowledge, test_sets, suites, runs, votes,
+    configuration, chat, gateways, datasets, jobs, trainers, adapters, knowledge, test_sets, suites, runs, reviews,
+    votes,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")

@@ -5,6 +5,7 @@ from control.models.base import Base
 from control.models.chat import ChatSession
 from control.models.comparison import (
     ComparisonCell,
+    ComparisonRating,
     ComparisonRun,
     ComparisonVerdict,
     ComparisonVote,
@@ -55,6 +56,7 @@ __all__ = [
     "ChatSession",
     "Checkpoint",
     "ComparisonCell",
+    "ComparisonRating",
     "ComparisonRun",
     "ComparisonVerdict",
     "ComparisonVote",

@@ -100,6 +100,8 @@ class ComparisonRun(Base):
     """Cells and pairs a second, lately."""
     billed_nano: Mapped[int] = mapped_column(BigInteger, default=0)
     """What the ledger says that it has cost so far, failed tries and judges included."""
+    scale: Mapped[str] = mapped_column(String(8), default="")
+    """By which people rate its answers: points or passed; empty before the first rating."""
     claim: Mapped[str] = mapped_column(String(36), default="")
     """Of the process that works on it."""
     claimed_until: Mapped[datetime | None]
@@ -169,6 +171,23 @@ class ComparisonVerdict(Base):
     note: Mapped[str] = mapped_column(String(1000), default="")
     """Why the judge did not say."""
     finished_at: Mapped[datetime]
+
+
+class ComparisonRating(Base):
+    """What a person says of one answer, whose it is they did not know."""
+
+    __tablename__ = "comparison_rating"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("comparison_run.id", ondelete="CASCADE"), primary_key=True)
+    case: Mapped[int] = mapped_column("case_number", primary_key=True, autoincrement=False)
+    candidate: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    repeat: Mapped[int] = mapped_column("repeat_number", primary_key=True, autoincrement=False)
+    rater: Mapped[str] = mapped_column(String(NAME), primary_key=True)
+    """Username."""
+    points: Mapped[int]
+    """From 1 to 5, or 0 and 1 where the run's scale is whether answers pass."""
+    note: Mapped[str] = mapped_column(String(1000), default="")
+    created_at: Mapped[datetime]
 
 
 class ComparisonVote(Base):

@@ -24,6 +24,7 @@ def fill(control: Running) -> None:
     """Make all of it."""
     suite(control, "support-questions", "What the help desk is asked", cases=24)
     run(control, "support-questions", RUN, "done", {"chat-large": 0.9, "chat-small": 0.6, "support-bot": 0.8})
+    review(control, RUN)
     run(control, "support-questions", PAUSED, "paused", {"chat-large": 0.9, "chat-small": 0.6}, cells=10)
 
 
@@ -64,9 +65,9 @@ def run(
     code, message = ("budget", "it has cost about 50000000 nano-units") if state == "paused" else ("", "")
     control.sql(
         "INSERT INTO comparison_run (id, suite_id, version_id, note, key, candidates, settings, estimate, state,"
-        " wanted, code, message, total, done, failed, pairs, judged, rate, billed_nano, claim, created_at,"
+        " wanted, code, message, total, done, failed, pairs, judged, rate, billed_nano, scale, claim, created_at,"
         " created_by, started_at) VALUES (?, ?, ?, '', 'comparisons@admin', ?, ?, ?, ?, 'run', ?, ?, ?, ?, 1, ?, ?, 0,"
-        " 48000000, '', ?, 'admin', ?)",
+        " 48000000, '', '', ?, 'admin', ?)",
         id, suite_id, version_id, json.dumps(said), json.dumps(settings), json.dumps(estimate), state, code, message,
         total, len(places) - 1, pairs, pairs, MOMENT, MOMENT,
     )  # fmt: skip
@@ -83,6 +84,23 @@ def run(
         )  # fmt: skip
     for case, number in places:
         _cell(control, id, case, number, list(candidates.items())[number], dice)
+
+
+def review(control: Running, run: str) -> None:
+    """What two people say of some answers."""
+    dice = random.Random(3)
+    cells = control.sql(
+        "SELECT case_number, candidate, answer FROM comparison_cell WHERE run_id = ? AND ok AND case_number <= 10", run
+    )
+    for case, candidate, answer in cells:
+        right = "I do not know" not in str(answer)
+        for rater in ("admin", "engineer"):
+            control.sql(
+                "INSERT INTO comparison_rating (run_id, case_number, candidate, repeat_number, rater, points, note,"
+                " created_at) VALUES (?, ?, ?, 0, ?, ?, '', ?)",
+                run, case, candidate, rater, dice.choice((4, 5) if right else (1, 2, 3)), MOMENT,
+            )  # fmt: skip
+    control.sql("UPDATE comparison_run SET scale = 'points' WHERE id = ?", run)
 
 
 def _cell(

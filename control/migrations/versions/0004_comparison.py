@@ -12,8 +12,8 @@ from control.models.base import LongText, Utc
 BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 TABLES = (
-    "comparison_vote", "comparison_verdict", "comparison_cell", "comparison_run", "suite_case", "suite_version",
-    "suite",
+    "comparison_vote", "comparison_rating", "comparison_verdict", "comparison_cell", "comparison_run", "suite_case",
+    "suite_version", "suite",
 )  # fmt: skip
 """In an order in which they may be dropped."""
 
@@ -78,6 +78,7 @@ def upgrade() -> None:
         sa.Column("judged", sa.Integer(), nullable=False),
         sa.Column("rate", sa.Double(), nullable=False),
         sa.Column("billed_nano", sa.BigInteger(), nullable=False),
+        sa.Column("scale", sa.String(length=8), nullable=False),
         sa.Column("claim", sa.String(length=36), nullable=False),
         sa.Column("claimed_until", Utc(), nullable=True),
         sa.Column("created_at", Utc(), nullable=False),
@@ -156,6 +157,24 @@ def upgrade() -> None:
             "repeat_number",
             "scorer",
             name=op.f("pk_comparison_verdict"),
+        ),
+        **BINARY,
+    )
+    op.create_table(
+        "comparison_rating",
+        sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.Column("case_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("candidate", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("repeat_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("rater", sa.String(length=120), nullable=False),
+        sa.Column("points", sa.Integer(), nullable=False),
+        sa.Column("note", sa.String(length=1000), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["comparison_run.id"], name=op.f("fk_comparison_rating_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint(
+            "run_id", "case_number", "candidate", "repeat_number", "rater", name=op.f("pk_comparison_rating")
         ),
         **BINARY,
     )

@@ -5828,6 +5828,61 @@ export const PairSchema = {
     type: 'object'
 } as const;
 
+export const ScorerAgreementSchema = {
+    description: 'A scorer against the mean of people\'s ratings, on the answers that both have.',
+    properties: {
+        agreed: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figure'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        correlation: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Correlation'
+        },
+        kappa: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Kappa'
+        },
+        n: {
+            title: 'N',
+            type: 'integer'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        }
+    },
+    required: [
+        'scorer',
+        'n',
+        'correlation',
+        'agreed',
+        'kappa'
+    ],
+    title: 'ScorerAgreement',
+    type: 'object'
+} as const;
+
 export const SampleSchema = {
     description: 'What the model said to a prompt.',
     properties: {
@@ -7519,6 +7574,316 @@ export const RollbackSchema = {
     type: 'object'
 } as const;
 
+export const ReviewReportSchema = {
+    description: 'What people say of a run.',
+    examples: [
+        {
+            alpha: 0.71,
+            candidates: [],
+            cells: 120,
+            pairs: [],
+            raters: {
+                alice: 120,
+                bob: 80
+            },
+            raters_in_pairs: [],
+            scale: 'points',
+            scorers: []
+        }
+    ],
+    properties: {
+        alpha: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Alpha'
+        },
+        candidates: {
+            items: {
+                $ref: '#/components/schemas/CandidateReview'
+            },
+            title: 'Candidates',
+            type: 'array'
+        },
+        cells: {
+            title: 'Cells',
+            type: 'integer'
+        },
+        pairs: {
+            items: {
+                $ref: '#/components/schemas/PairAgreement'
+            },
+            title: 'Pairs',
+            type: 'array'
+        },
+        raters: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Raters',
+            type: 'object'
+        },
+        raters_in_pairs: {
+            items: {
+                $ref: '#/components/schemas/RaterPair'
+            },
+            title: 'Raters In Pairs',
+            type: 'array'
+        },
+        scale: {
+            enum: [
+                '',
+                'points',
+                'passed'
+            ],
+            title: 'Scale',
+            type: 'string'
+        },
+        scorers: {
+            items: {
+                $ref: '#/components/schemas/ScorerAgreement'
+            },
+            title: 'Scorers',
+            type: 'array'
+        }
+    },
+    required: [
+        'scale',
+        'raters',
+        'cells',
+        'alpha',
+        'raters_in_pairs',
+        'candidates',
+        'scorers',
+        'pairs'
+    ],
+    title: 'ReviewReport',
+    type: 'object'
+} as const;
+
+export const RaterPairSchema = {
+    description: 'Two people.',
+    properties: {
+        first: {
+            title: 'First',
+            type: 'string'
+        },
+        kappa: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Kappa'
+        },
+        n: {
+            title: 'N',
+            type: 'integer'
+        },
+        second: {
+            title: 'Second',
+            type: 'string'
+        }
+    },
+    required: [
+        'first',
+        'second',
+        'n',
+        'kappa'
+    ],
+    title: 'RaterPair',
+    type: 'object'
+} as const;
+
+export const PairAgreementSchema = {
+    description: 'A judge of pairs against people.',
+    properties: {
+        agreed: {
+            $ref: '#/components/schemas/Figure'
+        },
+        kappa: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Kappa'
+        },
+        n: {
+            title: 'N',
+            type: 'integer'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        },
+        source: {
+            enum: [
+                'ratings',
+                'votes'
+            ],
+            title: 'Source',
+            type: 'string'
+        }
+    },
+    required: [
+        'scorer',
+        'source',
+        'n',
+        'agreed',
+        'kappa'
+    ],
+    title: 'PairAgreement',
+    type: 'object'
+} as const;
+
+export const CandidateReviewSchema = {
+    description: 'What people think of a candidate.',
+    properties: {
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        rating: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figure'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        }
+    },
+    required: [
+        'name',
+        'rating'
+    ],
+    title: 'CandidateReview',
+    type: 'object'
+} as const;
+
+export const ReviewItemSchema = {
+    description: 'An answer that is to be rated. Whose it is nobody says.',
+    properties: {
+        expected: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Expected'
+        },
+        item: {
+            title: 'Item',
+            type: 'string'
+        },
+        messages: {
+            items: {
+                additionalProperties: true,
+                type: 'object'
+            },
+            title: 'Messages',
+            type: 'array'
+        },
+        text: {
+            title: 'Text',
+            type: 'string'
+        },
+        tool_calls: {
+            items: {
+                additionalProperties: true,
+                type: 'object'
+            },
+            title: 'Tool Calls',
+            type: 'array'
+        }
+    },
+    required: [
+        'item',
+        'messages',
+        'expected',
+        'text',
+        'tool_calls'
+    ],
+    title: 'ReviewItem',
+    type: 'object'
+} as const;
+
+export const ReviewSchema = {
+    description: 'How far a person is with a run\'s answers, and the next one.',
+    examples: [
+        {
+            item: {
+                expected: '42',
+                item: '9f86d081884c7d65',
+                messages: [
+                    {
+                        content: '6 × 7?',
+                        role: 'user'
+                    }
+                ],
+                text: 'It is 42.',
+                tool_calls: []
+            },
+            rated: 7,
+            scale: 'points',
+            total: 120
+        }
+    ],
+    properties: {
+        item: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/ReviewItem'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        rated: {
+            title: 'Rated',
+            type: 'integer'
+        },
+        scale: {
+            enum: [
+                '',
+                'points',
+                'passed'
+            ],
+            title: 'Scale',
+            type: 'string'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'scale',
+        'total',
+        'rated',
+        'item'
+    ],
+    title: 'Review',
+    type: 'object'
+} as const;
+
 export const RevealedBodiesSchema = {
     description: 'What was asked and answered, as the gateway redacted it.',
     properties: {
@@ -8641,6 +9006,52 @@ export const ReaderSchema = {
         'kind'
     ],
     title: 'Reader',
+    type: 'object'
+} as const;
+
+export const RatingCreateSchema = {
+    additionalProperties: false,
+    description: 'What somebody thinks of an answer: points from 1 (worst) to 5, or whether it passes.',
+    examples: [
+        {
+            note: 'Right, but long',
+            points: 4
+        }
+    ],
+    properties: {
+        note: {
+            default: '',
+            maxLength: 1000,
+            pattern: '^[^\\x00]*$',
+            title: 'Note',
+            type: 'string'
+        },
+        passed: {
+            anyOf: [
+                {
+                    type: 'boolean'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Passed'
+        },
+        points: {
+            anyOf: [
+                {
+                    maximum: 5,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Points'
+        }
+    },
+    title: 'RatingCreate',
     type: 'object'
 } as const;
 

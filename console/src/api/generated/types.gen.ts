@@ -3318,6 +3318,31 @@ export type Pair = {
 };
 
 /**
+ * ScorerAgreement
+ *
+ * A scorer against the mean of people's ratings, on the answers that both have.
+ */
+export type ScorerAgreement = {
+    agreed: Figure | null;
+    /**
+     * Correlation
+     */
+    correlation: number | null;
+    /**
+     * Kappa
+     */
+    kappa: number | null;
+    /**
+     * N
+     */
+    n: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+};
+
+/**
  * Sample
  *
  * What the model said to a prompt.
@@ -4264,6 +4289,163 @@ export type Rollback = {
 };
 
 /**
+ * ReviewReport
+ *
+ * What people say of a run.
+ */
+export type ReviewReport = {
+    /**
+     * Alpha
+     */
+    alpha: number | null;
+    /**
+     * Candidates
+     */
+    candidates: Array<CandidateReview>;
+    /**
+     * Cells
+     */
+    cells: number;
+    /**
+     * Pairs
+     */
+    pairs: Array<PairAgreement>;
+    /**
+     * Raters
+     */
+    raters: {
+        [key: string]: number;
+    };
+    /**
+     * Raters In Pairs
+     */
+    raters_in_pairs: Array<RaterPair>;
+    /**
+     * Scale
+     */
+    scale: '' | 'points' | 'passed';
+    /**
+     * Scorers
+     */
+    scorers: Array<ScorerAgreement>;
+};
+
+/**
+ * RaterPair
+ *
+ * Two people.
+ */
+export type RaterPair = {
+    /**
+     * First
+     */
+    first: string;
+    /**
+     * Kappa
+     */
+    kappa: number | null;
+    /**
+     * N
+     */
+    n: number;
+    /**
+     * Second
+     */
+    second: string;
+};
+
+/**
+ * PairAgreement
+ *
+ * A judge of pairs against people.
+ */
+export type PairAgreement = {
+    agreed: Figure;
+    /**
+     * Kappa
+     */
+    kappa: number | null;
+    /**
+     * N
+     */
+    n: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+    /**
+     * Source
+     */
+    source: 'ratings' | 'votes';
+};
+
+/**
+ * CandidateReview
+ *
+ * What people think of a candidate.
+ */
+export type CandidateReview = {
+    /**
+     * Name
+     */
+    name: string;
+    rating: Figure | null;
+};
+
+/**
+ * ReviewItem
+ *
+ * An answer that is to be rated. Whose it is nobody says.
+ */
+export type ReviewItem = {
+    /**
+     * Expected
+     */
+    expected: string | null;
+    /**
+     * Item
+     */
+    item: string;
+    /**
+     * Messages
+     */
+    messages: Array<{
+        [key: string]: unknown;
+    }>;
+    /**
+     * Text
+     */
+    text: string;
+    /**
+     * Tool Calls
+     */
+    tool_calls: Array<{
+        [key: string]: unknown;
+    }>;
+};
+
+/**
+ * Review
+ *
+ * How far a person is with a run's answers, and the next one.
+ */
+export type Review = {
+    item: ReviewItem | null;
+    /**
+     * Rated
+     */
+    rated: number;
+    /**
+     * Scale
+     */
+    scale: '' | 'points' | 'passed';
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
  * RevealedBodies
  *
  * What was asked and answered, as the gateway redacted it.
@@ -4975,6 +5157,26 @@ export type Reader = {
      * Username, team or key.
      */
     name?: string;
+};
+
+/**
+ * RatingCreate
+ *
+ * What somebody thinks of an answer: points from 1 (worst) to 5, or whether it passes.
+ */
+export type RatingCreate = {
+    /**
+     * Note
+     */
+    note?: string;
+    /**
+     * Passed
+     */
+    passed?: boolean | null;
+    /**
+     * Points
+     */
+    points?: number | null;
 };
 
 /**
@@ -17688,6 +17890,214 @@ export type ResumeRunResponses = {
 };
 
 export type ResumeRunResponse = ResumeRunResponses[keyof ResumeRunResponses];
+
+export type GetReviewData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/review';
+};
+
+export type GetReviewErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetReviewError = GetReviewErrors[keyof GetReviewErrors];
+
+export type GetReviewResponses = {
+    /**
+     * Successful Response
+     */
+    200: Review;
+};
+
+export type GetReviewResponse = GetReviewResponses[keyof GetReviewResponses];
+
+export type ReportReviewData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/review/report';
+};
+
+export type ReportReviewErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ReportReviewError = ReportReviewErrors[keyof ReportReviewErrors];
+
+export type ReportReviewResponses = {
+    /**
+     * Successful Response
+     */
+    200: ReviewReport;
+};
+
+export type ReportReviewResponse = ReportReviewResponses[keyof ReportReviewResponses];
+
+export type TakeRatingBackData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+        /**
+         * Item
+         */
+        item: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/review/{item}';
+};
+
+export type TakeRatingBackErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type TakeRatingBackError = TakeRatingBackErrors[keyof TakeRatingBackErrors];
+
+export type TakeRatingBackResponses = {
+    /**
+     * Successful Response
+     */
+    200: Review;
+};
+
+export type TakeRatingBackResponse = TakeRatingBackResponses[keyof TakeRatingBackResponses];
+
+export type RateAnswerData = {
+    body: RatingCreate;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+        /**
+         * Item
+         */
+        item: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/review/{item}';
+};
+
+export type RateAnswerErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RateAnswerError = RateAnswerErrors[keyof RateAnswerErrors];
+
+export type RateAnswerResponses = {
+    /**
+     * Successful Response
+     */
+    201: Review;
+};
+
+export type RateAnswerResponse = RateAnswerResponses[keyof RateAnswerResponses];
 
 export type ListVerdictsData = {
     body?: never;

@@ -25,4 +25,10 @@ export default [
     meta: { permissions: ['comparisons:list'], parent: 'suites' },
     component: () => import('./RunPage.vue'),
   },
+  {
+    path: '/runs/:id/review',
+    name: 'review',
+    meta: { permissions: ['comparisons:own'], parent: 'suites' },
+    component: () => import('./ReviewPage.vue'),
+  },
 ] satisfies RouteRecordRaw[]
