@@ -16,6 +16,7 @@ from control.chat.endpoints import router as chat
 from control.comparisons.endpoints import router as suites
 from control.comparisons.review_endpoints import router as reviews
 from control.comparisons.run_endpoints import router as runs
+from control.comparisons.share_endpoints import router as shares
 from control.comparisons.vote_endpoints import router as votes
 from control.configuration.endpoints import router as configuration
 from control.datasets.endpoints import router as datasets
@@ -43,7 +44,7 @@ router = APIRouter()
 PARTS = (
     auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
     configuration, chat, gateways, datasets, jobs, trainers, adapters, knowledge, test_sets, suites, runs, reviews,
-    votes,
+    shares, votes,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")

@@ -190,6 +190,22 @@ class ComparisonRating(Base):
     created_at: Mapped[datetime]
 
 
+class ComparisonShare(Base):
+    """A link to the report of a run, for whoever is signed in."""
+
+    __tablename__ = "comparison_share"
+    __table_args__ = (Index("ix_comparison_share_run", "run_id"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("comparison_run.id", ondelete="CASCADE"))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of its secret."""
+    created_by: Mapped[str] = mapped_column(String(NAME))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
 class ComparisonVote(Base):
     """What somebody said of several routes' answers to one dialogue."""
 

@@ -104,3 +104,31 @@ def test_people_rate_by_keys_and_two_runs_are_compared(
     expect(page.locator("[data-test=regression]")).to_have_count(2)
     page.locator("[data-test=regression]").first.get_by_role("button").click()
     expect(page.get_by_role("dialog").get_by_text('"model": "good"')).to_be_visible()
+
+
+def test_a_member_opens_a_shared_report_after_signing_in(
+    console: Console, page: Page, control: Running, gateway: Upstream
+) -> None:
+    engineer = control.as_("engineer")
+    suite(engineer, 2)
+    run = begun(engineer, "good", "bad")
+    state(engineer, run, "done")
+    console.open(f"/runs/{run}")
+    console.sign_in("engineer")
+    console.open(f"/runs/{run}")
+    page.locator("[data-test=share-run]").click()
+    page.locator("[data-test=make-share]").click()
+    link = page.locator("[data-test=secret]").inner_text()
+    page.context.clear_cookies()
+    console.open("/login")
+    page.goto(link)
+    console.sign_in("member")
+    expect(page.get_by_role("heading", name="Report of questions, version 1")).to_be_visible()
+    expect(page.get_by_text("1.000 [1.000, 1.000]").first).to_be_visible()
+    token = link.split("#")[1]
+    assert engineer.delete(
+        f"/api/v1/runs/{run}/shares/{engineer.get(f'/api/v1/runs/{run}/shares').json()[0]['id']}"
+    ).is_success
+    page.reload()
+    expect(page.get_by_text("this link is unknown, has expired or was revoked")).to_be_visible()
+    assert token in page.url

@@ -107,7 +107,6 @@ def paths(control: Running) -> dict[str, str]:
         "dataset": ("dialogues",), "job": ("job",), "adapter": ("adapter",), "knowledge-base": ("handbook",),
         "knowledge-document": ("handbook", document), "suite": ("questions",), "run": (comparisons.PAUSED,),
         "review": (comparisons.PAUSED,),
-        
     }  # fmt: skip
     tabs = ":tab(overview|versions|grants|explain)"
 

@@ -12,8 +12,8 @@ from control.models.base import LongText, Utc
 BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 TABLES = (
-    "comparison_vote", "comparison_rating", "comparison_verdict", "comparison_cell", "comparison_run", "suite_case",
-    "suite_version", "suite",
+    "comparison_share", "comparison_vote", "comparison_rating", "comparison_verdict", "comparison_cell",
+    "comparison_run", "suite_case", "suite_version", "suite",
 )  # fmt: skip
 """In an order in which they may be dropped."""
 
@@ -178,6 +178,23 @@ def upgrade() -> None:
         ),
         **BINARY,
     )
+    op.create_table(
+        "comparison_share",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("revoked_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["comparison_run.id"], name=op.f("fk_comparison_share_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_comparison_share")),
+        sa.UniqueConstraint("digest", name=op.f("uq_comparison_share_digest")),
+        **BINARY,
+    )
+    op.create_index("ix_comparison_share_run", "comparison_share", ["run_id"], unique=False)
     op.create_table(
         "comparison_vote",
         sa.Column("id", sa.String(length=36), nullable=False),

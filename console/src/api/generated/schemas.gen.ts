@@ -5361,6 +5361,701 @@ export const AccuracySchema = {
     type: 'object'
 } as const;
 
+export const SharedReportSchema = {
+    description: 'What a link shows: figures of a run, without questions and answers.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            expires_at: '2026-11-24T09:30:00Z',
+            report: {
+                candidates: [],
+                cases: 0,
+                comparisons: [],
+                complete: true,
+                repeats: 1,
+                resampling_seed: 0,
+                scorers: [],
+                tags: []
+            },
+            state: 'done',
+            suite: 'support-questions',
+            version: 1
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        expires_at: {
+            format: 'date-time',
+            title: 'Expires At',
+            type: 'string'
+        },
+        report: {
+            $ref: '#/components/schemas/Report'
+        },
+        state: {
+            title: 'State',
+            type: 'string'
+        },
+        suite: {
+            title: 'Suite',
+            type: 'string'
+        },
+        version: {
+            title: 'Version',
+            type: 'integer'
+        }
+    },
+    required: [
+        'suite',
+        'version',
+        'state',
+        'created_by',
+        'created_at',
+        'expires_at',
+        'report'
+    ],
+    title: 'SharedReport',
+    type: 'object'
+} as const;
+
+export const JudgedPairSchema = {
+    description: 'How often a judge has found which answer better; every case and repeat counts once.',
+    properties: {
+        first: {
+            title: 'First',
+            type: 'integer'
+        },
+        second: {
+            title: 'Second',
+            type: 'integer'
+        },
+        swayed: {
+            title: 'Swayed',
+            type: 'integer'
+        },
+        tie: {
+            title: 'Tie',
+            type: 'integer'
+        },
+        unjudged: {
+            title: 'Unjudged',
+            type: 'integer'
+        }
+    },
+    required: [
+        'first',
+        'second',
+        'tie',
+        'swayed',
+        'unjudged'
+    ],
+    title: 'JudgedPair',
+    type: 'object'
+} as const;
+
+export const PairSchema = {
+    description: 'Two candidates on the same cases.',
+    properties: {
+        difference: {
+            $ref: '#/components/schemas/Figure'
+        },
+        first: {
+            title: 'First',
+            type: 'string'
+        },
+        judged: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/JudgedPair'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        met: {
+            title: 'Met',
+            type: 'integer'
+        },
+        p: {
+            title: 'P',
+            type: 'number'
+        },
+        points: {
+            title: 'Points',
+            type: 'number'
+        },
+        second: {
+            title: 'Second',
+            type: 'string'
+        },
+        verdict: {
+            enum: [
+                'better',
+                'worse',
+                'no_difference_seen',
+                'too_small_to_tell'
+            ],
+            title: 'Verdict',
+            type: 'string'
+        }
+    },
+    required: [
+        'first',
+        'second',
+        'difference',
+        'p',
+        'verdict',
+        'points',
+        'met'
+    ],
+    title: 'Pair',
+    type: 'object'
+} as const;
+
+export const ScorerReportSchema = {
+    description: 'The candidates against each other, by one scorer.',
+    properties: {
+        pairs: {
+            items: {
+                $ref: '#/components/schemas/Pair'
+            },
+            title: 'Pairs',
+            type: 'array'
+        },
+        ratings: {
+            items: {
+                $ref: '#/components/schemas/RatingFigure'
+            },
+            title: 'Ratings',
+            type: 'array'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        },
+        swayed: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figure'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        }
+    },
+    required: [
+        'scorer',
+        'pairs',
+        'ratings'
+    ],
+    title: 'ScorerReport',
+    type: 'object'
+} as const;
+
+export const CandidateReportSchema = {
+    description: 'How a candidate did.',
+    properties: {
+        answered: {
+            title: 'Answered',
+            type: 'integer'
+        },
+        candidate: {
+            title: 'Candidate',
+            type: 'integer'
+        },
+        cost_nano: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Cost Nano'
+        },
+        failed: {
+            title: 'Failed',
+            type: 'integer'
+        },
+        front: {
+            title: 'Front',
+            type: 'boolean'
+        },
+        input_tokens: {
+            title: 'Input Tokens',
+            type: 'integer'
+        },
+        latency_ms: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Latency Ms',
+            type: 'object'
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        output_tokens: {
+            title: 'Output Tokens',
+            type: 'integer'
+        },
+        passed: {
+            additionalProperties: {
+                $ref: '#/components/schemas/Figure'
+            },
+            title: 'Passed',
+            type: 'object'
+        },
+        quality: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Quality'
+        },
+        route: {
+            title: 'Route',
+            type: 'string'
+        },
+        scores: {
+            additionalProperties: {
+                $ref: '#/components/schemas/Figure'
+            },
+            title: 'Scores',
+            type: 'object'
+        },
+        spread: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Spread',
+            type: 'object'
+        },
+        tokens_per_second: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Tokens Per Second'
+        },
+        ttft_ms: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Ttft Ms',
+            type: 'object'
+        },
+        unpriced: {
+            title: 'Unpriced',
+            type: 'integer'
+        },
+        unscored: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Unscored',
+            type: 'object'
+        }
+    },
+    required: [
+        'candidate',
+        'name',
+        'route',
+        'answered',
+        'failed',
+        'scores',
+        'passed',
+        'unscored',
+        'spread',
+        'latency_ms',
+        'ttft_ms',
+        'tokens_per_second',
+        'input_tokens',
+        'output_tokens',
+        'cost_nano',
+        'unpriced',
+        'quality',
+        'front'
+    ],
+    title: 'CandidateReport',
+    type: 'object'
+} as const;
+
+export const RegressionSchema = {
+    description: 'A case that was better in the other run.',
+    properties: {
+        before: {
+            title: 'Before',
+            type: 'number'
+        },
+        candidate: {
+            title: 'Candidate',
+            type: 'string'
+        },
+        case: {
+            title: 'Case',
+            type: 'integer'
+        },
+        now: {
+            title: 'Now',
+            type: 'number'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        }
+    },
+    required: [
+        'case',
+        'candidate',
+        'scorer',
+        'before',
+        'now'
+    ],
+    title: 'Regression',
+    type: 'object'
+} as const;
+
+export const ChangeSchema = {
+    description: 'A candidate against itself in the other run, over the cases that both have.',
+    properties: {
+        candidate: {
+            title: 'Candidate',
+            type: 'string'
+        },
+        difference: {
+            $ref: '#/components/schemas/Figure'
+        },
+        p: {
+            title: 'P',
+            type: 'number'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        },
+        verdict: {
+            enum: [
+                'better',
+                'worse',
+                'no_difference_seen',
+                'too_small_to_tell'
+            ],
+            title: 'Verdict',
+            type: 'string'
+        }
+    },
+    required: [
+        'candidate',
+        'scorer',
+        'difference',
+        'p',
+        'verdict'
+    ],
+    title: 'Change',
+    type: 'object'
+} as const;
+
+export const AgainstSchema = {
+    description: 'This run against an earlier one. Candidates are matched by name, cases by their content.',
+    properties: {
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        changes: {
+            items: {
+                $ref: '#/components/schemas/Change'
+            },
+            title: 'Changes',
+            type: 'array'
+        },
+        regressions: {
+            items: {
+                $ref: '#/components/schemas/Regression'
+            },
+            title: 'Regressions',
+            type: 'array'
+        },
+        run: {
+            title: 'Run',
+            type: 'string'
+        }
+    },
+    required: [
+        'run',
+        'cases',
+        'changes',
+        'regressions'
+    ],
+    title: 'Against',
+    type: 'object'
+} as const;
+
+export const ReportSchema = {
+    description: 'What a run shows. The same cells give the same figures.',
+    examples: [
+        {
+            candidates: [],
+            cases: 0,
+            comparisons: [],
+            complete: true,
+            repeats: 1,
+            resampling_seed: 0,
+            scorers: [],
+            tags: []
+        }
+    ],
+    properties: {
+        against: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Against'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        candidates: {
+            items: {
+                $ref: '#/components/schemas/CandidateReport'
+            },
+            title: 'Candidates',
+            type: 'array'
+        },
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        comparisons: {
+            items: {
+                $ref: '#/components/schemas/ScorerReport'
+            },
+            title: 'Comparisons',
+            type: 'array'
+        },
+        complete: {
+            title: 'Complete',
+            type: 'boolean'
+        },
+        repeats: {
+            title: 'Repeats',
+            type: 'integer'
+        },
+        resampling_seed: {
+            title: 'Resampling Seed',
+            type: 'integer'
+        },
+        scorers: {
+            items: {
+                type: 'string'
+            },
+            title: 'Scorers',
+            type: 'array'
+        },
+        tags: {
+            items: {
+                $ref: '#/components/schemas/TagReport'
+            },
+            title: 'Tags',
+            type: 'array'
+        }
+    },
+    required: [
+        'cases',
+        'repeats',
+        'complete',
+        'resampling_seed',
+        'scorers',
+        'candidates',
+        'comparisons',
+        'tags',
+        'against'
+    ],
+    title: 'Report',
+    type: 'object'
+} as const;
+
+export const ShareOpenSchema = {
+    additionalProperties: false,
+    description: 'A link that somebody was given.',
+    examples: [
+        {
+            token: 'sl-tg-0123456789abcdefghijklmnopqrstuvwxyzABCDEFG'
+        }
+    ],
+    properties: {
+        token: {
+            maxLength: 100,
+            minLength: 1,
+            pattern: '^[\\x21-\\x7e]+$',
+            title: 'Token',
+            type: 'string'
+        }
+    },
+    required: [
+        'token'
+    ],
+    title: 'ShareOpen',
+    type: 'object'
+} as const;
+
+export const ShareMadeSchema = {
+    description: 'A link with its secret, which is never shown again.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            expires_at: '2026-11-24T09:30:00Z',
+            id: '01936f3a-0000-7000-8000-000000000001',
+            token: 'sl-tg-0123456789abcdefghijklmnopqrstuvwxyzABCDEFG'
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        expires_at: {
+            format: 'date-time',
+            title: 'Expires At',
+            type: 'string'
+        },
+        id: {
+            title: 'Id',
+            type: 'string'
+        },
+        revoked_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Revoked At'
+        },
+        token: {
+            title: 'Token',
+            type: 'string'
+        }
+    },
+    required: [
+        'id',
+        'created_by',
+        'created_at',
+        'expires_at',
+        'revoked_at',
+        'token'
+    ],
+    title: 'ShareMade',
+    type: 'object'
+} as const;
+
+export const ShareCreateSchema = {
+    additionalProperties: false,
+    description: 'A link that is going to be given away.',
+    examples: [
+        {
+            days: 30
+        }
+    ],
+    properties: {
+        days: {
+            default: 30,
+            description: 'After so many days it ends by itself.',
+            maximum: 365,
+            minimum: 1,
+            title: 'Days',
+            type: 'integer'
+        }
+    },
+    title: 'ShareCreate',
+    type: 'object'
+} as const;
+
+export const ShareSchema = {
+    description: 'A link to the report of a run.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            expires_at: '2026-11-24T09:30:00Z',
+            id: '01936f3a-0000-7000-8000-000000000001'
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        expires_at: {
+            format: 'date-time',
+            title: 'Expires At',
+            type: 'string'
+        },
+        id: {
+            title: 'Id',
+            type: 'string'
+        },
+        revoked_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Revoked At'
+        }
+    },
+    required: [
+        'id',
+        'created_by',
+        'created_at',
+        'expires_at',
+        'revoked_at'
+    ],
+    title: 'Share',
+    type: 'object'
+} as const;
+
 export const ShadowSumsSchema = {
     description: 'What one shadow target did.',
     properties: {
@@ -5689,142 +6384,6 @@ export const ServiceTokenCreateSchema = {
         'name'
     ],
     title: 'ServiceTokenCreate',
-    type: 'object'
-} as const;
-
-export const ScorerReportSchema = {
-    description: 'The candidates against each other, by one scorer.',
-    properties: {
-        pairs: {
-            items: {
-                $ref: '#/components/schemas/Pair'
-            },
-            title: 'Pairs',
-            type: 'array'
-        },
-        ratings: {
-            items: {
-                $ref: '#/components/schemas/RatingFigure'
-            },
-            title: 'Ratings',
-            type: 'array'
-        },
-        scorer: {
-            title: 'Scorer',
-            type: 'string'
-        },
-        swayed: {
-            anyOf: [
-                {
-                    $ref: '#/components/schemas/Figure'
-                },
-                {
-                    type: 'null'
-                }
-            ]
-        }
-    },
-    required: [
-        'scorer',
-        'pairs',
-        'ratings'
-    ],
-    title: 'ScorerReport',
-    type: 'object'
-} as const;
-
-export const JudgedPairSchema = {
-    description: 'How often a judge has found which answer better; every case and repeat counts once.',
-    properties: {
-        first: {
-            title: 'First',
-            type: 'integer'
-        },
-        second: {
-            title: 'Second',
-            type: 'integer'
-        },
-        swayed: {
-            title: 'Swayed',
-            type: 'integer'
-        },
-        tie: {
-            title: 'Tie',
-            type: 'integer'
-        },
-        unjudged: {
-            title: 'Unjudged',
-            type: 'integer'
-        }
-    },
-    required: [
-        'first',
-        'second',
-        'tie',
-        'swayed',
-        'unjudged'
-    ],
-    title: 'JudgedPair',
-    type: 'object'
-} as const;
-
-export const PairSchema = {
-    description: 'Two candidates on the same cases.',
-    properties: {
-        difference: {
-            $ref: '#/components/schemas/Figure'
-        },
-        first: {
-            title: 'First',
-            type: 'string'
-        },
-        judged: {
-            anyOf: [
-                {
-                    $ref: '#/components/schemas/JudgedPair'
-                },
-                {
-                    type: 'null'
-                }
-            ]
-        },
-        met: {
-            title: 'Met',
-            type: 'integer'
-        },
-        p: {
-            title: 'P',
-            type: 'number'
-        },
-        points: {
-            title: 'Points',
-            type: 'number'
-        },
-        second: {
-            title: 'Second',
-            type: 'string'
-        },
-        verdict: {
-            enum: [
-                'better',
-                'worse',
-                'no_difference_seen',
-                'too_small_to_tell'
-            ],
-            title: 'Verdict',
-            type: 'string'
-        }
-    },
-    required: [
-        'first',
-        'second',
-        'difference',
-        'p',
-        'verdict',
-        'points',
-        'met'
-    ],
-    title: 'Pair',
     type: 'object'
 } as const;
 
@@ -8575,341 +9134,6 @@ export const LedgerRowSchema = {
         'shadow_of'
     ],
     title: 'LedgerRow',
-    type: 'object'
-} as const;
-
-export const ReportSchema = {
-    description: 'What a run shows. The same cells give the same figures.',
-    examples: [
-        {
-            candidates: [],
-            cases: 0,
-            comparisons: [],
-            complete: true,
-            repeats: 1,
-            resampling_seed: 0,
-            scorers: [],
-            tags: []
-        }
-    ],
-    properties: {
-        against: {
-            anyOf: [
-                {
-                    $ref: '#/components/schemas/Against'
-                },
-                {
-                    type: 'null'
-                }
-            ]
-        },
-        candidates: {
-            items: {
-                $ref: '#/components/schemas/CandidateReport'
-            },
-            title: 'Candidates',
-            type: 'array'
-        },
-        cases: {
-            title: 'Cases',
-            type: 'integer'
-        },
-        comparisons: {
-            items: {
-                $ref: '#/components/schemas/ScorerReport'
-            },
-            title: 'Comparisons',
-            type: 'array'
-        },
-        complete: {
-            title: 'Complete',
-            type: 'boolean'
-        },
-        repeats: {
-            title: 'Repeats',
-            type: 'integer'
-        },
-        resampling_seed: {
-            title: 'Resampling Seed',
-            type: 'integer'
-        },
-        scorers: {
-            items: {
-                type: 'string'
-            },
-            title: 'Scorers',
-            type: 'array'
-        },
-        tags: {
-            items: {
-                $ref: '#/components/schemas/TagReport'
-            },
-            title: 'Tags',
-            type: 'array'
-        }
-    },
-    required: [
-        'cases',
-        'repeats',
-        'complete',
-        'resampling_seed',
-        'scorers',
-        'candidates',
-        'comparisons',
-        'tags',
-        'against'
-    ],
-    title: 'Report',
-    type: 'object'
-} as const;
-
-export const CandidateReportSchema = {
-    description: 'How a candidate did.',
-    properties: {
-        answered: {
-            title: 'Answered',
-            type: 'integer'
-        },
-        candidate: {
-            title: 'Candidate',
-            type: 'integer'
-        },
-        cost_nano: {
-            anyOf: [
-                {
-                    type: 'number'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            title: 'Cost Nano'
-        },
-        failed: {
-            title: 'Failed',
-            type: 'integer'
-        },
-        front: {
-            title: 'Front',
-            type: 'boolean'
-        },
-        input_tokens: {
-            title: 'Input Tokens',
-            type: 'integer'
-        },
-        latency_ms: {
-            additionalProperties: {
-                type: 'number'
-            },
-            title: 'Latency Ms',
-            type: 'object'
-        },
-        name: {
-            title: 'Name',
-            type: 'string'
-        },
-        output_tokens: {
-            title: 'Output Tokens',
-            type: 'integer'
-        },
-        passed: {
-            additionalProperties: {
-                $ref: '#/components/schemas/Figure'
-            },
-            title: 'Passed',
-            type: 'object'
-        },
-        quality: {
-            anyOf: [
-                {
-                    type: 'number'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            title: 'Quality'
-        },
-        route: {
-            title: 'Route',
-            type: 'string'
-        },
-        scores: {
-            additionalProperties: {
-                $ref: '#/components/schemas/Figure'
-            },
-            title: 'Scores',
-            type: 'object'
-        },
-        spread: {
-            additionalProperties: {
-                type: 'number'
-            },
-            title: 'Spread',
-            type: 'object'
-        },
-        tokens_per_second: {
-            anyOf: [
-                {
-                    type: 'number'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            title: 'Tokens Per Second'
-        },
-        ttft_ms: {
-            additionalProperties: {
-                type: 'number'
-            },
-            title: 'Ttft Ms',
-            type: 'object'
-        },
-        unpriced: {
-            title: 'Unpriced',
-            type: 'integer'
-        },
-        unscored: {
-            additionalProperties: {
-                type: 'integer'
-            },
-            title: 'Unscored',
-            type: 'object'
-        }
-    },
-    required: [
-        'candidate',
-        'name',
-        'route',
-        'answered',
-        'failed',
-        'scores',
-        'passed',
-        'unscored',
-        'spread',
-        'latency_ms',
-        'ttft_ms',
-        'tokens_per_second',
-        'input_tokens',
-        'output_tokens',
-        'cost_nano',
-        'unpriced',
-        'quality',
-        'front'
-    ],
-    title: 'CandidateReport',
-    type: 'object'
-} as const;
-
-export const RegressionSchema = {
-    description: 'A case that was better in the other run.',
-    properties: {
-        before: {
-            title: 'Before',
-            type: 'number'
-        },
-        candidate: {
-            title: 'Candidate',
-            type: 'string'
-        },
-        case: {
-            title: 'Case',
-            type: 'integer'
-        },
-        now: {
-            title: 'Now',
-            type: 'number'
-        },
-        scorer: {
-            title: 'Scorer',
-            type: 'string'
-        }
-    },
-    required: [
-        'case',
-        'candidate',
-        'scorer',
-        'before',
-        'now'
-    ],
-    title: 'Regression',
-    type: 'object'
-} as const;
-
-export const ChangeSchema = {
-    description: 'A candidate against itself in the other run, over the cases that both have.',
-    properties: {
-        candidate: {
-            title: 'Candidate',
-            type: 'string'
-        },
-        difference: {
-            $ref: '#/components/schemas/Figure'
-        },
-        p: {
-            title: 'P',
-            type: 'number'
-        },
-        scorer: {
-            title: 'Scorer',
-            type: 'string'
-        },
-        verdict: {
-            enum: [
-                'better',
-                'worse',
-                'no_difference_seen',
-                'too_small_to_tell'
-            ],
-            title: 'Verdict',
-            type: 'string'
-        }
-    },
-    required: [
-        'candidate',
-        'scorer',
-        'difference',
-        'p',
-        'verdict'
-    ],
-    title: 'Change',
-    type: 'object'
-} as const;
-
-export const AgainstSchema = {
-    description: 'This run against an earlier one. Candidates are matched by name, cases by their content.',
-    properties: {
-        cases: {
-            title: 'Cases',
-            type: 'integer'
-        },
-        changes: {
-            items: {
-                $ref: '#/components/schemas/Change'
-            },
-            title: 'Changes',
-            type: 'array'
-        },
-        regressions: {
-            items: {
-                $ref: '#/components/schemas/Regression'
-            },
-            title: 'Regressions',
-            type: 'array'
-        },
-        run: {
-            title: 'Run',
-            type: 'string'
-        }
-    },
-    required: [
-        'run',
-        'cases',
-        'changes',
-        'regressions'
-    ],
-    title: 'Against',
     type: 'object'
 } as const;
 

@@ -3026,6 +3026,418 @@ export type Accuracy = {
 };
 
 /**
+ * SharedReport
+ *
+ * What a link shows: figures of a run, without questions and answers.
+ */
+export type SharedReport = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Expires At
+     */
+    expires_at: string;
+    report: Report;
+    /**
+     * State
+     */
+    state: string;
+    /**
+     * Suite
+     */
+    suite: string;
+    /**
+     * Version
+     */
+    version: number;
+};
+
+/**
+ * JudgedPair
+ *
+ * How often a judge has found which answer better; every case and repeat counts once.
+ */
+export type JudgedPair = {
+    /**
+     * First
+     */
+    first: number;
+    /**
+     * Second
+     */
+    second: number;
+    /**
+     * Swayed
+     */
+    swayed: number;
+    /**
+     * Tie
+     */
+    tie: number;
+    /**
+     * Unjudged
+     */
+    unjudged: number;
+};
+
+/**
+ * Pair
+ *
+ * Two candidates on the same cases.
+ */
+export type Pair = {
+    difference: Figure;
+    /**
+     * First
+     */
+    first: string;
+    judged?: JudgedPair | null;
+    /**
+     * Met
+     */
+    met: number;
+    /**
+     * P
+     */
+    p: number;
+    /**
+     * Points
+     */
+    points: number;
+    /**
+     * Second
+     */
+    second: string;
+    /**
+     * Verdict
+     */
+    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
+};
+
+/**
+ * ScorerReport
+ *
+ * The candidates against each other, by one scorer.
+ */
+export type ScorerReport = {
+    /**
+     * Pairs
+     */
+    pairs: Array<Pair>;
+    /**
+     * Ratings
+     */
+    ratings: Array<RatingFigure>;
+    /**
+     * Scorer
+     */
+    scorer: string;
+    swayed?: Figure | null;
+};
+
+/**
+ * CandidateReport
+ *
+ * How a candidate did.
+ */
+export type CandidateReport = {
+    /**
+     * Answered
+     */
+    answered: number;
+    /**
+     * Candidate
+     */
+    candidate: number;
+    /**
+     * Cost Nano
+     */
+    cost_nano: number | null;
+    /**
+     * Failed
+     */
+    failed: number;
+    /**
+     * Front
+     */
+    front: boolean;
+    /**
+     * Input Tokens
+     */
+    input_tokens: number;
+    /**
+     * Latency Ms
+     */
+    latency_ms: {
+        [key: string]: number;
+    };
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Output Tokens
+     */
+    output_tokens: number;
+    /**
+     * Passed
+     */
+    passed: {
+        [key: string]: Figure;
+    };
+    /**
+     * Quality
+     */
+    quality: number | null;
+    /**
+     * Route
+     */
+    route: string;
+    /**
+     * Scores
+     */
+    scores: {
+        [key: string]: Figure;
+    };
+    /**
+     * Spread
+     */
+    spread: {
+        [key: string]: number;
+    };
+    /**
+     * Tokens Per Second
+     */
+    tokens_per_second: number | null;
+    /**
+     * Ttft Ms
+     */
+    ttft_ms: {
+        [key: string]: number;
+    };
+    /**
+     * Unpriced
+     */
+    unpriced: number;
+    /**
+     * Unscored
+     */
+    unscored: {
+        [key: string]: number;
+    };
+};
+
+/**
+ * Regression
+ *
+ * A case that was better in the other run.
+ */
+export type Regression = {
+    /**
+     * Before
+     */
+    before: number;
+    /**
+     * Candidate
+     */
+    candidate: string;
+    /**
+     * Case
+     */
+    case: number;
+    /**
+     * Now
+     */
+    now: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+};
+
+/**
+ * Change
+ *
+ * A candidate against itself in the other run, over the cases that both have.
+ */
+export type Change = {
+    /**
+     * Candidate
+     */
+    candidate: string;
+    difference: Figure;
+    /**
+     * P
+     */
+    p: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+    /**
+     * Verdict
+     */
+    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
+};
+
+/**
+ * Against
+ *
+ * This run against an earlier one. Candidates are matched by name, cases by their content.
+ */
+export type Against = {
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Changes
+     */
+    changes: Array<Change>;
+    /**
+     * Regressions
+     */
+    regressions: Array<Regression>;
+    /**
+     * Run
+     */
+    run: string;
+};
+
+/**
+ * Report
+ *
+ * What a run shows. The same cells give the same figures.
+ */
+export type Report = {
+    against: Against | null;
+    /**
+     * Candidates
+     */
+    candidates: Array<CandidateReport>;
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Comparisons
+     */
+    comparisons: Array<ScorerReport>;
+    /**
+     * Complete
+     */
+    complete: boolean;
+    /**
+     * Repeats
+     */
+    repeats: number;
+    /**
+     * Resampling Seed
+     */
+    resampling_seed: number;
+    /**
+     * Scorers
+     */
+    scorers: Array<string>;
+    /**
+     * Tags
+     */
+    tags: Array<TagReport>;
+};
+
+/**
+ * ShareOpen
+ *
+ * A link that somebody was given.
+ */
+export type ShareOpen = {
+    /**
+     * Token
+     */
+    token: string;
+};
+
+/**
+ * ShareMade
+ *
+ * A link with its secret, which is never shown again.
+ */
+export type ShareMade = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Expires At
+     */
+    expires_at: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Revoked At
+     */
+    revoked_at: string | null;
+    /**
+     * Token
+     */
+    token: string;
+};
+
+/**
+ * ShareCreate
+ *
+ * A link that is going to be given away.
+ */
+export type ShareCreate = {
+    /**
+     * Days
+     *
+     * After so many days it ends by itself.
+     */
+    days?: number;
+};
+
+/**
+ * Share
+ *
+ * A link to the report of a run.
+ */
+export type Share = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Expires At
+     */
+    expires_at: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Revoked At
+     */
+    revoked_at: string | null;
+};
+
+/**
  * ShadowSums
  *
  * What one shadow target did.
@@ -3232,89 +3644,6 @@ export type ServiceTokenCreate = {
      * Which gateway it is for.
      */
     name: string;
-};
-
-/**
- * ScorerReport
- *
- * The candidates against each other, by one scorer.
- */
-export type ScorerReport = {
-    /**
-     * Pairs
-     */
-    pairs: Array<Pair>;
-    /**
-     * Ratings
-     */
-    ratings: Array<RatingFigure>;
-    /**
-     * Scorer
-     */
-    scorer: string;
-    swayed?: Figure | null;
-};
-
-/**
- * JudgedPair
- *
- * How often a judge has found which answer better; every case and repeat counts once.
- */
-export type JudgedPair = {
-    /**
-     * First
-     */
-    first: number;
-    /**
-     * Second
-     */
-    second: number;
-    /**
-     * Swayed
-     */
-    swayed: number;
-    /**
-     * Tie
-     */
-    tie: number;
-    /**
-     * Unjudged
-     */
-    unjudged: number;
-};
-
-/**
- * Pair
- *
- * Two candidates on the same cases.
- */
-export type Pair = {
-    difference: Figure;
-    /**
-     * First
-     */
-    first: string;
-    judged?: JudgedPair | null;
-    /**
-     * Met
-     */
-    met: number;
-    /**
-     * P
-     */
-    p: number;
-    /**
-     * Points
-     */
-    points: number;
-    /**
-     * Second
-     */
-    second: string;
-    /**
-     * Verdict
-     */
-    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
 };
 
 /**
@@ -4887,216 +5216,6 @@ export type LedgerRow = {
      * Usage Source
      */
     usage_source: string;
-};
-
-/**
- * Report
- *
- * What a run shows. The same cells give the same figures.
- */
-export type Report = {
-    against: Against | null;
-    /**
-     * Candidates
-     */
-    candidates: Array<CandidateReport>;
-    /**
-     * Cases
-     */
-    cases: number;
-    /**
-     * Comparisons
-     */
-    comparisons: Array<ScorerReport>;
-    /**
-     * Complete
-     */
-    complete: boolean;
-    /**
-     * Repeats
-     */
-    repeats: number;
-    /**
-     * Resampling Seed
-     */
-    resampling_seed: number;
-    /**
-     * Scorers
-     */
-    scorers: Array<string>;
-    /**
-     * Tags
-     */
-    tags: Array<TagReport>;
-};
-
-/**
- * CandidateReport
- *
- * How a candidate did.
- */
-export type CandidateReport = {
-    /**
-     * Answered
-     */
-    answered: number;
-    /**
-     * Candidate
-     */
-    candidate: number;
-    /**
-     * Cost Nano
-     */
-    cost_nano: number | null;
-    /**
-     * Failed
-     */
-    failed: number;
-    /**
-     * Front
-     */
-    front: boolean;
-    /**
-     * Input Tokens
-     */
-    input_tokens: number;
-    /**
-     * Latency Ms
-     */
-    latency_ms: {
-        [key: string]: number;
-    };
-    /**
-     * Name
-     */
-    name: string;
-    /**
-     * Output Tokens
-     */
-    output_tokens: number;
-    /**
-     * Passed
-     */
-    passed: {
-        [key: string]: Figure;
-    };
-    /**
-     * Quality
-     */
-    quality: number | null;
-    /**
-     * Route
-     */
-    route: string;
-    /**
-     * Scores
-     */
-    scores: {
-        [key: string]: Figure;
-    };
-    /**
-     * Spread
-     */
-    spread: {
-        [key: string]: number;
-    };
-    /**
-     * Tokens Per Second
-     */
-    tokens_per_second: number | null;
-    /**
-     * Ttft Ms
-     */
-    ttft_ms: {
-        [key: string]: number;
-    };
-    /**
-     * Unpriced
-     */
-    unpriced: number;
-    /**
-     * Unscored
-     */
-    unscored: {
-        [key: string]: number;
-    };
-};
-
-/**
- * Regression
- *
- * A case that was better in the other run.
- */
-export type Regression = {
-    /**
-     * Before
-     */
-    before: number;
-    /**
-     * Candidate
-     */
-    candidate: string;
-    /**
-     * Case
-     */
-    case: number;
-    /**
-     * Now
-     */
-    now: number;
-    /**
-     * Scorer
-     */
-    scorer: string;
-};
-
-/**
- * Change
- *
- * A candidate against itself in the other run, over the cases that both have.
- */
-export type Change = {
-    /**
-     * Candidate
-     */
-    candidate: string;
-    difference: Figure;
-    /**
-     * P
-     */
-    p: number;
-    /**
-     * Scorer
-     */
-    scorer: string;
-    /**
-     * Verdict
-     */
-    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
-};
-
-/**
- * Against
- *
- * This run against an earlier one. Candidates are matched by name, cases by their content.
- */
-export type Against = {
-    /**
-     * Cases
-     */
-    cases: number;
-    /**
-     * Changes
-     */
-    changes: Array<Change>;
-    /**
-     * Regressions
-     */
-    regressions: Array<Regression>;
-    /**
-     * Run
-     */
-    run: string;
 };
 
 /**
@@ -18099,6 +18218,166 @@ export type RateAnswerResponses = {
 
 export type RateAnswerResponse = RateAnswerResponses[keyof RateAnswerResponses];
 
+export type ListSharesData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/shares';
+};
+
+export type ListSharesErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListSharesError = ListSharesErrors[keyof ListSharesErrors];
+
+export type ListSharesResponses = {
+    /**
+     * Response List Shares
+     *
+     * Successful Response
+     */
+    200: Array<Share>;
+};
+
+export type ListSharesResponse = ListSharesResponses[keyof ListSharesResponses];
+
+export type CreateShareData = {
+    body: ShareCreate;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/shares';
+};
+
+export type CreateShareErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateShareError = CreateShareErrors[keyof CreateShareErrors];
+
+export type CreateShareResponses = {
+    /**
+     * Successful Response
+     */
+    201: ShareMade;
+};
+
+export type CreateShareResponse = CreateShareResponses[keyof CreateShareResponses];
+
+export type RevokeShareData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+        /**
+         * Share
+         */
+        share: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/shares/{share}';
+};
+
+export type RevokeShareErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RevokeShareError = RevokeShareErrors[keyof RevokeShareErrors];
+
+export type RevokeShareResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type RevokeShareResponse = RevokeShareResponses[keyof RevokeShareResponses];
+
 export type ListVerdictsData = {
     body?: never;
     path: {
@@ -18337,6 +18616,55 @@ export type GetSettingsResponses = {
 };
 
 export type GetSettingsResponse = GetSettingsResponses[keyof GetSettingsResponses];
+
+export type OpenSharedData = {
+    body: ShareOpen;
+    path?: never;
+    query?: never;
+    url: '/api/v1/shared';
+};
+
+export type OpenSharedErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type OpenSharedError = OpenSharedErrors[keyof OpenSharedErrors];
+
+export type OpenSharedResponses = {
+    /**
+     * Successful Response
+     */
+    200: SharedReport;
+};
+
+export type OpenSharedResponse = OpenSharedResponses[keyof OpenSharedResponses];
 
 export type ListSuitesData = {
     body?: never;

@@ -26,6 +26,12 @@ export default [
     component: () => import('./RunPage.vue'),
   },
   {
+    path: '/shared',
+    name: 'shared',
+    meta: { permissions: ['shared:read'] },
+    component: () => import('./SharedPage.vue'),
+  },
+  {
     path: '/runs/:id/review',
     name: 'review',
     meta: { permissions: ['comparisons:own'], parent: 'suites' },
