@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
-from control.comparisons import export, report, report_schemas, results, run_schemas as schemas, runs
+from control.comparisons import export, otlp, report, report_schemas, results, run_schemas as schemas, runs
 from control.deps import Db, Parts, allow
 from control.kit.ownership import find
 from control.kit.pages import Page, Paging, paginate
@@ -25,9 +25,15 @@ Offset = Annotated[int, Query(ge=0, le=2_000_000_000)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 OfSuite = Annotated[str | None, Query(max_length=64, description="Of this suite only.")]
 Against = Annotated[str | None, Query(max_length=36, description="An earlier run to compare with.")]
-Cells = Annotated[Literal["csv", "jsonl"], Query(description="CSV has what fits a row, JSON lines everything.")]
+Cells = Annotated[
+    Literal["csv", "jsonl", "otlp"],
+    Query(description="CSV has what fits a row, JSON lines everything, OTLP (logs as JSON) an event for each score."),
+]
 Pages = Annotated[Literal["html", "markdown"], Query()]
-MEDIA = {"csv": "text/csv", "jsonl": "application/jsonl", "html": "text/html", "markdown": "text/markdown"}
+MEDIA = {
+    "csv": "text/csv", "jsonl": "application/jsonl", "otlp": "application/json", "html": "text/html",
+    "markdown": "text/markdown",
+}  # fmt: skip
 OfCase = Annotated[int | None, Query(ge=1, le=2_000_000_000, description="Of this case only.")]
 
 
@@ -122,13 +128,23 @@ async def get_report(id: str, session: Db, person: Reader, against: Against = No
     return await _report(session, person, id, against)
 
 
-@router.get("/runs/{id}/export", response_class=StreamingResponse, responses=_a_text("csv", "jsonl"))
+@router.get("/runs/{id}/export", response_class=StreamingResponse, responses=_a_text("csv", "jsonl", "otlp"))
 async def export_cells(
     id: str, session: Db, parts: Parts, person: Reader, format: Cells = "jsonl"
 ) -> StreamingResponse:
     """Every cell of a run as a file."""
     row = await runs.of_id(session, person, id)
     scorers = [one["name"] for one in (await runs.version_of(session, row)).content.get("scorers", [])]
+    suite = (await runs.shown(session, person, [row]))[0].suite
+
+    async def records() -> AsyncIterator[str]:
+        yield otlp.head(row.id, suite)
+        between = ""
+        async for cell in results.exported(parts.db, row):
+            for event in otlp.events(cell):
+                yield between + event
+                between = ",\n"
+        yield otlp.foot()
 
     async def lines() -> AsyncIterator[str]:
         if format == "csv":
@@ -136,6 +152,8 @@ async def export_cells(
         async for cell in results.exported(parts.db, row):
             yield export.csv_line(cell, scorers) if format == "csv" else export.json_line(cell)
 
+    if format == "otlp":
+        return StreamingResponse(records(), media_type=MEDIA[format], headers=_named(row, "otlp.json"))
     return StreamingResponse(lines(), media_type=MEDIA[format], headers=_named(row, format))
 
 

@@ -17751,9 +17751,9 @@ export type ExportCellsData = {
         /**
          * Format
          *
-         * CSV has what fits a row, JSON lines everything.
+         * CSV has what fits a row, JSON lines everything, OTLP (logs as JSON) an event for each score.
          */
-        format?: 'csv' | 'jsonl';
+        format?: 'csv' | 'jsonl' | 'otlp';
     };
     url: '/api/v1/runs/{id}/export';
 };
