@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends
 
 from control.comparisons import share_schemas as schemas, shares
 from control.deps import Db, allow
+from control.errors import answers
 from control.kit.permissions import Person
 
 router = APIRouter(tags=["comparisons"])
@@ -17,10 +18,10 @@ Anyone = Annotated[Person, Depends(allow("shared:read"))]
 
 
 @router.get("/runs/{id}/shares")
-async def list_shares(id: str, session: Db, person: Reader) -> list[schemas.Share]:
+async def list_shares(id: str, session: Db, person: Reader) -> schemas.Shares:
     """Links to the run's report, without their secrets, the newest first."""
     rows = await shares.listed(session, person, id)
-    return [schemas.Share.model_validate(row, from_attributes=True) for row in rows]
+    return schemas.Shares(items=[schemas.Share.model_validate(row, from_attributes=True) for row in rows])
 
 
 @router.post("/runs/{id}/shares", status_code=201)
@@ -38,7 +39,7 @@ async def revoke_share(id: str, share: str, session: Db, person: Writer) -> None
     await shares.revoke(session, person, id, share)
 
 
-@router.post("/shared")
+@router.post("/shared", responses=answers(404))
 async def open_shared(body: schemas.ShareOpen, session: Db, person: Anyone) -> schemas.SharedReport:
     """The report that a link leads to. The secret is in the body, since addresses are written to logs."""
     return await shares.opened(session, body.token)

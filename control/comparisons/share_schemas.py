@@ -35,6 +35,14 @@ class Share(BaseModel):
     revoked_at: datetime | None
 
 
+class Shares(BaseModel):
+    """Links of a run."""
+
+    model_config = example(items=[Share.model_config["json_schema_extra"]["examples"][0]])  # type: ignore[index,call-overload]
+
+    items: list[Share]
+
+
 class ShareMade(Share):
     """A link with its secret, which is never shown again."""
 

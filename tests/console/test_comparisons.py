@@ -127,7 +127,7 @@ def test_a_member_opens_a_shared_report_after_signing_in(
     expect(page.get_by_text("1.000 [1.000, 1.000]").first).to_be_visible()
     token = link.split("#")[1]
     assert engineer.delete(
-        f"/api/v1/runs/{run}/shares/{engineer.get(f'/api/v1/runs/{run}/shares').json()[0]['id']}"
+        f"/api/v1/runs/{run}/shares/{engineer.get(f'/api/v1/runs/{run}/shares').json()['items'][0]['id']}"
     ).is_success
     page.reload()
     expect(page.get_by_text("this link is unknown, has expired or was revoked")).to_be_visible()

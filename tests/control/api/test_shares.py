@@ -40,7 +40,7 @@ def test_a_link_shows_the_report_and_nothing_else_to_whoever_is_signed_in(
     assert control.anonymous().post(SHARED, json={"token": token}).status_code == 401
     kept = control.sql("SELECT digest FROM comparison_share")
     assert kept == [(hashlib.sha256(token.encode()).hexdigest(),)]
-    (listed,) = client.get(f"{RUNS}/{run}/shares").json()
+    (listed,) = client.get(f"{RUNS}/{run}/shares").json()["items"]
     assert listed == {name: value for name, value in made.json().items() if name != "token"}
     assert token not in str(control.sql("SELECT * FROM audit_log"))
 
@@ -71,7 +71,7 @@ def test_links_are_made_and_ended_by_those_whose_run_it_is(control: Running, cli
     viewer = control.as_("viewer")
     assert viewer.post(f"{RUNS}/{run}/shares", json={}).status_code == 403
     assert viewer.delete(f"{RUNS}/{run}/shares/{share['id']}").status_code == 403
-    assert len(viewer.get(f"{RUNS}/{run}/shares").json()) == 1
+    assert len(viewer.get(f"{RUNS}/{run}/shares").json()["items"]) == 1
     assert client.delete(f"{RUNS}/nothing/shares/{share['id']}").status_code == 404
     assert client.delete(f"{RUNS}/{run}/shares/nothing").status_code == 404
     for days in (0, 366, True, "7", 1.5):

@@ -5361,6 +5361,89 @@ export const AccuracySchema = {
     type: 'object'
 } as const;
 
+export const SharesSchema = {
+    description: 'Links of a run.',
+    examples: [
+        {
+            items: [
+                {
+                    created_at: '2026-11-24T09:30:00Z',
+                    created_by: 'alice',
+                    expires_at: '2026-11-24T09:30:00Z',
+                    id: '01936f3a-0000-7000-8000-000000000001'
+                }
+            ]
+        }
+    ],
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/Share'
+            },
+            title: 'Items',
+            type: 'array'
+        }
+    },
+    required: [
+        'items'
+    ],
+    title: 'Shares',
+    type: 'object'
+} as const;
+
+export const ShareSchema = {
+    description: 'A link to the report of a run.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            expires_at: '2026-11-24T09:30:00Z',
+            id: '01936f3a-0000-7000-8000-000000000001'
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        expires_at: {
+            format: 'date-time',
+            title: 'Expires At',
+            type: 'string'
+        },
+        id: {
+            title: 'Id',
+            type: 'string'
+        },
+        revoked_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Revoked At'
+        }
+    },
+    required: [
+        'id',
+        'created_by',
+        'created_at',
+        'expires_at',
+        'revoked_at'
+    ],
+    title: 'Share',
+    type: 'object'
+} as const;
+
 export const SharedReportSchema = {
     description: 'What a link shows: figures of a run, without questions and answers.',
     examples: [
@@ -6000,59 +6083,6 @@ export const ShareCreateSchema = {
         }
     },
     title: 'ShareCreate',
-    type: 'object'
-} as const;
-
-export const ShareSchema = {
-    description: 'A link to the report of a run.',
-    examples: [
-        {
-            created_at: '2026-11-24T09:30:00Z',
-            created_by: 'alice',
-            expires_at: '2026-11-24T09:30:00Z',
-            id: '01936f3a-0000-7000-8000-000000000001'
-        }
-    ],
-    properties: {
-        created_at: {
-            format: 'date-time',
-            title: 'Created At',
-            type: 'string'
-        },
-        created_by: {
-            title: 'Created By',
-            type: 'string'
-        },
-        expires_at: {
-            format: 'date-time',
-            title: 'Expires At',
-            type: 'string'
-        },
-        id: {
-            title: 'Id',
-            type: 'string'
-        },
-        revoked_at: {
-            anyOf: [
-                {
-                    format: 'date-time',
-                    type: 'string'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            title: 'Revoked At'
-        }
-    },
-    required: [
-        'id',
-        'created_by',
-        'created_at',
-        'expires_at',
-        'revoked_at'
-    ],
-    title: 'Share',
     type: 'object'
 } as const;
 

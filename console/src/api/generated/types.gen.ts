@@ -3026,6 +3026,46 @@ export type Accuracy = {
 };
 
 /**
+ * Shares
+ *
+ * Links of a run.
+ */
+export type Shares = {
+    /**
+     * Items
+     */
+    items: Array<Share>;
+};
+
+/**
+ * Share
+ *
+ * A link to the report of a run.
+ */
+export type Share = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Expires At
+     */
+    expires_at: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Revoked At
+     */
+    revoked_at: string | null;
+};
+
+/**
  * SharedReport
  *
  * What a link shows: figures of a run, without questions and answers.
@@ -3407,34 +3447,6 @@ export type ShareCreate = {
      * After so many days it ends by itself.
      */
     days?: number;
-};
-
-/**
- * Share
- *
- * A link to the report of a run.
- */
-export type Share = {
-    /**
-     * Created At
-     */
-    created_at: string;
-    /**
-     * Created By
-     */
-    created_by: string;
-    /**
-     * Expires At
-     */
-    expires_at: string;
-    /**
-     * Id
-     */
-    id: string;
-    /**
-     * Revoked At
-     */
-    revoked_at: string | null;
 };
 
 /**
@@ -18257,11 +18269,9 @@ export type ListSharesError = ListSharesErrors[keyof ListSharesErrors];
 
 export type ListSharesResponses = {
     /**
-     * Response List Shares
-     *
      * Successful Response
      */
-    200: Array<Share>;
+    200: Shares;
 };
 
 export type ListSharesResponse = ListSharesResponses[keyof ListSharesResponses];
@@ -18637,6 +18647,10 @@ export type OpenSharedErrors = {
      * Forbidden
      */
     403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
     /**
      * Conflict
      */
