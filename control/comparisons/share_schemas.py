@@ -38,7 +38,7 @@ class Share(BaseModel):
 class Shares(BaseModel):
     """Links of a run."""
 
-    model_config = example(items=[Share.model_config["json_schema_extra"]["examples"][0]])  # type: ignore[index,call-overload]
+    model_config = example(items=[Share.model_config["json_schema_extra"]["examples"][0]])  # type: ignore[index]
 
     items: list[Share]
 
