@@ -14,8 +14,10 @@ from control.audit.endpoints import router as audit
 from control.auth.endpoints import router as auth
 from control.chat.endpoints import router as chat
 from control.comparisons.endpoints import router as suites
+from control.comparisons.review_endpoints import router as reviews
 from control.comparisons.run_endpoints import router as runs
 from control.comparisons.schedule_endpoints import router as schedules
+from control.comparisons.share_endpoints import router as shares
 from control.comparisons.vote_endpoints import router as votes
 from control.configuration.endpoints import router as configuration
 from control.datasets.endpoints import router as datasets
@@ -43,7 +45,7 @@ router = APIRouter()
 PARTS = (
     auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
     configuration, chat, gateways, datasets, jobs, trainers, adapters, knowledge, test_sets, suites, schedules, runs,
-    votes,
+    reviews, shares, votes,
 )  # fmt: skip
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")

@@ -24,12 +24,14 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from control.comparisons import export, files, fit, report
 from control.comparisons.asking import Asker
-from control.comparisons.engine import Cell, Engine, Plan
+from control.comparisons.engine import Answered, Cell, Engine, Plan
 from control.comparisons.gate import Reach, missed
+from control.comparisons.matches import Match, Verdict
+from control.comparisons.pairs import Judged
 from control.comparisons.report_schemas import Report
 from control.comparisons.run_schemas import Candidate
 from control.comparisons.schemas import Content, SuiteCase
-from control.comparisons.scoring import Scoring
+from control.comparisons.scoring import IN_PAIRS, Scoring
 from control.errors import ConfigError, FieldError
 from control.kit.audit import canonical
 from control.kit.schemas import Flag, Slug
@@ -84,17 +86,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan, key = planned(suite, options.suite), reference(suite.key)
         folder: Path = options.out or Path("runs") / suite.name
         there = _begin(folder, plan)
+        said = _verdicts(folder, plan)
     except (Wrong, ConfigError) as exc:
         sys.stderr.write(f"{exc}\n")
         return NOT_BEGUN
-    cells, refused = asyncio.run(_run(plan, Asker(suite.url, lambda: key, suite.timeout_seconds), folder, there))
+    asker = Asker(suite.url, lambda: key, suite.timeout_seconds)
+    cells, verdicts, refused = asyncio.run(_run(plan, asker, folder, there, said))
     if refused:
         sys.stderr.write(f"{suite.url} refuses: {refused}\n")
-    made = _reported(plan, suite, cells, folder)
+    made = _reported(plan, suite, cells, verdicts, folder)
     sys.stderr.write(f"{export.markdown(suite.name, [], made)}\n{folder / 'report.html'}\n")
     if not made.complete or any(one.failed for one in made.candidates):
         left = len(plan.holes()) - sum(cell.ok for cell in cells)
         sys.stderr.write(f"{left} answers are missing: the same command asks for them again\n")
+        return INCOMPLETE
+    if left := len(_matches(plan, cells, [one for one in verdicts if one.winner is not None])):
+        sys.stderr.write(f"{left} pairs are not judged: the same command asks for them again\n")
         return INCOMPLETE
     missed = _missed(suite.thresholds, made)
     for line in missed:
@@ -185,8 +192,25 @@ def _begin(folder: Path, plan: Plan) -> list[Cell]:
     return found
 
 
-async def _run(plan: Plan, asker: Asker, folder: Path, there: list[Cell]) -> tuple[list[Cell], str]:
-    """All cells that there are in the end, and why everything is refused if it is."""
+def _verdicts(folder: Path, plan: Plan) -> list[Verdict]:
+    """What judges of pairs have said in an earlier start; where they did not say they are asked again."""
+    path = folder / "verdicts.jsonl"
+    whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    found = [one for one in (Verdict(**json.loads(line)) for line in whole) if one.winner is not None]
+    if plan.scoring.in_pairs():
+        path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in found), encoding="utf-8")
+    return found
+
+
+def _matches(plan: Plan, cells: Sequence[Cell], verdicts: Sequence[Verdict]) -> list[Match]:
+    answered = [(one.case, one.candidate, one.repeat) for one in cells if one.ok]
+    return plan.matches(answered, [(one.case, one.first, one.second, one.repeat, one.scorer) for one in verdicts])
+
+
+async def _run(
+    plan: Plan, asker: Asker, folder: Path, there: list[Cell], said: list[Verdict]
+) -> tuple[list[Cell], list[Verdict], str]:
+    """All cells and verdicts that there are in the end, and why everything is refused if it is."""
     cells = list(there)
     holes = plan.holes((cell.case, cell.candidate, cell.repeat) for cell in there)
     begin = time.monotonic()
@@ -205,10 +229,41 @@ async def _run(plan: Plan, asker: Asker, folder: Path, there: list[Cell]) -> tup
             await asyncio.wait({filling}, timeout=_LOOK)
             _show(len(cells), len(there) + len(holes), len(cells) - len(there), time.monotonic() - begin)
         sys.stderr.write("\n")
-        await asker.close()
         await filling
+    verdicts = await _judged(plan, engine, folder, cells, said)
+    await asker.close()
     refused = engine.refused
-    return cells, f"{refused.status} {refused.code}: {refused.message}" if refused else ""
+    return cells, verdicts, f"{refused.status} {refused.code}: {refused.message}" if refused else ""
+
+
+async def _judged(
+    plan: Plan, engine: Engine, folder: Path, cells: Sequence[Cell], said: list[Verdict]
+) -> list[Verdict]:
+    """Have pairs of answers judged, as long as nobody stops the engine."""
+    verdicts = list(said)
+    if not (matches := _matches(plan, cells, said)):
+        return verdicts
+    found = {(one.case, one.candidate, one.repeat): one for one in cells}
+
+    async def answers(match: Match) -> tuple[Answered, Answered]:
+        one, other = (found[match.case, candidate, match.repeat] for candidate in (match.first, match.second))
+        return (one.request, one.answer or {}), (other.request, other.answer or {})
+
+    with (folder / "verdicts.jsonl").open("ab", buffering=0) as file:
+
+        def judged(verdict: Verdict) -> None:
+            file.write(json.dumps(asdict(verdict)).encode() + b"\n")
+            verdicts.append(verdict)
+
+        begin = time.monotonic()
+        judging = asyncio.create_task(engine.judge(matches, answers, judged))
+        while not judging.done():
+            await asyncio.wait({judging}, timeout=_LOOK)
+            fresh = len(verdicts) - len(said)
+            _show(len(verdicts), len(said) + len(matches), fresh, time.monotonic() - begin)
+        sys.stderr.write("\n")
+        await judging
+    return verdicts
 
 
 def _show(done: int, total: int, fresh: int, seconds: float) -> None:
@@ -222,12 +277,18 @@ def _show(done: int, total: int, fresh: int, seconds: float) -> None:
     sys.stderr.flush()
 
 
-def _reported(plan: Plan, suite: SuiteFile, cells: Sequence[Cell], folder: Path) -> Report:
+def _reported(plan: Plan, suite: SuiteFile, cells: Sequence[Cell], verdicts: Sequence[Verdict], folder: Path) -> Report:
+    scorers = [one.name for one in suite.scorers]
     asked = report.Asked(
-        candidates=plan.candidates, scorers=[one.name for one in suite.scorers],
+        candidates=plan.candidates, scorers=scorers,
+        in_pairs=[one.name for one in suite.scorers if one.kind == IN_PAIRS],
         tags={number: case["tags"] for number, case in enumerate(plan.cases, 1)}, repeats=plan.repeats,
     )  # fmt: skip
-    made = report.report(asked, [_told(cell) for cell in cells])
+    said = [
+        Judged(one.case, one.first, one.second, scorers[one.scorer], one.forward, one.backward, one.winner)
+        for one in verdicts
+    ]
+    made = report.report(asked, [_told(cell) for cell in cells], None, said)
     (folder / "report.json").write_text(made.model_dump_json(indent=2), encoding="utf-8")
     facts = [f"{suite.url}", f"{len(plan.cases)} cases, {plan.repeats} repeats"]
     (folder / "report.md").write_text(export.markdown(suite.name, facts, made), encoding="utf-8")

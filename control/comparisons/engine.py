@@ -9,15 +9,22 @@ import asyncio
 import random
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from itertools import combinations
+from typing import Any, NamedTuple, TypeVar
 
 from control.comparisons import prompt
 from control.comparisons.asking import Asker, Reply
+from control.comparisons.matches import Match, Verdict, question
 from control.comparisons.scorers.base import Answer
-from control.comparisons.scoring import Scoring, Unjudged
+from control.comparisons.scorers.judges import agreed
+from control.comparisons.scoring import Scoring, Stopped, Unjudged
+
+T = TypeVar("T")
+Answered = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""Request and answer of a cell."""
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before another try where the answer does not say how long; the last one again and again."""
@@ -98,12 +105,32 @@ class Plan:
         """The same whenever the cell is asked for: what has been billed for it can be found."""
         return f"{self.run}.{hole.case}.{hole.candidate}.{hole.repeat}.{attempt}"
 
+    def matches(
+        self, answered: Iterable[tuple[int, int, int]], judged: Iterable[tuple[int, int, int, int, int]] = ()
+    ) -> list[Match]:
+        """Pairs of answers that are not judged yet. `answered`: cells with an answer."""
+        of_case: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for case, candidate, repeat in answered:
+            of_case[case, repeat].append(candidate)
+        known = set(judged)
+        every = (
+            Match(case, first, second, repeat, scorer)
+            for case, repeat in sorted(of_case, key=lambda place: place[::-1])
+            for scorer in self.scoring.in_pairs(self.cases[case - 1]["variables"])
+            for first, second in combinations(sorted(of_case[case, repeat]), 2)
+        )
+        return [match for match in every if match not in known]
+
+    def match_id(self, match: Match, order: str, attempt: int) -> str:
+        """Likewise of what a judge is asked about a pair; the order is `a` or `b`."""
+        pair = f"{match.first}-{match.second}"
+        return f"{self.run}.p{match.scorer}.{match.case}.{pair}.{match.repeat}.{order}.{attempt}"
+
 
 @dataclass(slots=True)
 class _Lane:
-    """One route: what waits for it, and until when nobody asks it."""
+    """One route: until when nobody asks it."""
 
-    waiting: deque[Hole] = field(default_factory=deque)
     not_before: float = 0.0
 
 
@@ -111,23 +138,51 @@ class Engine:
     """Fills holes until there are none or somebody stops it."""
 
     def __init__(
-        self, plan: Plan, asker: Asker, on_cell: Callable[[Cell], None], first_attempt: Callable[[Hole], int]
-    ) -> None:
+        self, plan: Plan, asker: Asker, on_cell: Callable[[Cell], None],
+        first_attempt: Callable[[Hole | Match], int],
+    ) -> None:  # fmt: skip
         self._plan, self._asker, self._on_cell, self._first = plan, asker, on_cell, first_attempt
         self._lanes: dict[str, _Lane] = defaultdict(_Lane)
         self._stopping = asyncio.Event()
         self.refused: Reply | None = None
         """Why nothing can be asked at all: the key is no good, or a route is not there."""
         self.under_way = 0
+        """Cells that are asked for."""
+        self.judging = 0
+        """Matches that a judge sees."""
 
     async def fill(self, holes: Iterable[Hole]) -> None:
         """Ask until every hole is filled, `stop` was called and what was asked is answered, or all is refused."""
-        for hole in holes:
-            self._lanes[self._plan.candidates[hole.candidate]["route"]].waiting.append(hole)
+        await self._over(((self._plan.candidates[hole.candidate]["route"], hole) for hole in holes), self._fill)
+
+    async def judge(
+        self, matches: Iterable[Match], answers: Callable[[Match], Awaitable[tuple[Answered, Answered]]],
+        on_verdict: Callable[[Verdict], None],
+    ) -> None:  # fmt: skip
+        """Have pairs of answers compared, likewise. `answers` fetches what the two candidates were asked and said."""
+
+        async def one(match: Match) -> None:
+            self.judging += 1
+            try:
+                verdict = await self._verdict(match, await answers(match))
+            finally:
+                self.judging -= 1
+            if verdict is not None:
+                on_verdict(verdict)
+
+        scoring, cases = self._plan.scoring, self._plan.cases
+        routed = ((scoring.judge_of(match.scorer, cases[match.case - 1]), match) for match in matches)
+        await self._over(routed, one)
+
+    async def _over(self, work: Iterable[tuple[str, T]], do: Callable[[T], Awaitable[None]]) -> None:
+        """Do all of it, so much at a time for each route."""
+        waiting: dict[str, deque[T]] = defaultdict(deque)
+        for route, one in work:
+            waiting[route].append(one)
         workers = [
-            asyncio.create_task(self._work(lane))
-            for lane in list(self._lanes.values())
-            for _ in range(min(self._plan.concurrency, len(lane.waiting)))
+            asyncio.create_task(self._work(queue, do))
+            for queue in waiting.values()
+            for _ in range(min(self._plan.concurrency, len(queue)))
         ]
         try:
             await asyncio.gather(*workers)
@@ -140,16 +195,18 @@ class Engine:
         """Begin nothing more; what was asked is still answered."""
         self._stopping.set()
 
-    async def _work(self, lane: _Lane) -> None:
-        while lane.waiting and not self._stopping.is_set():
-            hole = lane.waiting.popleft()
-            self.under_way += 1
-            try:
-                cell = await self._cell(lane, hole)
-            finally:
-                self.under_way -= 1
-            if cell is not None:
-                self._on_cell(cell)
+    async def _work(self, queue: deque[T], do: Callable[[T], Awaitable[None]]) -> None:
+        while queue and not self._stopping.is_set():
+            await do(queue.popleft())
+
+    async def _fill(self, hole: Hole) -> None:
+        self.under_way += 1
+        try:
+            cell = await self._cell(self._lanes[self._plan.candidates[hole.candidate]["route"]], hole)
+        finally:
+            self.under_way -= 1
+        if cell is not None:
+            self._on_cell(cell)
 
     async def _cell(self, lane: _Lane, hole: Hole) -> Cell | None:
         """The cell; None if it was stopped before there was an answer."""
@@ -166,7 +223,7 @@ class Engine:
         if reply.answer is not None:
 
             async def ask(route: str, messages: Sequence[Mapping[str, Any]], what: str) -> Answer:
-                return await self._judged(route, messages, f"{request_id}.{what}")
+                return await self._judged(route, messages, lambda attempt: f"{request_id}.{what}.{attempt}")
 
             async def embed(route: str, texts: Sequence[str], what: str) -> Sequence[Sequence[float]]:
                 return await self._embedded(route, texts, f"{request_id}.{what}")
@@ -177,6 +234,39 @@ class Engine:
             case=hole.case, candidate=hole.candidate, repeat=hole.repeat, ok=reply.answer is not None,
             request_id=request_id, request=body, answer=_kept(reply), error=None if reply.answer else error,
             scores=scores, tries=tries, finished_at=datetime.now(UTC).isoformat(),
+        )  # fmt: skip
+
+    async def _verdict(self, match: Match, answered: tuple[Answered, Answered]) -> Verdict | None:
+        """What a judge says of a pair in both orders; None if it was stopped before it had said both."""
+        case, first = self._plan.cases[match.case - 1], self._first(match)
+        (asked, answer), (other_asked, other) = answered
+        ids: dict[str, str] = {}
+
+        async def ask(route: str, messages: Sequence[Mapping[str, Any]]) -> Answer:
+            order = "ab"[len(ids)]
+
+            def named(attempt: int) -> str:
+                ids[order] = self._plan.match_id(match, order, first + attempt)
+                return ids[order]
+
+            return await self._judged(route, messages, named)
+
+        told = question(dict(case), asked["messages"], other_asked["messages"])
+        forward = backward = None
+        note = ""
+        try:
+            both = (Answer(text=answer["text"]), Answer(text=other["text"]))
+            forward, backward = await self._plan.scoring.pair(match.scorer, case, told, both, ask)
+        except Stopped:
+            return None
+        except Unjudged as exc:
+            note = str(exc).replace("\0", "")[:1000]
+        winner = agreed(forward, backward)
+        if winner is None and not note:
+            note = "the judge did not say which is better"
+        return Verdict(
+            *match, forward=forward, backward=backward, winner=winner, note=note, request_ids=list(ids.values()),
+            finished_at=datetime.now(UTC).isoformat(),
         )  # fmt: skip
 
     async def _tried(
@@ -205,12 +295,16 @@ class Engine:
             return False
         return True
 
-    async def _judged(self, route: str, messages: Sequence[Mapping[str, Any]], request_id: str) -> Answer:
-        """What a judge says. Raises Unjudged after as many tries as any request has."""
+    async def _judged(
+        self, route: str, messages: Sequence[Mapping[str, Any]], request_id: Callable[[int], str]
+    ) -> Answer:
+        """What a judge says. Raises Unjudged after as many tries as any request has, and Stopped."""
         body = {"model": route, "messages": list(messages), "temperature": 0}
-        reply, _ = await self._tried(self._lanes[route], body, lambda attempt: f"{request_id}.{attempt}")
-        if reply is None or reply.answer is None:
-            raise Unjudged(f"{route}: {reply.code}: {reply.message}" if reply else "stopped before it was judged")
+        reply, _ = await self._tried(self._lanes[route], body, request_id)
+        if reply is None:
+            raise Stopped("stopped before it was judged")
+        if reply.answer is None:
+            raise Unjudged(f"{route}: {reply.code}: {reply.message}")
         return reply.answer
 
     async def _embedded(self, route: str, texts: Sequence[str], request_id: str) -> Sequence[Sequence[float]]:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.comparisons import prompt
 from control.comparisons.run_schemas import CandidateEstimate, RunEstimate
+from control.comparisons.scoring import IN_PAIRS
 from control.knowledge.chunking import estimated
 from control.models import Route
 from control.prices import service as prices
@@ -33,6 +34,7 @@ async def of(
 ) -> RunEstimate:
     """Tokens are counted as they are where no tokenizer is known, and prices are those of the dearest target."""
     found, limited = [], True
+    shown: list[int] = []
     asked_by_judges: dict[str, list[int]] = {}
     for candidate in candidates:
         messages = next(one["messages"] for one in content["prompts"] if one["name"] == candidate["prompt"])
@@ -47,20 +49,34 @@ async def of(
                 session, candidate["name"], candidate["route"], requests, sum(sizes) * repeats, answer * requests
             )
         )
+        shown.append(sum(sizes) + len(cases) * answer)
         for spec in content.get("scorers", ()):
-            if "route" in spec:
+            if "route" in spec and spec["kind"] != IN_PAIRS:
                 told = sum(sizes) + len(cases) * (answer + FRAME + sum(estimated([spec.get("rubric", "")])))
                 held = asked_by_judges.setdefault(f"{spec['kind']}: {spec['route']}", [0, 0])
                 held[0] += requests
                 held[1] += told * repeats
+    for spec in content.get("scorers", ()):
+        if spec["kind"] == IN_PAIRS and len(candidates) > 1:  # every answer is shown beside each other one, twice
+            requests = 2 * matches({"scorers": [spec]}, len(cases), len(candidates), repeats)
+            beside = 2 * (len(candidates) - 1) * repeats * sum(shown)
+            asked_by_judges[f"{spec['kind']} {spec['name']}: {spec['route']}"] = [
+                requests, beside + requests * (FRAME + sum(estimated([spec["rubric"]])))
+            ]  # fmt: skip
     for name, (requests, told) in asked_by_judges.items():
-        kind, route = name.split(": ", 1)
+        kind, route = name.rsplit(": ", 1)
         said = 0 if kind == "similarity" else VERDICT * requests
         found.append(await _one(session, name, route, requests, told, said))
     return RunEstimate(
         cells=len(cases) * len(candidates) * repeats, cost_nano=sum(one.cost_nano for one in found),
         output_basis="limit" if limited else "guess", candidates=found,
     )  # fmt: skip
+
+
+def matches(content: Mapping[str, Any], cases: int, candidates: int, repeats: int) -> int:
+    """Pairs of answers that judges compare, if every case has the variables of every scorer."""
+    judges: int = sum(one["kind"] == IN_PAIRS for one in content.get("scorers", ()))
+    return judges * cases * repeats * candidates * (candidates - 1) // 2
 
 
 async def _one(

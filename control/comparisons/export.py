@@ -99,6 +99,14 @@ def tables(report: Report) -> list[Table]:
                 for pair in scorer.pairs
             ]  # fmt: skip
             found.append((f"{scorer.scorer}: pairs", ["first", "second", "difference", "won", "p", "first is"], lines))
+        judged = [(pair, pair.judged) for pair in scorer.pairs if pair.judged is not None]
+        if judged:
+            lines = [
+                [pair.first, pair.second, *(str(n) for n in (one.first, one.second, one.tie, one.swayed, one.unjudged))]
+                for pair, one in judged
+            ]
+            heads = ["first", "second", "first won", "second won", "ties", "changed by the order", "not judged"]
+            found.append((f"{scorer.scorer}: verdicts in both orders", heads, lines))
         if scorer.ratings:
             ratings = [[one.name, figure(one.elo, 0)] for one in scorer.ratings]
             found.append((f"{scorer.scorer}: Bradley–Terry rating", ["candidate", "rating"], ratings))

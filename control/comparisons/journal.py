@@ -1,4 +1,4 @@
-"""Cells that are finished and not yet in the database, on disk: one line of JSON for each, in one write.
+"""Cells and verdicts that are finished and not yet in the database, on disk: one line of JSON for each, in one write.
 
 A line that is written is there after kill -9 of this process; it is not synced, so a power cut may take the last ones.
 There are two files: one takes new cells while those of the other go into the database.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from control.comparisons.engine import Cell
+from control.comparisons.matches import Verdict
 
 log = logging.getLogger("tunegate.control.comparisons")
 
@@ -28,7 +29,7 @@ class Journal:
         self._active = 0
 
     def left(self) -> list[dict[str, Any]]:
-        """Cells of an earlier process; a line that was cut off in the middle is none."""
+        """Cells and verdicts of an earlier process; a line that was cut off in the middle is none."""
         found = []
         for line in (line for path in self._paths for line in path.read_bytes().split(b"\n")[:-1]):
             try:
@@ -37,9 +38,9 @@ class Journal:
                 log.warning("%s has a line that is no cell", self._paths[0].parent)
         return found
 
-    def add(self, cell: Cell) -> None:
-        """Keep a cell."""
-        os.write(self._files[self._active], json.dumps(asdict(cell)).encode() + b"\n")
+    def add(self, one: Cell | Verdict) -> None:
+        """Keep a cell or a verdict."""
+        os.write(self._files[self._active], json.dumps(asdict(one)).encode() + b"\n")
 
     def turn(self) -> None:
         """Cells from now on go to the other file."""

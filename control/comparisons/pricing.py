@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.comparisons.engine import Cell
+from control.comparisons.matches import Verdict
+from control.comparisons.rescoring import Place, rescored
+from control.comparisons.scoring import Scoring
 from control.db import Database
 from control.models import ComparisonCell, ComparisonRun, UsageRow
 
 AT_ONCE = 500
 """Cells in one question to the ledger."""
-Place = tuple[int, int, int]
 
 
 class Pricing:
@@ -24,13 +26,16 @@ class Pricing:
         self._db, self._row = db, row
         self._waiting: dict[str, Place] = {}
         self._priced = 0
+        self._scoring: tuple[Scoring, Sequence[Mapping[str, Any]]] = (Scoring(()), ())
+        self._judging: set[str] = set()
+        self._judged = (0, 0)
         self.billed = row.billed_nano
         """All that the ledger has of this run, failed tries and judges included."""
 
     @property
     def waiting(self) -> int:
-        """Cells of which the ledger has said nothing yet."""
-        return len(self._waiting)
+        """Cells and questions to judges of pairs of which the ledger has said nothing yet."""
+        return len(self._waiting) + len(self._judging)
 
     async def load(self) -> None:
         """Know which cells of an earlier process have no price."""
@@ -43,15 +48,23 @@ class Pricing:
             there = await session.scalar(counted.where(table.run_id == self._row.id, table.cost_nano.is_not(None)))
         self._priced = there or 0
 
-    def add(self, cells: Iterable[Cell]) -> None:
-        """Cells that are in the database now."""
-        self._waiting |= {one.request_id: (one.case, one.candidate, one.repeat) for one in cells}
+    def scored_by(self, scoring: Scoring, cases: Sequence[Mapping[str, Any]]) -> None:
+        """Prices give scores by these scorers, too."""
+        self._scoring = (scoring, cases)
 
-    def expected(self, under_way: int) -> float:
-        """What it will have cost when all that was asked so far is billed."""
-        estimate = self._row.estimate["cost_nano"] / max(1, self._row.estimate["cells"])
-        mean = self.billed / self._priced if self._priced else estimate
-        return self.billed + mean * (self.waiting + under_way)
+    def add(self, cells: Iterable[Cell], verdicts: Iterable[Verdict]) -> None:
+        """Those that are in the database now."""
+        self._waiting |= {one.request_id: (one.case, one.candidate, one.repeat) for one in cells}
+        self._judging |= {request_id for one in verdicts for request_id in one.request_ids}
+
+    def expected(self, under_way: int, judging: int) -> float:
+        """What it will have cost when all that was asked so far is billed: cells, and matches at two questions each."""
+        guess = self._row.estimate["cost_nano"] / max(1, self._row.estimate["cells"])
+        cost, asked = self._judged
+        mean = (self.billed - cost) / self._priced if self._priced else guess
+        question = cost / asked if asked else mean
+        waiting = mean * (len(self._waiting) + under_way) + question * (len(self._judging) + 2 * judging)
+        return self.billed + waiting
 
     async def look(self) -> None:
         """Take from the ledger what it has."""
@@ -60,16 +73,25 @@ class Pricing:
         async with self._db.read() as session:
             for start in range(0, len(ids), AT_ONCE):
                 found |= await prices(session, self._row, ids[start : start + AT_ONCE])
-            self.billed = await billed(session, self._row)
+            asked = list(self._judging)
+            for start in range(0, len(asked), AT_ONCE):
+                self._judging -= set(await prices(session, self._row, asked[start : start + AT_ONCE]))
+            self.billed = (await billed(session, self._row))[0]
+            self._judged = await billed(session, self._row, "p")
         values = [
-            {"at_case": case, "at_candidate": candidate, "at_repeat": repeat, "cost": cost, "config": snapshot}
+            dict(zip(_AT, self._waiting[request_id], strict=True), fresh_cost_nano=cost, fresh_snapshot=snapshot)
             for request_id, (cost, snapshot) in found.items()
-            for case, candidate, repeat in [self._waiting[request_id]]
         ]
         if values:
+            async with self._db.read() as session:
+                costs = {self._waiting[request_id]: cost for request_id, (cost, _) in found.items()}
+                scores = await rescored(session, self._row.id, *self._scoring, costs)
             async with self._db.write() as session:
                 connection = await session.connection()
-                await connection.execute(_priced(self._row.id), values)
+                await connection.execute(_priced(self._row.id, "cost_nano", "snapshot"), values)
+                if scores:
+                    fresh = [dict(zip(_AT, place, strict=True), fresh_scores=one) for place, one in scores.items()]
+                    await connection.execute(_priced(self._row.id, "scores"), fresh)
         for request_id in found:
             del self._waiting[request_id]
         self._priced += len(found)
@@ -88,14 +110,21 @@ async def prices(session: AsyncSession, row: ComparisonRun, ids: list[str]) -> d
     return {request_id: (cost, snapshot) for request_id, cost, snapshot in await session.execute(query)}
 
 
-async def billed(session: AsyncSession, row: ComparisonRun) -> int:
-    """What the ledger has of a run, in nano-units."""
-    mine = UsageRow.request_id.startswith(f"{row.id}.", autoescape=True)
-    query = select(func.sum(UsageRow.cost_nano)).where(UsageRow.key == row.key, UsageRow.ts >= row.created_at, mine)
-    return int(await session.scalar(query.where(UsageRow.shadow_of.is_(None))) or 0)
+async def billed(session: AsyncSession, row: ComparisonRun, what: str = "") -> tuple[int, int]:
+    """What the ledger has of a run, in nano-units, and of how many requests; `p`: of judges of pairs only."""
+    mine = UsageRow.request_id.startswith(f"{row.id}.{what}", autoescape=True)
+    query = select(func.sum(UsageRow.cost_nano), func.count()).where(
+        UsageRow.key == row.key, UsageRow.ts >= row.created_at, mine, UsageRow.shadow_of.is_(None)
+    )
+    cost, requests = (await session.execute(query)).one()
+    return int(cost or 0), requests
 
 
-def _priced(run: str) -> Any:
+_AT = ("at_case", "at_candidate", "at_repeat")
+
+
+def _priced(run: str, *columns: str) -> Any:
+    """Writes columns of one cell after the other."""
     table: Any = ComparisonCell.__table__
     return (
         update(table)
@@ -103,5 +132,5 @@ def _priced(run: str) -> Any:
             table.c.run_id == run, table.c.case_number == bindparam("at_case"),
             table.c.candidate == bindparam("at_candidate"), table.c.repeat_number == bindparam("at_repeat"),
         )
-        .values(cost_nano=bindparam("cost"), snapshot=bindparam("config"))
+        .values({column: bindparam(f"fresh_{column}", type_=table.c[column].type) for column in columns})
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from control.comparisons import statistics
+from control.comparisons import pairs, statistics
 from control.comparisons.report_schemas import (
     Against,
     CandidateReport,
@@ -55,11 +55,15 @@ class Asked:
     tags: Mapping[int, Sequence[str]]
     """By case, of all cases."""
     repeats: int
+    in_pairs: Sequence[str] = ()
+    """Those of the scorers that compare answers in pairs."""
 
 
-def report(asked: Asked, cells: Sequence[Told], against: Against | None = None) -> Report:
+def report(
+    asked: Asked, cells: Sequence[Told], against: Against | None = None, verdicts: Sequence[pairs.Judged] = ()
+) -> Report:
     """The figures of a run."""
-    values = _values(cells)
+    values = {**_values(cells), **pairs.values(verdicts)}
     by_candidate: dict[int, list[Told]] = defaultdict(list)
     for cell in cells:
         by_candidate[cell.candidate].append(cell)
@@ -67,13 +71,20 @@ def report(asked: Asked, cells: Sequence[Told], against: Against | None = None) 
         _candidate(number, one, asked.scorers, by_candidate[number], values)
         for number, one in enumerate(asked.candidates)
     ]
+    for (number, scorer), silent in pairs.unjudged(verdicts).items():
+        candidates[number].unscored[scorer] = silent
     _mark_front(candidates)
     names = [str(one["name"]) for one in asked.candidates]
     total = len(asked.tags) * len(names) * asked.repeats
     return Report(
         cases=len(asked.tags), repeats=asked.repeats, complete=len(cells) >= total, resampling_seed=SEED,
         scorers=list(asked.scorers), candidates=candidates,
-        comparisons=[_scorer(scorer, names, values) for scorer in asked.scorers],
+        comparisons=[
+            pairs.scorer(scorer, names, [one for one in verdicts if one.scorer == scorer], SEED)
+            if scorer in asked.in_pairs
+            else _scorer(scorer, names, values)
+            for scorer in asked.scorers
+        ],
         tags=list(_tags(asked, names, values)), against=against,
     )  # fmt: skip
 
@@ -155,7 +166,7 @@ def _scorer(
     scorer: str, names: Sequence[str], values: Mapping[tuple[int, str], Mapping[int, Sequence[float]]]
 ) -> ScorerReport:
     by_case: dict[int, list[statistics.Outcome]] = defaultdict(list)
-    pairs = []
+    met = []
     for one, other in combinations(range(len(names)), 2):
         first, second = (_case_means(values.get((number, scorer), {})) for number in (one, other))
         both = sorted(first.keys() & second.keys())
@@ -163,7 +174,7 @@ def _scorer(
             by_case[case].append((names[one], names[other], _points(first[case], second[case])))
         compared = statistics.paired([first[case] for case in both], [second[case] for case in both], SEED)
         if compared is not None:
-            pairs.append(
+            met.append(
                 Pair(
                     first=names[one], second=names[other], difference=Figure.of(compared.difference), p=compared.p,
                     verdict=compared.verdict, met=len(both),
@@ -172,7 +183,7 @@ def _scorer(
             )  # fmt: skip
     ratings = statistics.ratings([by_case[case] for case in sorted(by_case)], SEED)
     return ScorerReport(
-        scorer=scorer, pairs=pairs,
+        scorer=scorer, pairs=met,
         ratings=[RatingFigure(name=one.name, elo=Figure.of(one.elo)) for one in ratings],
     )  # fmt: skip
 

@@ -35,7 +35,7 @@ class CandidateReport(BaseModel):
     """Cells with an answer."""
     failed: int
     scores: dict[str, Figure]
-    """By scorer: mean over cases of the mean over repeats."""
+    """By scorer: mean over cases of the mean over repeats; of one that compares in pairs the share of the points."""
     passed: dict[str, Figure]
     """By scorer with a line to pass: share of the cells that pass it, with Wilson's interval."""
     unscored: dict[str, int]
@@ -60,6 +60,19 @@ class CandidateReport(BaseModel):
     """No other is as good, as cheap and as fast, and better in one of it."""
 
 
+class JudgedPair(BaseModel):
+    """How often a judge has found which answer better; every case and repeat counts once."""
+
+    first: int
+    second: int
+    tie: int
+    """Those where the order changed what it said among them."""
+    swayed: int
+    """The order changed what it said."""
+    unjudged: int
+    """It did not say."""
+
+
 class Pair(BaseModel):
     """Two candidates on the same cases."""
 
@@ -74,6 +87,8 @@ class Pair(BaseModel):
     points: float
     """Cases that the first won, ties half."""
     met: int
+    judged: JudgedPair | None = None
+    """By a scorer that compares answers in pairs; null by others."""
 
 
 class RatingFigure(BaseModel):
@@ -91,6 +106,8 @@ class ScorerReport(BaseModel):
     """Each pair once."""
     ratings: list[RatingFigure]
     """Strongest first."""
+    swayed: Figure | None = None
+    """Of a scorer that compares answers in pairs: share of the pairs where their order changed what it said."""
 
 
 class TagReport(BaseModel):

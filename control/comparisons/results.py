@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control.comparisons import report
+from control.comparisons import pairs, report
 from control.comparisons.pricing import prices
 from control.comparisons.report_schemas import Against
+from control.comparisons.rescoring import rescored
 from control.comparisons.runs import version_of
+from control.comparisons.scoring import IN_PAIRS, Scoring
 from control.comparisons.sources import contents
 from control.db import Database
 from control.kit.audit import canonical
-from control.models import ComparisonCell, ComparisonRun
+from control.models import ComparisonCell, ComparisonRun, ComparisonVerdict
 
 AT_ONCE = 500
 """Cells that are in memory while an export is sent."""
@@ -28,13 +30,15 @@ async def load(session: AsyncSession, row: ComparisonRun) -> Loaded:
     """All that a report needs, without texts. What the ledger has said meanwhile is in it."""
     version = await version_of(session, row)
     cases = await contents(session, version)
+    scorers = version.content.get("scorers", [])
     asked = report.Asked(
-        candidates=row.candidates, scorers=[one["name"] for one in version.content.get("scorers", [])],
+        candidates=row.candidates, scorers=[one["name"] for one in scorers],
+        in_pairs=[one["name"] for one in scorers if one["kind"] == IN_PAIRS],
         tags={number: case["tags"] for number, case in enumerate(cases, 1)}, repeats=row.settings["repeats"],
     )  # fmt: skip
     table = ComparisonCell
     query = select(
-        table.case, table.candidate, table.ok, table.scores, table.request_id, table.cost_nano,
+        table.case, table.candidate, table.repeat, table.ok, table.scores, table.request_id, table.cost_nano,
         table.latency_ms, table.ttft_ms, table.input_tokens, table.output_tokens,
     )  # fmt: skip
     rows = (
@@ -44,14 +48,30 @@ async def load(session: AsyncSession, row: ComparisonRun) -> Loaded:
     late: dict[str, tuple[int, str]] = {}
     for start in range(0, len(unpriced), AT_ONCE):
         late |= await prices(session, row, unpriced[start : start + AT_ONCE])
+    costs = {(one.case, one.candidate, one.repeat): late[one.request_id][0] for one in rows if one.request_id in late}
+    scored = await rescored(session, row.id, Scoring(scorers), cases, costs)
     cells = [
         report.Told(
-            case=case, candidate=candidate, ok=ok, scores=scores, latency_ms=latency, ttft_ms=first,
-            input_tokens=asked_tokens or 0, output_tokens=answered or 0, cost_nano=late.get(request_id, (cost, ""))[0],
+            case=case, candidate=candidate, ok=ok, scores=scored.get((case, candidate, repeat), scores),
+            latency_ms=latency, ttft_ms=first, input_tokens=asked_tokens or 0, output_tokens=answered or 0,
+            cost_nano=late.get(request_id, (cost, ""))[0],
         )
-        for case, candidate, ok, scores, request_id, cost, latency, first, asked_tokens, answered in rows
+        for case, candidate, repeat, ok, scores, request_id, cost, latency, first, asked_tokens, answered in rows
     ]  # fmt: skip
     return asked, cells, [canonical(case) for case in cases]
+
+
+async def judged(session: AsyncSession, row: ComparisonRun, scorers: Sequence[str]) -> list[pairs.Judged]:
+    """What judges of pairs have said. `scorers`: the names of all scorers of the version."""
+    table = ComparisonVerdict
+    query = select(
+        table.case, table.first, table.second, table.scorer, table.forward, table.backward, table.winner
+    ).where(table.run_id == row.id)
+    ordered = query.order_by(table.scorer, table.case, table.repeat, table.first, table.second)
+    return [
+        pairs.Judged(case, first, second, scorers[scorer], forward, backward, winner)
+        for case, first, second, scorer, forward, backward, winner in await session.execute(ordered)
+    ]
 
 
 def same_cases(now: list[str], before: list[str]) -> dict[int, int]:

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
-from control.comparisons import export, recorded, report, report_schemas, results, run_schemas as schemas, runs
+from control.comparisons import export, otlp, recorded, report, report_schemas, results, run_schemas as schemas, runs
 from control.deps import Db, Parts, allow, allow_long
 from control.kit.ownership import find
 from control.kit.pages import Page, Paging, paginate
@@ -26,9 +26,15 @@ Offset = Annotated[int, Query(ge=0, le=2_000_000_000)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 OfSuite = Annotated[str | None, Query(max_length=64, description="Of this suite only.")]
 Against = Annotated[str | None, Query(max_length=36, description="An earlier run to compare with.")]
-Cells = Annotated[Literal["csv", "jsonl"], Query(description="CSV has what fits a row, JSON lines everything.")]
+Cells = Annotated[
+    Literal["csv", "jsonl", "otlp"],
+    Query(description="CSV has what fits a row, JSON lines everything, OTLP (logs as JSON) an event for each score."),
+]
 Pages = Annotated[Literal["html", "markdown"], Query()]
-MEDIA = {"csv": "text/csv", "jsonl": "application/jsonl", "html": "text/html", "markdown": "text/markdown"}
+MEDIA = {
+    "csv": "text/csv", "jsonl": "application/jsonl", "otlp": "application/json", "html": "text/html",
+    "markdown": "text/markdown",
+}  # fmt: skip
 OfCase = Annotated[int | None, Query(ge=1, le=2_000_000_000, description="Of this case only.")]
 
 
@@ -118,6 +124,15 @@ async def get_cell(
     return await runs.cell(session, row, case_number, candidate_number, repeat_number)
 
 
+@router.get("/runs/{id}/verdicts")
+async def list_verdicts(
+    id: str, session: Db, person: Reader, case: OfCase = None, offset: Offset = 0, limit: Limit = 50
+) -> schemas.Verdicts:
+    """What judges that compare answers in pairs have said, in either order."""
+    row = await runs.of_id(session, person, id)
+    return await runs.some_verdicts(session, row, case=case, offset=offset, limit=limit)
+
+
 @router.get("/runs/{id}/report")
 async def get_report(id: str, session: Db, person: Reader, against: Against = None) -> report_schemas.Report:
     """What the run shows so far: means with intervals, pairs, ratings, times, cost, tags; regressions against another
@@ -125,13 +140,23 @@ async def get_report(id: str, session: Db, person: Reader, against: Against = No
     return await _report(session, person, id, against)
 
 
-@router.get("/runs/{id}/export", response_class=StreamingResponse, responses=_a_text("csv", "jsonl"))
+@router.get("/runs/{id}/export", response_class=StreamingResponse, responses=_a_text("csv", "jsonl", "otlp"))
 async def export_cells(
     id: str, session: Db, parts: Parts, person: Reader, format: Cells = "jsonl"
 ) -> StreamingResponse:
     """Every cell of a run as a file."""
     row = await runs.of_id(session, person, id)
     scorers = [one["name"] for one in (await runs.version_of(session, row)).content.get("scorers", [])]
+    suite = (await runs.shown(session, person, [row]))[0].suite
+
+    async def records() -> AsyncIterator[str]:
+        yield otlp.head(row.id, suite)
+        between = ""
+        async for cell in results.exported(parts.db, row):
+            for event in otlp.events(cell):
+                yield between + event
+                between = ",\n"
+        yield otlp.foot()
 
     async def lines() -> AsyncIterator[str]:
         if format == "csv":
@@ -139,6 +164,8 @@ async def export_cells(
         async for cell in results.exported(parts.db, row):
             yield export.csv_line(cell, scorers) if format == "csv" else export.json_line(cell)
 
+    if format == "otlp":
+        return StreamingResponse(records(), media_type=MEDIA[format], headers=_named(row, "otlp.json"))
     return StreamingResponse(lines(), media_type=MEDIA[format], headers=_named(row, format))
 
 
@@ -165,7 +192,9 @@ async def _report(session: AsyncSession, person: Person, id: str, against: str |
     compared = None
     if against is not None:
         compared = await results.against(session, loaded, await runs.of_id(session, person, against))
-    return await asyncio.to_thread(report.report, *loaded[:2], compared)
+    asked, cells, _ = loaded
+    verdicts = await results.judged(session, row, asked.scorers)
+    return await asyncio.to_thread(report.report, asked, cells, compared, verdicts)
 
 
 def _named(row: Any, ending: str) -> dict[str, str]:

@@ -98,7 +98,7 @@ class RunResume(Body):
     budget_nano: Nano | None = None
     """A new budget; the old one stays if absent."""
     failed_again: Flag = False
-    """Ask again for cells for which every try failed."""
+    """Ask again for cells for which every try failed, and for pairs of which the judge did not say."""
 
 
 class CandidateEstimate(BaseModel):
@@ -159,7 +159,8 @@ class Run(BaseModel):
             "budget_nano": None,
         },
         estimate={"cells": 100, "cost_nano": 0, "output_basis": "guess", "candidates": []},
-        state="running", wanted="run", code="", message="", total=100, done=40, failed=0, rate=4.0, seconds_left=15.0,
+        state="running", wanted="run", code="", message="", total=100, done=40, failed=0, pairs=0,
+        judged=0, rate=4.0, seconds_left=15.0,
         billed_nano=3_000_000, mine=True, created_at=A_MOMENT, created_by="alice", started_at=A_MOMENT, ended_at=None,
     )  # fmt: skip
 
@@ -181,8 +182,12 @@ class Run(BaseModel):
     """Cells that there are to be."""
     done: int
     failed: int
+    pairs: int
+    """Pairs of answers that judges are to compare; 0 until all cells are there."""
+    judged: int
+    """Those of them of which a judge was asked."""
     rate: float
-    """Cells a second, lately."""
+    """Cells and pairs a second, lately."""
     seconds_left: float | None
     """At that rate; null while nobody can tell."""
     billed_nano: int
@@ -224,6 +229,43 @@ class Cells(BaseModel):
     )  # fmt: skip
 
     items: list[CellSummary]
+    total: int
+
+
+class Verdict(BaseModel):
+    """What a judge says of two candidates' answers to one case."""
+
+    case: int
+    first: int
+    """Place of a candidate, from 0."""
+    second: int
+    repeat: int
+    scorer: str
+    forward: Literal["first", "second", "tie"] | None
+    """Asked with the first answer shown first; null: the judge did not say."""
+    backward: Literal["first", "second", "tie"] | None
+    """Likewise with the second answer shown first."""
+    winner: Literal["first", "second", "tie"] | None
+    """What both orders together say: a tie where they differ."""
+    note: str
+    """Why there is none."""
+    finished_at: datetime
+
+
+class Verdicts(BaseModel):
+    """Some verdicts of a run."""
+
+    model_config = example(
+        items=[
+            {
+                "case": 1, "first": 0, "second": 1, "repeat": 0, "scorer": "better", "forward": "first",
+                "backward": "first", "winner": "first", "note": "", "finished_at": A_MOMENT,
+            }
+        ],
+        total=1,
+    )  # fmt: skip
+
+    items: list[Verdict]
     total: int
 
 

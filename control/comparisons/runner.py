@@ -1,7 +1,8 @@
 """Works on runs in the background. Which process of control does is decided by a claim that it renews.
 
 A cell that is finished is in the run's journal at once, and in the database a moment later, many in one transaction.
-After kill -9 the next process first takes what the journal holds, and then asks for what is not there.
+After kill -9 the next process first takes what the journal holds, and then asks for what is not there. So it is with
+what judges of pairs say; they are asked when all cells are there.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,8 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.comparisons.asking import Asker
-from control.comparisons.engine import Cell, Engine, Hole, Plan
+from control.comparisons.engine import Answered, Cell, Engine, Hole, Plan
 from control.comparisons.journal import Journal
+from control.comparisons.matches import Match, Verdict
 from control.comparisons.pricing import Pricing
 from control.comparisons.scoring import Scoring
 from control.comparisons.sources import contents
@@ -26,7 +29,7 @@ from control.db import Database
 from control.kit.files import Files
 from control.kit.periodic import every
 from control.kit.upsert import upsert
-from control.models import ApiKey, ComparisonCell, ComparisonRun, SuiteVersion, UsageRow
+from control.models import ApiKey, ComparisonCell, ComparisonRun, ComparisonVerdict, SuiteVersion, UsageRow
 from control.models.base import new_id, now
 from control.security import Vault
 
@@ -120,17 +123,18 @@ class Work:
         self._db, self._row, self._vault, self._url = db, row, vault, url
         self._journal = Journal(files.path("comparisons", row.id))
         self._pricing = Pricing(db, row)
-        self._pending: list[Cell] = []
-        self._writing: list[Cell] = []
-        self._seen: dict[Hole, int] = {}
-        self._done = self._failed = 0
+        self._pending: list[Cell | Verdict] = []
+        self._writing: list[Cell | Verdict] = []
+        self._seen: dict[Hole | Match, int] = {}
+        self._done = self._failed = self._judged = 0
+        self._pairs = row.pairs
         self._began = (time.monotonic(), 0)
         self._token = ("", 0.0)
         self._stopped = ("", "")
         self._engine: Engine
 
     async def run(self) -> None:
-        """Until every cell is there, or somebody or something stops it."""
+        """Until every cell and verdict is there, or somebody or something stops it."""
         try:
             await self._take_over()
             plan, digest = await self._plan()
@@ -141,25 +145,25 @@ class Work:
             asker = Asker(
                 f"{self._url.rstrip('/')}/v1", lambda: self._bearer(digest), self._row.settings["timeout_seconds"]
             )
-            self._engine = Engine(plan, asker, self._finished, lambda hole: self._seen.get(hole, 0))
-            holes = plan.holes(await self._there())
-            filling = asyncio.create_task(self._engine.fill(holes))
+            self._engine = Engine(plan, asker, self._finished, lambda one: self._seen.get(one, 0))
             try:
-                if not await self._write_until(filling):
+                if not await self._through(self._engine.fill(plan.holes(await self._there()))):
                     return  # another process has the run
-                await filling
+                if self._all_there(plan):
+                    matches = await self._matches(plan)
+                    if not await self._through(self._engine.judge(matches, self._answers, self._finished)):
+                        return
             finally:
-                filling.cancel()
-                await asyncio.gather(filling, return_exceptions=True)
                 await asker.close()
-            await self._write()
             await self._settle(plan)
         finally:
             self._journal.close()
 
     async def _take_over(self) -> None:
         """What an earlier process has finished goes into the database."""
-        left = [Cell(**one) for one in await asyncio.to_thread(self._journal.left)]
+        left = [
+            Verdict(**one) if "winner" in one else Cell(**one) for one in await asyncio.to_thread(self._journal.left)
+        ]
         for start in range(0, len(left), 500):
             async with self._db.write() as session:
                 await self._insert(session, left[start : start + 500])
@@ -178,13 +182,37 @@ class Work:
                 )
             )  # fmt: skip
             for request_id in billed:
-                _, case, candidate, repeat, attempt = request_id.split(".")[:5]
-                hole = Hole(int(case), int(candidate), int(repeat))
-                self._seen[hole] = max(self._seen.get(hole, 0), int(attempt) + 1)
+                asked, attempt = _asked(request_id)
+                self._seen[asked] = max(self._seen.get(asked, 0), attempt + 1)
         self._done, self._failed = sum(row.ok for row in rows), sum(not row.ok for row in rows)
         self._began = (time.monotonic(), len(rows))
         await self._pricing.load()
         return [(row.case, row.candidate, row.repeat) for row in rows]
+
+    def _all_there(self, plan: Plan) -> bool:
+        return self._done + self._failed >= len(plan.holes())
+
+    async def _matches(self, plan: Plan) -> list[Match]:
+        """Pairs of answers that are to be judged; how many there are is kept."""
+        cell, said = ComparisonCell, ComparisonVerdict
+        async with self._db.read() as session:
+            query = select(cell.case, cell.candidate, cell.repeat).where(cell.run_id == self._row.id, cell.ok)
+            answered = [(case, candidate, repeat) for case, candidate, repeat in await session.execute(query)]
+            judged = select(said.case, said.first, said.second, said.repeat, said.scorer)
+            there = [Match(*one) for one in await session.execute(judged.where(said.run_id == self._row.id))]
+        matches = plan.matches(answered, there)
+        self._judged, self._pairs = len(there), len(there) + len(matches)
+        return matches
+
+    async def _answers(self, match: Match) -> tuple[Answered, Answered]:
+        found = []
+        async with self._db.read() as session:
+            for candidate in (match.first, match.second):
+                cell = await session.get(ComparisonCell, (self._row.id, match.case, candidate, match.repeat))
+                assert cell is not None, "cells stay as long as the run"
+                assert cell.answer is not None, "only cells with answers are compared"
+                found.append((cell.request, cell.answer))
+        return found[0], found[1]
 
     async def _plan(self) -> tuple[Plan, str | None]:
         async with self._db.read() as session:
@@ -195,9 +223,11 @@ class Work:
         good = key is not None and key.revoked_at is None and key.enabled
         good = good and key is not None and (key.expires_at is None or key.expires_at > now())
         settings, content = self._row.settings, version.content
+        scoring = Scoring(content.get("scorers", []))
+        self._pricing.scored_by(scoring, cases)
         plan = Plan(
             run=self._row.id, prompts=content["prompts"], parameters=content.get("parameters", {}),
-            scoring=Scoring(content.get("scorers", [])), cases=cases, candidates=self._row.candidates,
+            scoring=scoring, cases=cases, candidates=self._row.candidates,
             repeats=settings["repeats"], concurrency=settings["concurrency"], tries=settings["tries"],
             seed=settings["seed"], stream=settings["stream"],
         )  # fmt: skip
@@ -209,9 +239,21 @@ class Work:
             self._token = (token, time.monotonic() + _TOKEN_SECONDS / 2)
         return self._token[0]
 
-    def _finished(self, cell: Cell) -> None:
-        self._journal.add(cell)
-        self._pending.append(cell)
+    def _finished(self, one: Cell | Verdict) -> None:
+        self._journal.add(one)
+        self._pending.append(one)
+
+    async def _through(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Work to its end, with all of it in the database; False if another process has the run."""
+        working = asyncio.create_task(work)
+        try:
+            if not await self._write_until(working):
+                return False
+            await working
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+        return await self._write()
 
     async def _write_until(self, filling: asyncio.Task[None]) -> bool:
         """Write cells, hear what people want and renew the claim until all is filled; False if another process has
@@ -225,11 +267,14 @@ class Work:
                 await self._pricing.look()
                 looked = time.monotonic()
             budget = self._row.settings["budget_nano"]
-            if budget is not None and self._pricing.expected(self._engine.under_way) >= budget and not self._stopped[0]:
+            if budget is not None and self._expected() >= budget and not self._stopped[0]:
                 self._stopped = ("budget", f"it has cost about {budget} nano-units, its budget: raise it to go on")
                 self._engine.stop()
             await asyncio.wait({filling}, timeout=FLUSH)
         return False
+
+    def _expected(self) -> float:
+        return self._pricing.expected(self._engine.under_way, self._engine.judging)
 
     async def _write(self) -> bool:
         """One transaction with all that is finished; False if the run is another process's."""
@@ -237,9 +282,12 @@ class Work:
             self._journal.turn()
             self._writing, self._pending = self._pending, []
         fresh = self._writing
-        done, failed = self._done + sum(one.ok for one in fresh), self._failed + sum(not one.ok for one in fresh)
+        cells = [one for one in fresh if isinstance(one, Cell)]
+        done, failed = self._done + sum(one.ok for one in cells), self._failed + sum(not one.ok for one in cells)
+        judged = self._judged + len(fresh) - len(cells)
         values = {
-            "done": done, "failed": failed, "rate": self._rate(done + failed), "claimed_until": now() + CLAIM,
+            "done": done, "failed": failed, "pairs": self._pairs, "judged": judged,
+            "rate": self._rate(done + failed + judged), "claimed_until": now() + CLAIM,
             "billed_nano": self._pricing.billed,
         }  # fmt: skip
         async with self._db.write() as session:
@@ -253,7 +301,7 @@ class Work:
                     select(ComparisonRun.wanted, ComparisonRun.settings).where(ComparisonRun.id == self._row.id)
                 )
             ).one()
-        self._done, self._failed, self._writing = done, failed, []
+        self._done, self._failed, self._judged, self._writing = done, failed, judged, []
         if fresh:
             self._journal.clear()
         self._row.wanted, self._row.settings = row.wanted, row.settings
@@ -261,13 +309,18 @@ class Work:
             self._engine.stop()
         return True
 
-    async def _insert(self, session: AsyncSession, cells: list[Cell]) -> None:
-        rows = [_row(self._row.id, one) for one in cells]
-        table: Any = ComparisonCell.__table__
-        key = ["run_id", "case_number", "candidate", "repeat_number"]
-        if rows:
-            await upsert(session, table, key, rows, lambda row: {"run_id": row.run_id})
-            self._pricing.add(cells)
+    async def _insert(self, session: AsyncSession, finished: Sequence[Cell | Verdict]) -> None:
+        cells = [one for one in finished if isinstance(one, Cell)]
+        verdicts = [one for one in finished if isinstance(one, Verdict)]
+        for model, rows in (
+            (ComparisonCell, [_row(self._row.id, one) for one in cells]),
+            (ComparisonVerdict, [_verdict_row(self._row.id, one) for one in verdicts]),
+        ):
+            table: Any = model.__table__
+            if rows:
+                key = [column.name for column in table.primary_key]
+                await upsert(session, table, key, rows, lambda row: {"run_id": row.run_id})
+        self._pricing.add(cells, verdicts)
 
     def _rate(self, finished: int) -> float:
         since, before = self._began
@@ -280,8 +333,7 @@ class Work:
     async def _settle(self, plan: Plan) -> None:
         """Say how it ended, and wait a while for what the ledger has not said yet."""
         refused = self._engine.refused
-        complete = self._done + self._failed >= len(plan.holes())
-        if complete:
+        if self._all_there(plan) and self._judged >= self._pairs:
             await self._end("done" if not self._failed else "partial", "", "")
         elif refused is not None:
             await self._end(
@@ -308,6 +360,25 @@ class Work:
             mine = update(ComparisonRun).where(ComparisonRun.id == self._row.id, ComparisonRun.claim == self._row.claim)
             await session.execute(mine.values(**values, rate=0.0, billed_nano=self._pricing.billed))
         log.info("run %s: %s %s", self._row.id, state, code)
+
+
+def _asked(request_id: str) -> tuple[Hole | Match, int]:
+    """What a request of a run asked for, and at which try."""
+    parts = request_id.split(".")[1:]
+    if parts[0].startswith("p"):
+        scorer, case, pair, repeat, _, attempt = parts[:6]
+        first, second = pair.split("-")
+        return Match(int(case), int(first), int(second), int(repeat), int(scorer[1:])), int(attempt)
+    case, candidate, repeat, attempt = parts[:4]
+    return Hole(int(case), int(candidate), int(repeat)), int(attempt)
+
+
+def _verdict_row(run: str, one: Verdict) -> dict[str, Any]:
+    return {
+        "run_id": run, "case_number": one.case, "first_candidate": one.first, "second_candidate": one.second,
+        "repeat_number": one.repeat, "scorer": one.scorer, "forward": one.forward, "backward": one.backward,
+        "winner": one.winner, "note": one.note, "finished_at": datetime.fromisoformat(one.finished_at),
+    }  # fmt: skip
 
 
 def _row(run: str, one: Cell) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from control.kit.audit import note
 from control.kit.membership import teams_of
 from control.kit.ownership import find, find_to_change, is_theirs, visible_to
 from control.kit.permissions import Person
-from control.models import ApiKey, ComparisonCell, ComparisonRun, Route, Suite, SuiteVersion
+from control.models import ApiKey, ComparisonCell, ComparisonRun, ComparisonVerdict, Route, Suite, SuiteVersion
 from control.models.base import new_id, now
 
 KEY_NAME = "comparisons"
@@ -42,6 +42,9 @@ async def prepared(
     cells = version.cases * len(candidates) * body.repeats
     if cells > schemas.MOST_CELLS:
         raise Problem(422, "too_many_cells", f"these are {cells} answers, {schemas.MOST_CELLS} is the most")
+    matches = estimate.matches(version.content, version.cases, len(candidates), body.repeats)
+    if matches > schemas.MOST_CELLS:
+        raise Problem(422, "too_many_cells", f"these are {matches} pairs to judge, {schemas.MOST_CELLS} is the most")
     cases = await contents(session, version)
     return version, candidates, await estimate.of(session, version.content, cases, candidates, body.repeats)
 
@@ -157,6 +160,8 @@ async def resume(session: AsyncSession, person: Person, id: str, body: schemas.R
         failed = (ComparisonCell.run_id == row.id, ~ComparisonCell.ok)
         await session.execute(delete(ComparisonCell).where(*failed))
         row.failed = 0
+        silent = (ComparisonVerdict.run_id == row.id, ComparisonVerdict.winner.is_(None))
+        await session.execute(delete(ComparisonVerdict).where(*silent))
     if row.state != "running":
         row.state, row.claimed_until = "queued", None
     row.wanted, row.code, row.message, row.ended_at = "run", "", "", None
@@ -197,7 +202,7 @@ async def shown(session: AsyncSession, person: Person, rows: Sequence[Comparison
     for row in rows:
         number, suite = versions[row.version_id]
         facts = {field: getattr(row, field) for field in schemas.Run.model_fields if hasattr(row, field)}
-        left = row.total - row.done - row.failed
+        left = row.total - row.done - row.failed + row.pairs - row.judged
         facts |= {
             "suite": suite.name, "version": number, "mine": await is_theirs(session, person, suite),
             "seconds_left": left / row.rate if row.state == "running" and row.rate > 0 else None,
@@ -230,6 +235,27 @@ async def some_cells(
             )
         )  # fmt: skip
     return schemas.Cells(items=items, total=total or 0)
+
+
+async def some_verdicts(
+    session: AsyncSession, row: ComparisonRun, *, case: int | None, offset: int, limit: int
+) -> schemas.Verdicts:
+    """What judges of pairs have said, by case, pair and repeat."""
+    table = ComparisonVerdict
+    scorers = (await version_of(session, row)).content.get("scorers", [])
+    query = select(table).where(table.run_id == row.id)
+    if case is not None:
+        query = query.where(table.case == case)
+    total = await session.scalar(select(func.count()).select_from(query.subquery()))
+    ordered = query.order_by(table.case, table.first, table.second, table.repeat, table.scorer)
+    fields = [name for name in schemas.Verdict.model_fields if name != "scorer"]
+    items = [
+        schemas.Verdict.model_validate(
+            {name: getattr(one, name) for name in fields} | {"scorer": scorers[one.scorer]["name"]}
+        )
+        for one in await session.scalars(ordered.offset(offset).limit(limit))
+    ]
+    return schemas.Verdicts(items=items, total=total or 0)
 
 
 async def cell(session: AsyncSession, row: ComparisonRun, case: int, candidate: int, repeat: int) -> schemas.Cell:

@@ -69,8 +69,6 @@ class Content(Body):
         ):
             if len(set(names)) != len(names):
                 raise ValueError(f"two {what} have the same name")
-        if any(one.kind == "pairwise_judge" for one in self.scorers):
-            raise ValueError("a run scores answers one by one: it cannot ask a pairwise_judge, use `judge`")
         return self
 
 

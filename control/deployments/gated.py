@@ -92,7 +92,8 @@ async def _wrong(session: AsyncSession, row: AdapterGate) -> list[str]:
     if asked.state != "done":
         return [f"its run is {asked.state}: {asked.message}" if asked.message else f"its run is {asked.state}"]
     questions, cells, _ = await results.load(session, asked)
-    made = await asyncio.to_thread(report.report, questions, cells)
+    verdicts = await results.judged(session, asked, questions.scorers)
+    made = await asyncio.to_thread(report.report, questions, cells, None, verdicts)
     return why_not(Gate.model_validate(row.gate), row.served_name, asked.candidates, made)
 
 

@@ -13,7 +13,9 @@ from control.kit.audit import Actor
 
 Role = Literal["admin", "operator", "engineer", "member", "viewer"]
 
-_OWN = frozenset({"self", "keys:list", "keys:own", "usage:own", "routes:read", "teams:own", "knowledge:list"})
+_OWN = frozenset(
+    {"self", "keys:list", "keys:own", "usage:own", "routes:read", "teams:own", "knowledge:list", "shared:read"}
+)
 _BUILD = frozenset({"training:list", "training:own", "knowledge:own", "comparisons:list", "comparisons:own"})
 _VIEW = _OWN | {
     "keys:read", "usage:read", "teams:read", "training:list", "training:read", "knowledge:read", "comparisons:list",

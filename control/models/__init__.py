@@ -13,7 +13,10 @@ from control.models.base import Base
 from control.models.chat import ChatSession
 from control.models.comparison import (
     ComparisonCell,
+    ComparisonRating,
     ComparisonRun,
+    ComparisonShare,
+    ComparisonVerdict,
     ComparisonVote,
     Suite,
     SuiteCase,
@@ -65,7 +68,10 @@ __all__ = [
     "ChatSession",
     "Checkpoint",
     "ComparisonCell",
+    "ComparisonRating",
     "ComparisonRun",
+    "ComparisonShare",
+    "ComparisonVerdict",
     "ComparisonVote",
     "Counter",
     "Credential",

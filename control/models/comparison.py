@@ -119,10 +119,16 @@ class ComparisonRun(Base):
     """Cells with an answer."""
     failed: Mapped[int] = mapped_column(default=0)
     """Cells for which every try failed."""
+    pairs: Mapped[int] = mapped_column(default=0)
+    """Pairs of answers that judges are to compare; known once all cells are there."""
+    judged: Mapped[int] = mapped_column(default=0)
+    """Those of which a judge was asked."""
     rate: Mapped[float] = mapped_column(default=0.0)
-    """Cells a second, lately."""
+    """Cells and pairs a second, lately."""
     billed_nano: Mapped[int] = mapped_column(BigInteger, default=0)
     """What the ledger says that it has cost so far, failed tries and judges included."""
+    scale: Mapped[str] = mapped_column(String(8), default="")
+    """By which people rate its answers: points or passed; empty before the first rating."""
     claim: Mapped[str] = mapped_column(String(36), default="")
     """Of the process that works on it."""
     claimed_until: Mapped[datetime | None]
@@ -168,6 +174,63 @@ class ComparisonCell(Base):
     snapshot: Mapped[str] = mapped_column(String(200), default="")
     """Of the gateway's configuration that answered, from the ledger."""
     finished_at: Mapped[datetime]
+
+
+class ComparisonVerdict(Base):
+    """What a judge says of two candidates' answers to one case."""
+
+    __tablename__ = "comparison_verdict"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("comparison_run.id", ondelete="CASCADE"), primary_key=True)
+    case: Mapped[int] = mapped_column("case_number", primary_key=True, autoincrement=False)
+    first: Mapped[int] = mapped_column("first_candidate", primary_key=True, autoincrement=False)
+    """Place in the run's candidates, from 0; the second is larger."""
+    second: Mapped[int] = mapped_column("second_candidate", primary_key=True, autoincrement=False)
+    repeat: Mapped[int] = mapped_column("repeat_number", primary_key=True, autoincrement=False)
+    scorer: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Place in the version's scorers, from 0."""
+    forward: Mapped[str | None] = mapped_column(String(8))
+    """first, second or tie, asked with the first answer shown first; null: the judge did not say."""
+    backward: Mapped[str | None] = mapped_column(String(8))
+    """Likewise with the second answer shown first."""
+    winner: Mapped[str | None] = mapped_column(String(8))
+    """What both together say: a tie where they differ."""
+    note: Mapped[str] = mapped_column(String(1000), default="")
+    """Why the judge did not say."""
+    finished_at: Mapped[datetime]
+
+
+class ComparisonRating(Base):
+    """What a person says of one answer, whose it is they did not know."""
+
+    __tablename__ = "comparison_rating"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("comparison_run.id", ondelete="CASCADE"), primary_key=True)
+    case: Mapped[int] = mapped_column("case_number", primary_key=True, autoincrement=False)
+    candidate: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    repeat: Mapped[int] = mapped_column("repeat_number", primary_key=True, autoincrement=False)
+    rater: Mapped[str] = mapped_column(String(NAME), primary_key=True)
+    """Username."""
+    points: Mapped[int]
+    """From 1 to 5, or 0 and 1 where the run's scale is whether answers pass."""
+    note: Mapped[str] = mapped_column(String(1000), default="")
+    created_at: Mapped[datetime]
+
+
+class ComparisonShare(Base):
+    """A link to the report of a run, for whoever is signed in."""
+
+    __tablename__ = "comparison_share"
+    __table_args__ = (Index("ix_comparison_share_run", "run_id"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("comparison_run.id", ondelete="CASCADE"))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of its secret."""
+    created_by: Mapped[str] = mapped_column(String(NAME))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
 
 
 class ComparisonVote(Base):

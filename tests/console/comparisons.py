@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from typing import Any
@@ -15,6 +16,7 @@ QUESTIONS = (
     ("How many days of leave are there?", "thirty", "leave"), ("Who books trips?", "travel desk", "trips"),
     ("年假有几天？", "三十", "leave"), ("How long are receipts kept?", "three months", "trips"),
 )  # fmt: skip
+PAIRS = {"name": "better", "kind": "pairwise_judge", "route": "chat-large", "rubric": "It answers the question."}
 MOMENT = "2026-11-24 09:30:00.000000"
 
 
@@ -22,6 +24,7 @@ def fill(control: Running) -> None:
     """Make all of it."""
     suite(control, "support-questions", "What the help desk is asked", cases=24)
     run(control, "support-questions", RUN, "done", {"chat-large": 0.9, "chat-small": 0.6, "support-bot": 0.8})
+    review(control, RUN)
     run(control, "support-questions", PAUSED, "paused", {"chat-large": 0.9, "chat-small": 0.6}, cells=10)
     gate(control)
     schedule(control)
@@ -68,7 +71,7 @@ def suite(control: Running, name: str, description: str = "", *, cases: int = 4,
     version = {
         "prompts": [{"name": "plain", "messages": [{"role": "user", "content": "{{question}}"}]}],
         "parameters": {"temperature": 0}, "sources": [{"kind": "cases", "cases": asked}],
-        "scorers": [{"name": "says it", "kind": "contains"}, {"name": "alike", "kind": "chrf"}],
+        "scorers": [{"name": "says it", "kind": "contains"}, {"name": "alike", "kind": "chrf"}, PAIRS],
     }  # fmt: skip
     assert control.admin.post(f"{SUITES}/{name}/versions", json=version).status_code == 201
 
@@ -89,17 +92,47 @@ def run(
     }  # fmt: skip
     estimate = {"cells": total, "cost_nano": 60_000_000, "output_basis": "guess", "candidates": []}
     places = [(case, number) for case in range(1, cases + 1) for number in range(len(candidates))][: cells or total]
+    together = list(itertools.combinations(range(len(candidates)), 2)) if cells is None else []
+    pairs = cases * len(together)
     code, message = ("budget", "it has cost about 50000000 nano-units") if state == "paused" else ("", "")
     control.sql(
         "INSERT INTO comparison_run (id, suite_id, version_id, note, key, candidates, settings, estimate, state,"
-        " wanted, code, message, total, done, failed, rate, billed_nano, claim, created_at, created_by, started_at)"
-        " VALUES (?, ?, ?, '', 'comparisons@admin', ?, ?, ?, ?, 'run', ?, ?, ?, ?, 1, 0, 48000000, '', ?, 'admin', ?)",
+        " wanted, code, message, total, done, failed, pairs, judged, rate, billed_nano, scale, claim, created_at,"
+        " created_by, started_at) VALUES (?, ?, ?, '', 'comparisons@admin', ?, ?, ?, ?, 'run', ?, ?, ?, ?, 1, ?, ?, 0,"
+        " 48000000, '', '', ?, 'admin', ?)",
         id, suite_id, version_id, json.dumps(said), json.dumps(settings), json.dumps(estimate), state, code, message,
-        total, len(places) - 1, MOMENT, MOMENT,
+        total, len(places) - 1, pairs, pairs, MOMENT, MOMENT,
     )  # fmt: skip
     dice = random.Random(7)
+    for case, (first, second) in itertools.product(range(1, cases + 1), together):
+        better = list(candidates.values())[first] * dice.random() > list(candidates.values())[second] * dice.random()
+        winner = "first" if better else "second"
+        swayed = (case + first + second) % 5 == 0
+        control.sql(
+            "INSERT INTO comparison_verdict (run_id, case_number, first_candidate, second_candidate, repeat_number,"
+            " scorer, forward, backward, winner, note, finished_at) VALUES (?, ?, ?, ?, 0, 2, ?, ?, ?, '', ?)",
+            id, case, first, second, "first" if swayed else winner, "second" if swayed else winner,
+            "tie" if swayed else winner, MOMENT,
+        )  # fmt: skip
     for case, number in places:
         _cell(control, id, case, number, list(candidates.items())[number], dice)
+
+
+def review(control: Running, run: str) -> None:
+    """What two people say of some answers."""
+    dice = random.Random(3)
+    cells = control.sql(
+        "SELECT case_number, candidate, answer FROM comparison_cell WHERE run_id = ? AND ok AND case_number <= 10", run
+    )
+    for case, candidate, answer in cells:
+        right = "I do not know" not in str(answer)
+        for rater in ("admin", "engineer"):
+            control.sql(
+                "INSERT INTO comparison_rating (run_id, case_number, candidate, repeat_number, rater, points, note,"
+                " created_at) VALUES (?, ?, ?, 0, ?, ?, '', ?)",
+                run, case, candidate, rater, dice.choice((4, 5) if right else (1, 2, 3)), MOMENT,
+            )  # fmt: skip
+    control.sql("UPDATE comparison_run SET scale = 'points' WHERE id = ?", run)
 
 
 def _cell(

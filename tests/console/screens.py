@@ -52,6 +52,7 @@ DETAILS = {
     "knowledge-tests": "/knowledge/handbook?tab=tests",
     "suite": "/suites/support-questions",
     "run": f"/runs/{comparisons.RUN}",
+    "review": f"/runs/{comparisons.RUN}/review",
     "run-paused": f"/runs/{comparisons.PAUSED}",
 }
 """Pages about one thing of the filled installation, and tabs: an empty one says there that the thing does not exist."""

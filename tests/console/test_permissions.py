@@ -106,6 +106,7 @@ def paths(control: Running) -> dict[str, str]:
         "endpoint": ("e1",), "route": ("chat",), "route-edit": ("chat",), "team": ("lab",), "request": (one,),
         "dataset": ("dialogues",), "job": ("job",), "adapter": ("adapter",), "knowledge-base": ("handbook",),
         "knowledge-document": ("handbook", document), "suite": ("questions",), "run": (comparisons.PAUSED,),
+        "review": (comparisons.PAUSED,),
     }  # fmt: skip
     tabs = ":tab(overview|versions|grants|explain)"
 

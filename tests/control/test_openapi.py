@@ -102,7 +102,9 @@ def test_every_operation_names_the_errors_that_it_can_have(method: str, path: st
     people = "security" in operation and not path.startswith("/internal/")
     assert ("401" in errors) == ("security" in operation or path.endswith(("/login", "/refresh")))
     assert ("403" in errors) == people
-    assert ("404" in errors) == ("{" in path or path.endswith(("/keys/revoke", "/prices/costs", "/retrieval")))
+    assert ("404" in errors) == (
+        "{" in path or path.endswith(("/keys/revoke", "/prices/costs", "/retrieval", "/shared"))
+    )
     of_attempt = path.startswith("/internal/v1/trainer/attempts/")
     unfinished = method == "get" and path.startswith("/api/v1/datasets/") and path.endswith("/download")
     assert ("409" in errors) == ((people and method != "get") or of_attempt or unfinished)

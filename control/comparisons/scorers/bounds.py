@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import cel
 
 from control.comparisons.scorers import specs
 from control.comparisons.scorers.base import Answer, Case, Score, unscored, verdict
+
+_LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"")
+_COST = re.compile(r"(?<![\w.])cost\b")
+
+
+def looks_at_cost(spec: specs.ScorerSpec) -> bool:
+    """Whether the score depends on what the answer has cost."""
+    if spec.kind == "expression":
+        return _COST.search(_LITERAL.sub("", spec.expression)) is not None
+    return spec.kind == "threshold" and spec.of == "cost"
 
 
 def threshold(spec: specs.Threshold, _case: Case, answer: Answer) -> Score:
@@ -25,6 +36,8 @@ def threshold(spec: specs.Threshold, _case: Case, answer: Answer) -> Score:
 
 def expression(spec: specs.Expression, case: Case, answer: Answer) -> Score:
     """What the expression says: a number is the score, true and false are 1 and 0."""
+    if answer.cost is None and looks_at_cost(spec):
+        return unscored("cost is not known")
     try:
         value = cel.compile(spec.expression).execute(_facts(case, answer))
     except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError) as exc:

@@ -12,8 +12,9 @@ from control.models.base import LongText, Utc
 BINARY: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 TABLES = (
-    "training_job_deleted", "adapter_gate", "suite_schedule", "comparison_vote", "comparison_cell", "comparison_run",
-    "suite_case", "suite_version", "suite",
+    "training_job_deleted", "adapter_gate", "suite_schedule", "comparison_share", "comparison_vote",
+    "comparison_rating", "comparison_verdict", "comparison_cell", "comparison_run", "suite_case",
+    "suite_version", "suite",
 )  # fmt: skip
 """In an order in which they may be dropped."""
 
@@ -74,8 +75,11 @@ def upgrade() -> None:
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("done", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("pairs", sa.Integer(), nullable=False),
+        sa.Column("judged", sa.Integer(), nullable=False),
         sa.Column("rate", sa.Double(), nullable=False),
         sa.Column("billed_nano", sa.BigInteger(), nullable=False),
+        sa.Column("scale", sa.String(length=8), nullable=False),
         sa.Column("claim", sa.String(length=36), nullable=False),
         sa.Column("claimed_until", Utc(), nullable=True),
         sa.Column("created_at", Utc(), nullable=False),
@@ -130,6 +134,68 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "case_number", "candidate", "repeat_number", name=op.f("pk_comparison_cell")),
         **BINARY,
     )
+    op.create_table(
+        "comparison_verdict",
+        sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.Column("case_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("first_candidate", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("second_candidate", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("repeat_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("scorer", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("forward", sa.String(length=8), nullable=True),
+        sa.Column("backward", sa.String(length=8), nullable=True),
+        sa.Column("winner", sa.String(length=8), nullable=True),
+        sa.Column("note", sa.String(length=1000), nullable=False),
+        sa.Column("finished_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["comparison_run.id"], name=op.f("fk_comparison_verdict_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint(
+            "run_id",
+            "case_number",
+            "first_candidate",
+            "second_candidate",
+            "repeat_number",
+            "scorer",
+            name=op.f("pk_comparison_verdict"),
+        ),
+        **BINARY,
+    )
+    op.create_table(
+        "comparison_rating",
+        sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.Column("case_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("candidate", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("repeat_number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("rater", sa.String(length=120), nullable=False),
+        sa.Column("points", sa.Integer(), nullable=False),
+        sa.Column("note", sa.String(length=1000), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["comparison_run.id"], name=op.f("fk_comparison_rating_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint(
+            "run_id", "case_number", "candidate", "repeat_number", "rater", name=op.f("pk_comparison_rating")
+        ),
+        **BINARY,
+    )
+    op.create_table(
+        "comparison_share",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("created_by", sa.String(length=120), nullable=False),
+        sa.Column("created_at", Utc(), nullable=False),
+        sa.Column("expires_at", Utc(), nullable=False),
+        sa.Column("revoked_at", Utc(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["comparison_run.id"], name=op.f("fk_comparison_share_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_comparison_share")),
+        sa.UniqueConstraint("digest", name=op.f("uq_comparison_share_digest")),
+        **BINARY,
+    )
+    op.create_index("ix_comparison_share_run", "comparison_share", ["run_id"], unique=False)
     op.create_table(
         "comparison_vote",
         sa.Column("id", sa.String(length=36), nullable=False),

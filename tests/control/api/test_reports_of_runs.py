@@ -11,6 +11,8 @@ from typing import Any
 import httpx2 as httpx
 import numpy as np
 import pytest
+from google.protobuf.json_format import ParseDict
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from scipy import stats
 
 from tests.control.api.conftest import Running
@@ -143,6 +145,35 @@ def test_cells_and_reports_are_files(control: Running, client: httpx.Client, gat
     assert text.startswith("# Suite questions\n")
     assert "| good | 1.000 \\[1.000, 1.000] (too small to tell) |" in text
     assert client.get(f"{RUNS}/{run}/export", params={"format": "pdf"}).status_code == 422
+
+
+def test_scores_are_events_that_a_collector_takes(client: httpx.Client, gateway: Upstream) -> None:
+    silent = {"name": "cheap", "kind": "threshold", "of": "cost", "at_most": 1.0}
+    suite(client, 2, SAYS, silent)
+    run = done(client, "good", "bad")
+    answer = client.get(f"{RUNS}/{run}/export", params={"format": "otlp"})
+    assert answer.headers["content-type"] == "application/json"
+    logs = ParseDict(answer.json(), ExportLogsServiceRequest())  # raises for what is no OTLP
+    (resource,) = logs.resource_logs
+    records = resource.scope_logs[0].log_records
+    told = [{one.key: getattr(one.value, one.value.WhichOneof("value")) for one in it.attributes} for it in records]
+    assert {record.event_name for record in records} == {"gen_ai.evaluation.result"}
+    assert len(records) == 8
+    right = [one for one in told if one["gen_ai.evaluation.name"] == "says yes"]
+    assert [
+        (one["gen_ai.request.model"], one["gen_ai.evaluation.score.value"], one["gen_ai.evaluation.score.label"])
+        for one in right[:2]
+    ] == [("good", 1.0, "pass"), ("bad", 0.0, "fail")]
+    assert right[0]["gen_ai.response.id"] == f"{run}.1.0.0.0"
+    (unscored, *_) = [one for one in told if one["gen_ai.evaluation.name"] == "cheap"]
+    assert "gen_ai.evaluation.score.value" not in unscored
+    assert (unscored["error.type"], unscored["gen_ai.evaluation.explanation"]) == ("not_scored", "cost is not known")
+    suite(client, 1, {"name": "none", "kind": "contains"}, name="failing")
+    gateway.on("good", scripts.error(400))
+    failed = begun(client, "good", name="failing", tries=1)
+    state(client, failed, "partial")
+    empty = client.get(f"{RUNS}/{failed}/export", params={"format": "otlp"}).json()
+    assert empty["resourceLogs"][0]["scopeLogs"][0]["logRecords"] == []
 
 
 def test_an_export_is_whole_however_many_cells_there_are(control: Running, client: httpx.Client) -> None:

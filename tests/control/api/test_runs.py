@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 
-from control.comparisons import runner
-from control.comparisons.journal import Journal
 from tests.control.api.conftest import Running, Start
 from tests.fakes import scripts, wire
 from tests.fakes.upstream import Close, Script, Step, Upstream
@@ -90,10 +86,11 @@ def cells(client: httpx.Client, run: str) -> list[dict[str, Any]]:
     return items
 
 
-def bill(control: Running, run: str, cost: int) -> int:
-    """Let the ledger have what a gateway would have sent by now; how many requests that is."""
+def bill(control: Running, run: str, cost: int, others: Iterable[str] = ()) -> int:
+    """Let the ledger have what a gateway would have sent by now; how many requests that is. `others`: ids of more."""
     known = {one for (one,) in control.sql("SELECT request_id FROM usage_event")}
-    asked = {one for (one,) in control.sql("SELECT request_id FROM comparison_cell WHERE run_id = ?", run)} - known
+    asked = {one for (one,) in control.sql("SELECT request_id FROM comparison_cell WHERE run_id = ?", run)}
+    asked = (asked | set(others)) - known
     for request_id in asked:
         control.sql(
             "INSERT INTO usage_event (id, ts, received_at, gateway, request_id, key, team, owner, operation, model,"
@@ -157,18 +154,6 @@ def test_a_paused_run_goes_on_where_it_was_and_asks_nothing_twice(client: httpx.
     times = Counter(seen.header("x-request-id") for seen in gateway.of("good"))
     assert (len(times), set(times.values())) == (60, {1})
     assert client.post(f"{RUNS}/{run}/resume", json={}).json()["code"] == "over"
-
-
-def test_a_claim_that_runs_out_under_its_own_work_does_not_begin_it_twice(
-    client: httpx.Client, gateway: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner, "CLAIM", timedelta(seconds=-1))
-    gateway.on("good", says("Answer: yes", gap=0.5))
-    suite(client, 4)
-    run = begun(client, "good", concurrency=1)
-    eventually(lambda: client.get(f"{RUNS}/{run}").json()["state"] == "done", 30)
-    asked = Counter(seen.json["messages"][0]["content"] for seen in gateway.of("good"))
-    assert asked == {f"q{number}": 1 for number in range(1, 5)}
 
 
 def test_a_canceled_run_keeps_its_cells_and_never_goes_on(client: httpx.Client, gateway: Upstream) -> None:
@@ -315,6 +300,25 @@ def test_a_judge_is_asked_through_the_gateway_and_its_silence_is_no_score(
     assert "too long" in cell["scores"]["rubric"]["note"]
 
 
+def test_scores_of_cost_come_with_the_price(control: Running, client: httpx.Client) -> None:
+    cheap = {"name": "cheap", "kind": "threshold", "of": "cost", "at_most": 0.000001}
+    frugal = {"name": "frugal", "kind": "expression", "expression": "cost < 0.0000005 && text.contains('yes')"}
+    literal = {"name": "literal", "kind": "expression", "expression": "text.contains('cost')"}
+    suite(client, 2, cheap, frugal, literal)
+    run = done(client, "good", "bad")
+    before = client.get(f"{RUNS}/{run}/cells/1/0/0").json()["scores"]
+    assert {name: one["value"] for name, one in before.items()} == {"cheap": None, "frugal": None, "literal": 0.0}
+    assert before["cheap"]["note"] == "cost is not known"
+    assert client.get(f"{RUNS}/{run}/report").json()["candidates"][0]["unscored"]["cheap"] == 2
+    bill(control, run, 700)
+    late = client.get(f"{RUNS}/{run}/report").json()["candidates"][0]
+    assert (late["passed"]["cheap"]["value"], late["scores"]["frugal"]["value"]) == (1.0, 0.0)
+    eventually(lambda: client.get(f"{RUNS}/{run}/cells/1/0/0").json()["cost_nano"] == 700)
+    after = client.get(f"{RUNS}/{run}/cells/1/0/0").json()["scores"]
+    assert after["cheap"] == {"value": 1.0, "passed": True, "note": "7e-07"}
+    assert (after["frugal"]["value"], after["literal"]) == (0.0, before["literal"])
+
+
 def done(client: httpx.Client, *routes: str) -> str:
     run = begun(client, *routes)
     state(client, run, "done")
@@ -344,38 +348,6 @@ def test_a_suite_without_a_version_and_too_many_answers_cannot_be_run(client: ht
     suite(client, 6000)
     more = client.post(f"{SUITES}/questions/runs", json=body | {"repeats": 20})
     assert (more.status_code, more.json()["code"]) == (422, "too_many_cells")
-
-
-def test_cells_of_a_journal_are_taken_over_and_not_asked_again(
-    control: Running, client: httpx.Client, gateway: Upstream
-) -> None:
-    suite(client, 3)
-    run = begun(client, "good")
-    state(client, run)
-    (row,) = control.sql("SELECT answer, request FROM comparison_cell WHERE case_number = 2")
-    control.sql("DELETE FROM comparison_cell WHERE case_number >= 2")
-    kept = {
-        "case": 2, "candidate": 0, "repeat": 0, "ok": True, "request_id": f"{run}.2.0.0.0",
-        "request": json.loads(row[1]), "answer": json.loads(row[0]) | {"text": "from the journal"}, "error": None,
-        "scores": {}, "tries": 1, "finished_at": "2026-11-24T09:30:00+00:00",
-    }  # fmt: skip
-    folder = control.parts.files.path("comparisons", run)
-    (folder / "1.jsonl").write_text(json.dumps(kept) + "\n" + '{"case": 3, "cand')
-    asked = len(gateway.of("good"))
-    control.sql("UPDATE comparison_run SET state = 'queued', claimed_until = NULL WHERE id = ?", run)
-    eventually(lambda: len(cells(client, run)) == 3)
-    assert state(client, run, "done")["done"] == 3
-    assert client.get(f"{RUNS}/{run}/cells/2/0/0").json()["answer"]["text"] == "from the journal"
-    assert len(gateway.of("good")) == asked + 1, "only the case that was cut off"
-
-
-def test_a_journal_that_was_cut_off_gives_what_is_whole(tmp_path: Any) -> None:
-    (tmp_path / "0.jsonl").write_bytes(b'{"case": 1}\n\0\0\0\n{"case": 2}\n{"ca')
-    journal = Journal(tmp_path)
-    assert journal.left() == [{"case": 1}, {"case": 2}]
-    journal.clear_all()
-    assert Journal(tmp_path).left() == []
-    journal.close()
 
 
 def test_others_may_look_and_not_touch(control: Running, client: httpx.Client) -> None:

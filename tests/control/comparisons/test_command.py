@@ -140,3 +140,27 @@ def test_a_folder_is_for_one_suite_and_a_refusal_is_told(tmp_path: Path, upstrea
     written(tmp_path, upstream, cases=4)
     status, told = ended(path)
     assert (status, "--out names another" in told) == (2, True), told
+
+
+def test_pairs_are_judged_in_the_command_too(tmp_path: Path, upstream: Upstream) -> None:
+    path = written(tmp_path, upstream)
+    scorer = '{name = "better", kind = "pairwise_judge", route = "judge", rubric = "Be right."}'
+    text = path.read_text().replace("scorers = [{", f"scorers = [{scorer}, {{")
+    path.write_text(text.replace('"says yes", candidate', '"better", candidate'))
+    path.write_text(path.read_text().replace("[[prompts]]", "concurrency = 1\ntries = 1\n[[prompts]]"))
+    upstream.on("judge", scripts.error(500))
+    status, told = ended(path)
+    assert (status, "3 pairs are not judged" in told) == (3, True), told
+    upstream.on("judge", scripts.chat(['{"better": ', '"A"}'], Usage(20, 5)))
+    upstream.queue("judge", *[scripts.chat([f'{{"better": "{one}"}}'], Usage(20, 5)) for one in "AB"])
+    before = len(upstream.of("good"))
+    path.write_text(path.read_text().replace("at_least = 0.9", "at_least = 0.7"))
+    status, told = ended(path)
+    assert status == 1, told
+    assert "missed: good: better: 0.667, at least 0.7 is wanted" in told
+    assert len(upstream.of("good")) == before
+    (pair,) = json.loads((tmp_path / "runs" / "questions" / "report.json").read_text())["comparisons"][0]["pairs"]
+    assert pair["judged"] == {"first": 1, "second": 0, "tie": 2, "swayed": 2, "unjudged": 0}
+    asked = len(upstream.requests)
+    assert ended(path)[0] == 1
+    assert len(upstream.requests) == asked, "it goes on from what was judged"

@@ -881,6 +881,145 @@ export const VersionCasesSchema = {
     type: 'object'
 } as const;
 
+export const VerdictsSchema = {
+    description: 'Some verdicts of a run.',
+    examples: [
+        {
+            items: [
+                {
+                    backward: 'first',
+                    case: 1,
+                    finished_at: '2026-11-24T09:30:00Z',
+                    first: 0,
+                    forward: 'first',
+                    note: '',
+                    repeat: 0,
+                    scorer: 'better',
+                    second: 1,
+                    winner: 'first'
+                }
+            ],
+            total: 1
+        }
+    ],
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/Verdict'
+            },
+            title: 'Items',
+            type: 'array'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'items',
+        'total'
+    ],
+    title: 'Verdicts',
+    type: 'object'
+} as const;
+
+export const VerdictSchema = {
+    description: 'What a judge says of two candidates\' answers to one case.',
+    properties: {
+        backward: {
+            anyOf: [
+                {
+                    enum: [
+                        'first',
+                        'second',
+                        'tie'
+                    ],
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Backward'
+        },
+        case: {
+            title: 'Case',
+            type: 'integer'
+        },
+        finished_at: {
+            format: 'date-time',
+            title: 'Finished At',
+            type: 'string'
+        },
+        first: {
+            title: 'First',
+            type: 'integer'
+        },
+        forward: {
+            anyOf: [
+                {
+                    enum: [
+                        'first',
+                        'second',
+                        'tie'
+                    ],
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Forward'
+        },
+        note: {
+            title: 'Note',
+            type: 'string'
+        },
+        repeat: {
+            title: 'Repeat',
+            type: 'integer'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        },
+        second: {
+            title: 'Second',
+            type: 'integer'
+        },
+        winner: {
+            anyOf: [
+                {
+                    enum: [
+                        'first',
+                        'second',
+                        'tie'
+                    ],
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Winner'
+        }
+    },
+    required: [
+        'case',
+        'first',
+        'second',
+        'repeat',
+        'scorer',
+        'forward',
+        'backward',
+        'winner',
+        'note',
+        'finished_at'
+    ],
+    title: 'Verdict',
+    type: 'object'
+} as const;
+
 export const UserUpdateSchema = {
     additionalProperties: false,
     description: 'Changes of a person; what is absent stays.',
@@ -5652,6 +5791,691 @@ export const AccuracySchema = {
     type: 'object'
 } as const;
 
+export const SharesSchema = {
+    description: 'Links of a run.',
+    examples: [
+        {
+            items: [
+                {
+                    created_at: '2026-11-24T09:30:00Z',
+                    created_by: 'alice',
+                    expires_at: '2026-11-24T09:30:00Z',
+                    id: '01936f3a-0000-7000-8000-000000000001'
+                }
+            ]
+        }
+    ],
+    properties: {
+        items: {
+            items: {
+                $ref: '#/components/schemas/Share'
+            },
+            title: 'Items',
+            type: 'array'
+        }
+    },
+    required: [
+        'items'
+    ],
+    title: 'Shares',
+    type: 'object'
+} as const;
+
+export const ShareSchema = {
+    description: 'A link to the report of a run.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            expires_at: '2026-11-24T09:30:00Z',
+            id: '01936f3a-0000-7000-8000-000000000001'
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        expires_at: {
+            format: 'date-time',
+            title: 'Expires At',
+            type: 'string'
+        },
+        id: {
+            title: 'Id',
+            type: 'string'
+        },
+        revoked_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Revoked At'
+        }
+    },
+    required: [
+        'id',
+        'created_by',
+        'created_at',
+        'expires_at',
+        'revoked_at'
+    ],
+    title: 'Share',
+    type: 'object'
+} as const;
+
+export const SharedReportSchema = {
+    description: 'What a link shows: figures of a run, without questions and answers.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            expires_at: '2026-11-24T09:30:00Z',
+            report: {
+                candidates: [],
+                cases: 0,
+                comparisons: [],
+                complete: true,
+                repeats: 1,
+                resampling_seed: 0,
+                scorers: [],
+                tags: []
+            },
+            state: 'done',
+            suite: 'support-questions',
+            version: 1
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        expires_at: {
+            format: 'date-time',
+            title: 'Expires At',
+            type: 'string'
+        },
+        report: {
+            $ref: '#/components/schemas/Report'
+        },
+        state: {
+            title: 'State',
+            type: 'string'
+        },
+        suite: {
+            title: 'Suite',
+            type: 'string'
+        },
+        version: {
+            title: 'Version',
+            type: 'integer'
+        }
+    },
+    required: [
+        'suite',
+        'version',
+        'state',
+        'created_by',
+        'created_at',
+        'expires_at',
+        'report'
+    ],
+    title: 'SharedReport',
+    type: 'object'
+} as const;
+
+export const JudgedPairSchema = {
+    description: 'How often a judge has found which answer better; every case and repeat counts once.',
+    properties: {
+        first: {
+            title: 'First',
+            type: 'integer'
+        },
+        second: {
+            title: 'Second',
+            type: 'integer'
+        },
+        swayed: {
+            title: 'Swayed',
+            type: 'integer'
+        },
+        tie: {
+            title: 'Tie',
+            type: 'integer'
+        },
+        unjudged: {
+            title: 'Unjudged',
+            type: 'integer'
+        }
+    },
+    required: [
+        'first',
+        'second',
+        'tie',
+        'swayed',
+        'unjudged'
+    ],
+    title: 'JudgedPair',
+    type: 'object'
+} as const;
+
+export const PairSchema = {
+    description: 'Two candidates on the same cases.',
+    properties: {
+        difference: {
+            $ref: '#/components/schemas/Figure'
+        },
+        first: {
+            title: 'First',
+            type: 'string'
+        },
+        judged: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/JudgedPair'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        met: {
+            title: 'Met',
+            type: 'integer'
+        },
+        p: {
+            title: 'P',
+            type: 'number'
+        },
+        points: {
+            title: 'Points',
+            type: 'number'
+        },
+        second: {
+            title: 'Second',
+            type: 'string'
+        },
+        verdict: {
+            enum: [
+                'better',
+                'worse',
+                'no_difference_seen',
+                'too_small_to_tell'
+            ],
+            title: 'Verdict',
+            type: 'string'
+        }
+    },
+    required: [
+        'first',
+        'second',
+        'difference',
+        'p',
+        'verdict',
+        'points',
+        'met'
+    ],
+    title: 'Pair',
+    type: 'object'
+} as const;
+
+export const ScorerReportSchema = {
+    description: 'The candidates against each other, by one scorer.',
+    properties: {
+        pairs: {
+            items: {
+                $ref: '#/components/schemas/Pair'
+            },
+            title: 'Pairs',
+            type: 'array'
+        },
+        ratings: {
+            items: {
+                $ref: '#/components/schemas/RatingFigure'
+            },
+            title: 'Ratings',
+            type: 'array'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        },
+        swayed: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figure'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        }
+    },
+    required: [
+        'scorer',
+        'pairs',
+        'ratings'
+    ],
+    title: 'ScorerReport',
+    type: 'object'
+} as const;
+
+export const CandidateReportSchema = {
+    description: 'How a candidate did.',
+    properties: {
+        answered: {
+            title: 'Answered',
+            type: 'integer'
+        },
+        candidate: {
+            title: 'Candidate',
+            type: 'integer'
+        },
+        cost_nano: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Cost Nano'
+        },
+        failed: {
+            title: 'Failed',
+            type: 'integer'
+        },
+        front: {
+            title: 'Front',
+            type: 'boolean'
+        },
+        input_tokens: {
+            title: 'Input Tokens',
+            type: 'integer'
+        },
+        latency_ms: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Latency Ms',
+            type: 'object'
+        },
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        output_tokens: {
+            title: 'Output Tokens',
+            type: 'integer'
+        },
+        passed: {
+            additionalProperties: {
+                $ref: '#/components/schemas/Figure'
+            },
+            title: 'Passed',
+            type: 'object'
+        },
+        quality: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Quality'
+        },
+        route: {
+            title: 'Route',
+            type: 'string'
+        },
+        scores: {
+            additionalProperties: {
+                $ref: '#/components/schemas/Figure'
+            },
+            title: 'Scores',
+            type: 'object'
+        },
+        spread: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Spread',
+            type: 'object'
+        },
+        tokens_per_second: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Tokens Per Second'
+        },
+        ttft_ms: {
+            additionalProperties: {
+                type: 'number'
+            },
+            title: 'Ttft Ms',
+            type: 'object'
+        },
+        unpriced: {
+            title: 'Unpriced',
+            type: 'integer'
+        },
+        unscored: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Unscored',
+            type: 'object'
+        }
+    },
+    required: [
+        'candidate',
+        'name',
+        'route',
+        'answered',
+        'failed',
+        'scores',
+        'passed',
+        'unscored',
+        'spread',
+        'latency_ms',
+        'ttft_ms',
+        'tokens_per_second',
+        'input_tokens',
+        'output_tokens',
+        'cost_nano',
+        'unpriced',
+        'quality',
+        'front'
+    ],
+    title: 'CandidateReport',
+    type: 'object'
+} as const;
+
+export const RegressionSchema = {
+    description: 'A case that was better in the other run.',
+    properties: {
+        before: {
+            title: 'Before',
+            type: 'number'
+        },
+        candidate: {
+            title: 'Candidate',
+            type: 'string'
+        },
+        case: {
+            title: 'Case',
+            type: 'integer'
+        },
+        now: {
+            title: 'Now',
+            type: 'number'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        }
+    },
+    required: [
+        'case',
+        'candidate',
+        'scorer',
+        'before',
+        'now'
+    ],
+    title: 'Regression',
+    type: 'object'
+} as const;
+
+export const AgainstSchema = {
+    description: 'This run against an earlier one. Candidates are matched by name, cases by their content.',
+    properties: {
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        changes: {
+            items: {
+                $ref: '#/components/schemas/Change'
+            },
+            title: 'Changes',
+            type: 'array'
+        },
+        regressions: {
+            items: {
+                $ref: '#/components/schemas/Regression'
+            },
+            title: 'Regressions',
+            type: 'array'
+        },
+        run: {
+            title: 'Run',
+            type: 'string'
+        }
+    },
+    required: [
+        'run',
+        'cases',
+        'changes',
+        'regressions'
+    ],
+    title: 'Against',
+    type: 'object'
+} as const;
+
+export const ReportSchema = {
+    description: 'What a run shows. The same cells give the same figures.',
+    examples: [
+        {
+            candidates: [],
+            cases: 0,
+            comparisons: [],
+            complete: true,
+            repeats: 1,
+            resampling_seed: 0,
+            scorers: [],
+            tags: []
+        }
+    ],
+    properties: {
+        against: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Against'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        candidates: {
+            items: {
+                $ref: '#/components/schemas/CandidateReport'
+            },
+            title: 'Candidates',
+            type: 'array'
+        },
+        cases: {
+            title: 'Cases',
+            type: 'integer'
+        },
+        comparisons: {
+            items: {
+                $ref: '#/components/schemas/ScorerReport'
+            },
+            title: 'Comparisons',
+            type: 'array'
+        },
+        complete: {
+            title: 'Complete',
+            type: 'boolean'
+        },
+        repeats: {
+            title: 'Repeats',
+            type: 'integer'
+        },
+        resampling_seed: {
+            title: 'Resampling Seed',
+            type: 'integer'
+        },
+        scorers: {
+            items: {
+                type: 'string'
+            },
+            title: 'Scorers',
+            type: 'array'
+        },
+        tags: {
+            items: {
+                $ref: '#/components/schemas/TagReport'
+            },
+            title: 'Tags',
+            type: 'array'
+        }
+    },
+    required: [
+        'cases',
+        'repeats',
+        'complete',
+        'resampling_seed',
+        'scorers',
+        'candidates',
+        'comparisons',
+        'tags',
+        'against'
+    ],
+    title: 'Report',
+    type: 'object'
+} as const;
+
+export const ShareOpenSchema = {
+    additionalProperties: false,
+    description: 'A link that somebody was given.',
+    examples: [
+        {
+            token: 'sl-tg-0123456789abcdefghijklmnopqrstuvwxyzABCDEFG'
+        }
+    ],
+    properties: {
+        token: {
+            maxLength: 100,
+            minLength: 1,
+            pattern: '^[\\x21-\\x7e]+$',
+            title: 'Token',
+            type: 'string'
+        }
+    },
+    required: [
+        'token'
+    ],
+    title: 'ShareOpen',
+    type: 'object'
+} as const;
+
+export const ShareMadeSchema = {
+    description: 'A link with its secret, which is never shown again.',
+    examples: [
+        {
+            created_at: '2026-11-24T09:30:00Z',
+            created_by: 'alice',
+            expires_at: '2026-11-24T09:30:00Z',
+            id: '01936f3a-0000-7000-8000-000000000001',
+            token: 'sl-tg-0123456789abcdefghijklmnopqrstuvwxyzABCDEFG'
+        }
+    ],
+    properties: {
+        created_at: {
+            format: 'date-time',
+            title: 'Created At',
+            type: 'string'
+        },
+        created_by: {
+            title: 'Created By',
+            type: 'string'
+        },
+        expires_at: {
+            format: 'date-time',
+            title: 'Expires At',
+            type: 'string'
+        },
+        id: {
+            title: 'Id',
+            type: 'string'
+        },
+        revoked_at: {
+            anyOf: [
+                {
+                    format: 'date-time',
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Revoked At'
+        },
+        token: {
+            title: 'Token',
+            type: 'string'
+        }
+    },
+    required: [
+        'id',
+        'created_by',
+        'created_at',
+        'expires_at',
+        'revoked_at',
+        'token'
+    ],
+    title: 'ShareMade',
+    type: 'object'
+} as const;
+
+export const ShareCreateSchema = {
+    additionalProperties: false,
+    description: 'A link that is going to be given away.',
+    examples: [
+        {
+            days: 30
+        }
+    ],
+    properties: {
+        days: {
+            default: 30,
+            description: 'After so many days it ends by itself.',
+            maximum: 365,
+            minimum: 1,
+            title: 'Days',
+            type: 'integer'
+        }
+    },
+    title: 'ShareCreate',
+    type: 'object'
+} as const;
+
 export const ShadowSumsSchema = {
     description: 'What one shadow target did.',
     properties: {
@@ -6028,22 +6852,44 @@ export const ServiceTokenCreateSchema = {
     type: 'object'
 } as const;
 
-export const ScorerReportSchema = {
-    description: 'The candidates against each other, by one scorer.',
+export const ScorerAgreementSchema = {
+    description: 'A scorer against the mean of people\'s ratings, on the answers that both have.',
     properties: {
-        pairs: {
-            items: {
-                $ref: '#/components/schemas/Pair'
-            },
-            title: 'Pairs',
-            type: 'array'
+        agreed: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figure'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
-        ratings: {
-            items: {
-                $ref: '#/components/schemas/RatingFigure'
-            },
-            title: 'Ratings',
-            type: 'array'
+        correlation: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Correlation'
+        },
+        kappa: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Kappa'
+        },
+        n: {
+            title: 'N',
+            type: 'integer'
         },
         scorer: {
             title: 'Scorer',
@@ -6052,60 +6898,12 @@ export const ScorerReportSchema = {
     },
     required: [
         'scorer',
-        'pairs',
-        'ratings'
+        'n',
+        'correlation',
+        'agreed',
+        'kappa'
     ],
-    title: 'ScorerReport',
-    type: 'object'
-} as const;
-
-export const PairSchema = {
-    description: 'Two candidates on the same cases.',
-    properties: {
-        difference: {
-            $ref: '#/components/schemas/Figure'
-        },
-        first: {
-            title: 'First',
-            type: 'string'
-        },
-        met: {
-            title: 'Met',
-            type: 'integer'
-        },
-        p: {
-            title: 'P',
-            type: 'number'
-        },
-        points: {
-            title: 'Points',
-            type: 'number'
-        },
-        second: {
-            title: 'Second',
-            type: 'string'
-        },
-        verdict: {
-            enum: [
-                'better',
-                'worse',
-                'no_difference_seen',
-                'too_small_to_tell'
-            ],
-            title: 'Verdict',
-            type: 'string'
-        }
-    },
-    required: [
-        'first',
-        'second',
-        'difference',
-        'p',
-        'verdict',
-        'points',
-        'met'
-    ],
-    title: 'Pair',
+    title: 'ScorerAgreement',
     type: 'object'
 } as const;
 
@@ -6292,7 +7090,7 @@ export const RunResumeSchema = {
         },
         failed_again: {
             default: false,
-            description: 'Ask again for cells for which every try failed.',
+            description: 'Ask again for cells for which every try failed, and for pairs of which the judge did not say.',
             title: 'Failed Again',
             type: 'boolean'
         }
@@ -6495,10 +7293,12 @@ export const RunSchema = {
             },
             failed: 0,
             id: '01936f3a-0000-7000-8000-000000000001',
+            judged: 0,
             key: 'comparisons@alice',
             message: '',
             mine: true,
             note: '',
+            pairs: 0,
             rate: 4,
             seconds_left: 15,
             settings: {
@@ -6568,6 +7368,10 @@ export const RunSchema = {
             title: 'Id',
             type: 'string'
         },
+        judged: {
+            title: 'Judged',
+            type: 'integer'
+        },
         key: {
             title: 'Key',
             type: 'string'
@@ -6583,6 +7387,10 @@ export const RunSchema = {
         note: {
             title: 'Note',
             type: 'string'
+        },
+        pairs: {
+            title: 'Pairs',
+            type: 'integer'
         },
         rate: {
             title: 'Rate',
@@ -6665,6 +7473,8 @@ export const RunSchema = {
         'total',
         'done',
         'failed',
+        'pairs',
+        'judged',
         'rate',
         'seconds_left',
         'billed_nano',
@@ -7875,6 +8685,316 @@ export const GateSchema = {
     type: 'object'
 } as const;
 
+export const ReviewReportSchema = {
+    description: 'What people say of a run.',
+    examples: [
+        {
+            alpha: 0.71,
+            candidates: [],
+            cells: 120,
+            pairs: [],
+            raters: {
+                alice: 120,
+                bob: 80
+            },
+            raters_in_pairs: [],
+            scale: 'points',
+            scorers: []
+        }
+    ],
+    properties: {
+        alpha: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Alpha'
+        },
+        candidates: {
+            items: {
+                $ref: '#/components/schemas/CandidateReview'
+            },
+            title: 'Candidates',
+            type: 'array'
+        },
+        cells: {
+            title: 'Cells',
+            type: 'integer'
+        },
+        pairs: {
+            items: {
+                $ref: '#/components/schemas/PairAgreement'
+            },
+            title: 'Pairs',
+            type: 'array'
+        },
+        raters: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Raters',
+            type: 'object'
+        },
+        raters_in_pairs: {
+            items: {
+                $ref: '#/components/schemas/RaterPair'
+            },
+            title: 'Raters In Pairs',
+            type: 'array'
+        },
+        scale: {
+            enum: [
+                '',
+                'points',
+                'passed'
+            ],
+            title: 'Scale',
+            type: 'string'
+        },
+        scorers: {
+            items: {
+                $ref: '#/components/schemas/ScorerAgreement'
+            },
+            title: 'Scorers',
+            type: 'array'
+        }
+    },
+    required: [
+        'scale',
+        'raters',
+        'cells',
+        'alpha',
+        'raters_in_pairs',
+        'candidates',
+        'scorers',
+        'pairs'
+    ],
+    title: 'ReviewReport',
+    type: 'object'
+} as const;
+
+export const RaterPairSchema = {
+    description: 'Two people.',
+    properties: {
+        first: {
+            title: 'First',
+            type: 'string'
+        },
+        kappa: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Kappa'
+        },
+        n: {
+            title: 'N',
+            type: 'integer'
+        },
+        second: {
+            title: 'Second',
+            type: 'string'
+        }
+    },
+    required: [
+        'first',
+        'second',
+        'n',
+        'kappa'
+    ],
+    title: 'RaterPair',
+    type: 'object'
+} as const;
+
+export const PairAgreementSchema = {
+    description: 'A judge of pairs against people.',
+    properties: {
+        agreed: {
+            $ref: '#/components/schemas/Figure'
+        },
+        kappa: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Kappa'
+        },
+        n: {
+            title: 'N',
+            type: 'integer'
+        },
+        scorer: {
+            title: 'Scorer',
+            type: 'string'
+        },
+        source: {
+            enum: [
+                'ratings',
+                'votes'
+            ],
+            title: 'Source',
+            type: 'string'
+        }
+    },
+    required: [
+        'scorer',
+        'source',
+        'n',
+        'agreed',
+        'kappa'
+    ],
+    title: 'PairAgreement',
+    type: 'object'
+} as const;
+
+export const CandidateReviewSchema = {
+    description: 'What people think of a candidate.',
+    properties: {
+        name: {
+            title: 'Name',
+            type: 'string'
+        },
+        rating: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figure'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        }
+    },
+    required: [
+        'name',
+        'rating'
+    ],
+    title: 'CandidateReview',
+    type: 'object'
+} as const;
+
+export const ReviewItemSchema = {
+    description: 'An answer that is to be rated. Whose it is nobody says.',
+    properties: {
+        expected: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Expected'
+        },
+        item: {
+            title: 'Item',
+            type: 'string'
+        },
+        messages: {
+            items: {
+                additionalProperties: true,
+                type: 'object'
+            },
+            title: 'Messages',
+            type: 'array'
+        },
+        text: {
+            title: 'Text',
+            type: 'string'
+        },
+        tool_calls: {
+            items: {
+                additionalProperties: true,
+                type: 'object'
+            },
+            title: 'Tool Calls',
+            type: 'array'
+        }
+    },
+    required: [
+        'item',
+        'messages',
+        'expected',
+        'text',
+        'tool_calls'
+    ],
+    title: 'ReviewItem',
+    type: 'object'
+} as const;
+
+export const ReviewSchema = {
+    description: 'How far a person is with a run\'s answers, and the next one.',
+    examples: [
+        {
+            item: {
+                expected: '42',
+                item: '9f86d081884c7d65',
+                messages: [
+                    {
+                        content: '6 × 7?',
+                        role: 'user'
+                    }
+                ],
+                text: 'It is 42.',
+                tool_calls: []
+            },
+            rated: 7,
+            scale: 'points',
+            total: 120
+        }
+    ],
+    properties: {
+        item: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/ReviewItem'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
+        rated: {
+            title: 'Rated',
+            type: 'integer'
+        },
+        scale: {
+            enum: [
+                '',
+                'points',
+                'passed'
+            ],
+            title: 'Scale',
+            type: 'string'
+        },
+        total: {
+            title: 'Total',
+            type: 'integer'
+        }
+    },
+    required: [
+        'scale',
+        'total',
+        'rated',
+        'item'
+    ],
+    title: 'Review',
+    type: 'object'
+} as const;
+
 export const RevealedBodiesSchema = {
     description: 'What was asked and answered, as the gateway redacted it.',
     properties: {
@@ -8569,301 +9689,6 @@ export const LedgerRowSchema = {
     type: 'object'
 } as const;
 
-export const ReportSchema = {
-    description: 'What a run shows. The same cells give the same figures.',
-    examples: [
-        {
-            candidates: [],
-            cases: 0,
-            comparisons: [],
-            complete: true,
-            repeats: 1,
-            resampling_seed: 0,
-            scorers: [],
-            tags: []
-        }
-    ],
-    properties: {
-        against: {
-            anyOf: [
-                {
-                    $ref: '#/components/schemas/Against'
-                },
-                {
-                    type: 'null'
-                }
-            ]
-        },
-        candidates: {
-            items: {
-                $ref: '#/components/schemas/CandidateReport'
-            },
-            title: 'Candidates',
-            type: 'array'
-        },
-        cases: {
-            title: 'Cases',
-            type: 'integer'
-        },
-        comparisons: {
-            items: {
-                $ref: '#/components/schemas/ScorerReport'
-            },
-            title: 'Comparisons',
-            type: 'array'
-        },
-        complete: {
-            title: 'Complete',
-            type: 'boolean'
-        },
-        repeats: {
-            title: 'Repeats',
-            type: 'integer'
-        },
-        resampling_seed: {
-            title: 'Resampling Seed',
-            type: 'integer'
-        },
-        scorers: {
-            items: {
-                type: 'string'
-            },
-            title: 'Scorers',
-            type: 'array'
-        },
-        tags: {
-            items: {
-                $ref: '#/components/schemas/TagReport'
-            },
-            title: 'Tags',
-            type: 'array'
-        }
-    },
-    required: [
-        'cases',
-        'repeats',
-        'complete',
-        'resampling_seed',
-        'scorers',
-        'candidates',
-        'comparisons',
-        'tags',
-        'against'
-    ],
-    title: 'Report',
-    type: 'object'
-} as const;
-
-export const CandidateReportSchema = {
-    description: 'How a candidate did.',
-    properties: {
-        answered: {
-            title: 'Answered',
-            type: 'integer'
-        },
-        candidate: {
-            title: 'Candidate',
-            type: 'integer'
-        },
-        cost_nano: {
-            anyOf: [
-                {
-                    type: 'number'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            title: 'Cost Nano'
-        },
-        failed: {
-            title: 'Failed',
-            type: 'integer'
-        },
-        front: {
-            title: 'Front',
-            type: 'boolean'
-        },
-        input_tokens: {
-            title: 'Input Tokens',
-            type: 'integer'
-        },
-        latency_ms: {
-            additionalProperties: {
-                type: 'number'
-            },
-            title: 'Latency Ms',
-            type: 'object'
-        },
-        name: {
-            title: 'Name',
-            type: 'string'
-        },
-        output_tokens: {
-            title: 'Output Tokens',
-            type: 'integer'
-        },
-        passed: {
-            additionalProperties: {
-                $ref: '#/components/schemas/Figure'
-            },
-            title: 'Passed',
-            type: 'object'
-        },
-        quality: {
-            anyOf: [
-                {
-                    type: 'number'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            title: 'Quality'
-        },
-        route: {
-            title: 'Route',
-            type: 'string'
-        },
-        scores: {
-            additionalProperties: {
-                $ref: '#/components/schemas/Figure'
-            },
-            title: 'Scores',
-            type: 'object'
-        },
-        spread: {
-            additionalProperties: {
-                type: 'number'
-            },
-            title: 'Spread',
-            type: 'object'
-        },
-        tokens_per_second: {
-            anyOf: [
-                {
-                    type: 'number'
-                },
-                {
-                    type: 'null'
-                }
-            ],
-            title: 'Tokens Per Second'
-        },
-        ttft_ms: {
-            additionalProperties: {
-                type: 'number'
-            },
-            title: 'Ttft Ms',
-            type: 'object'
-        },
-        unpriced: {
-            title: 'Unpriced',
-            type: 'integer'
-        },
-        unscored: {
-            additionalProperties: {
-                type: 'integer'
-            },
-            title: 'Unscored',
-            type: 'object'
-        }
-    },
-    required: [
-        'candidate',
-        'name',
-        'route',
-        'answered',
-        'failed',
-        'scores',
-        'passed',
-        'unscored',
-        'spread',
-        'latency_ms',
-        'ttft_ms',
-        'tokens_per_second',
-        'input_tokens',
-        'output_tokens',
-        'cost_nano',
-        'unpriced',
-        'quality',
-        'front'
-    ],
-    title: 'CandidateReport',
-    type: 'object'
-} as const;
-
-export const RegressionSchema = {
-    description: 'A case that was better in the other run.',
-    properties: {
-        before: {
-            title: 'Before',
-            type: 'number'
-        },
-        candidate: {
-            title: 'Candidate',
-            type: 'string'
-        },
-        case: {
-            title: 'Case',
-            type: 'integer'
-        },
-        now: {
-            title: 'Now',
-            type: 'number'
-        },
-        scorer: {
-            title: 'Scorer',
-            type: 'string'
-        }
-    },
-    required: [
-        'case',
-        'candidate',
-        'scorer',
-        'before',
-        'now'
-    ],
-    title: 'Regression',
-    type: 'object'
-} as const;
-
-export const AgainstSchema = {
-    description: 'This run against an earlier one. Candidates are matched by name, cases by their content.',
-    properties: {
-        cases: {
-            title: 'Cases',
-            type: 'integer'
-        },
-        changes: {
-            items: {
-                $ref: '#/components/schemas/Change'
-            },
-            title: 'Changes',
-            type: 'array'
-        },
-        regressions: {
-            items: {
-                $ref: '#/components/schemas/Regression'
-            },
-            title: 'Regressions',
-            type: 'array'
-        },
-        run: {
-            title: 'Run',
-            type: 'string'
-        }
-    },
-    required: [
-        'run',
-        'cases',
-        'changes',
-        'regressions'
-    ],
-    title: 'Against',
-    type: 'object'
-} as const;
-
 export const RejectedRowsSchema = {
     description: 'Some rejected rows of a version.',
     examples: [
@@ -8957,6 +9782,52 @@ export const ReaderSchema = {
         'kind'
     ],
     title: 'Reader',
+    type: 'object'
+} as const;
+
+export const RatingCreateSchema = {
+    additionalProperties: false,
+    description: 'What somebody thinks of an answer: points from 1 (worst) to 5, or whether it passes.',
+    examples: [
+        {
+            note: 'Right, but long',
+            points: 4
+        }
+    ],
+    properties: {
+        note: {
+            default: '',
+            maxLength: 1000,
+            pattern: '^[^\\x00]*$',
+            title: 'Note',
+            type: 'string'
+        },
+        passed: {
+            anyOf: [
+                {
+                    type: 'boolean'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Passed'
+        },
+        points: {
+            anyOf: [
+                {
+                    maximum: 5,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Points'
+        }
+    },
+    title: 'RatingCreate',
     type: 'object'
 } as const;
 

@@ -519,6 +519,70 @@ export type VersionCases = {
 };
 
 /**
+ * Verdicts
+ *
+ * Some verdicts of a run.
+ */
+export type Verdicts = {
+    /**
+     * Items
+     */
+    items: Array<Verdict>;
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
+ * Verdict
+ *
+ * What a judge says of two candidates' answers to one case.
+ */
+export type Verdict = {
+    /**
+     * Backward
+     */
+    backward: 'first' | 'second' | 'tie' | null;
+    /**
+     * Case
+     */
+    case: number;
+    /**
+     * Finished At
+     */
+    finished_at: string;
+    /**
+     * First
+     */
+    first: number;
+    /**
+     * Forward
+     */
+    forward: 'first' | 'second' | 'tie' | null;
+    /**
+     * Note
+     */
+    note: string;
+    /**
+     * Repeat
+     */
+    repeat: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+    /**
+     * Second
+     */
+    second: number;
+    /**
+     * Winner
+     */
+    winner: 'first' | 'second' | 'tie' | null;
+};
+
+/**
  * UserUpdate
  *
  * Changes of a person; what is absent stays.
@@ -3177,6 +3241,405 @@ export type Accuracy = {
 };
 
 /**
+ * Shares
+ *
+ * Links of a run.
+ */
+export type Shares = {
+    /**
+     * Items
+     */
+    items: Array<Share>;
+};
+
+/**
+ * Share
+ *
+ * A link to the report of a run.
+ */
+export type Share = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Expires At
+     */
+    expires_at: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Revoked At
+     */
+    revoked_at: string | null;
+};
+
+/**
+ * SharedReport
+ *
+ * What a link shows: figures of a run, without questions and answers.
+ */
+export type SharedReport = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Expires At
+     */
+    expires_at: string;
+    report: Report;
+    /**
+     * State
+     */
+    state: string;
+    /**
+     * Suite
+     */
+    suite: string;
+    /**
+     * Version
+     */
+    version: number;
+};
+
+/**
+ * JudgedPair
+ *
+ * How often a judge has found which answer better; every case and repeat counts once.
+ */
+export type JudgedPair = {
+    /**
+     * First
+     */
+    first: number;
+    /**
+     * Second
+     */
+    second: number;
+    /**
+     * Swayed
+     */
+    swayed: number;
+    /**
+     * Tie
+     */
+    tie: number;
+    /**
+     * Unjudged
+     */
+    unjudged: number;
+};
+
+/**
+ * Pair
+ *
+ * Two candidates on the same cases.
+ */
+export type Pair = {
+    difference: Figure;
+    /**
+     * First
+     */
+    first: string;
+    judged?: JudgedPair | null;
+    /**
+     * Met
+     */
+    met: number;
+    /**
+     * P
+     */
+    p: number;
+    /**
+     * Points
+     */
+    points: number;
+    /**
+     * Second
+     */
+    second: string;
+    /**
+     * Verdict
+     */
+    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
+};
+
+/**
+ * ScorerReport
+ *
+ * The candidates against each other, by one scorer.
+ */
+export type ScorerReport = {
+    /**
+     * Pairs
+     */
+    pairs: Array<Pair>;
+    /**
+     * Ratings
+     */
+    ratings: Array<RatingFigure>;
+    /**
+     * Scorer
+     */
+    scorer: string;
+    swayed?: Figure | null;
+};
+
+/**
+ * CandidateReport
+ *
+ * How a candidate did.
+ */
+export type CandidateReport = {
+    /**
+     * Answered
+     */
+    answered: number;
+    /**
+     * Candidate
+     */
+    candidate: number;
+    /**
+     * Cost Nano
+     */
+    cost_nano: number | null;
+    /**
+     * Failed
+     */
+    failed: number;
+    /**
+     * Front
+     */
+    front: boolean;
+    /**
+     * Input Tokens
+     */
+    input_tokens: number;
+    /**
+     * Latency Ms
+     */
+    latency_ms: {
+        [key: string]: number;
+    };
+    /**
+     * Name
+     */
+    name: string;
+    /**
+     * Output Tokens
+     */
+    output_tokens: number;
+    /**
+     * Passed
+     */
+    passed: {
+        [key: string]: Figure;
+    };
+    /**
+     * Quality
+     */
+    quality: number | null;
+    /**
+     * Route
+     */
+    route: string;
+    /**
+     * Scores
+     */
+    scores: {
+        [key: string]: Figure;
+    };
+    /**
+     * Spread
+     */
+    spread: {
+        [key: string]: number;
+    };
+    /**
+     * Tokens Per Second
+     */
+    tokens_per_second: number | null;
+    /**
+     * Ttft Ms
+     */
+    ttft_ms: {
+        [key: string]: number;
+    };
+    /**
+     * Unpriced
+     */
+    unpriced: number;
+    /**
+     * Unscored
+     */
+    unscored: {
+        [key: string]: number;
+    };
+};
+
+/**
+ * Regression
+ *
+ * A case that was better in the other run.
+ */
+export type Regression = {
+    /**
+     * Before
+     */
+    before: number;
+    /**
+     * Candidate
+     */
+    candidate: string;
+    /**
+     * Case
+     */
+    case: number;
+    /**
+     * Now
+     */
+    now: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+};
+
+/**
+ * Against
+ *
+ * This run against an earlier one. Candidates are matched by name, cases by their content.
+ */
+export type Against = {
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Changes
+     */
+    changes: Array<Change>;
+    /**
+     * Regressions
+     */
+    regressions: Array<Regression>;
+    /**
+     * Run
+     */
+    run: string;
+};
+
+/**
+ * Report
+ *
+ * What a run shows. The same cells give the same figures.
+ */
+export type Report = {
+    against: Against | null;
+    /**
+     * Candidates
+     */
+    candidates: Array<CandidateReport>;
+    /**
+     * Cases
+     */
+    cases: number;
+    /**
+     * Comparisons
+     */
+    comparisons: Array<ScorerReport>;
+    /**
+     * Complete
+     */
+    complete: boolean;
+    /**
+     * Repeats
+     */
+    repeats: number;
+    /**
+     * Resampling Seed
+     */
+    resampling_seed: number;
+    /**
+     * Scorers
+     */
+    scorers: Array<string>;
+    /**
+     * Tags
+     */
+    tags: Array<TagReport>;
+};
+
+/**
+ * ShareOpen
+ *
+ * A link that somebody was given.
+ */
+export type ShareOpen = {
+    /**
+     * Token
+     */
+    token: string;
+};
+
+/**
+ * ShareMade
+ *
+ * A link with its secret, which is never shown again.
+ */
+export type ShareMade = {
+    /**
+     * Created At
+     */
+    created_at: string;
+    /**
+     * Created By
+     */
+    created_by: string;
+    /**
+     * Expires At
+     */
+    expires_at: string;
+    /**
+     * Id
+     */
+    id: string;
+    /**
+     * Revoked At
+     */
+    revoked_at: string | null;
+    /**
+     * Token
+     */
+    token: string;
+};
+
+/**
+ * ShareCreate
+ *
+ * A link that is going to be given away.
+ */
+export type ShareCreate = {
+    /**
+     * Days
+     *
+     * After so many days it ends by itself.
+     */
+    days?: number;
+};
+
+/**
  * ShadowSums
  *
  * What one shadow target did.
@@ -3412,56 +3875,28 @@ export type ServiceTokenCreate = {
 };
 
 /**
- * ScorerReport
+ * ScorerAgreement
  *
- * The candidates against each other, by one scorer.
+ * A scorer against the mean of people's ratings, on the answers that both have.
  */
-export type ScorerReport = {
+export type ScorerAgreement = {
+    agreed: Figure | null;
     /**
-     * Pairs
+     * Correlation
      */
-    pairs: Array<Pair>;
+    correlation: number | null;
     /**
-     * Ratings
+     * Kappa
      */
-    ratings: Array<RatingFigure>;
+    kappa: number | null;
+    /**
+     * N
+     */
+    n: number;
     /**
      * Scorer
      */
     scorer: string;
-};
-
-/**
- * Pair
- *
- * Two candidates on the same cases.
- */
-export type Pair = {
-    difference: Figure;
-    /**
-     * First
-     */
-    first: string;
-    /**
-     * Met
-     */
-    met: number;
-    /**
-     * P
-     */
-    p: number;
-    /**
-     * Points
-     */
-    points: number;
-    /**
-     * Second
-     */
-    second: string;
-    /**
-     * Verdict
-     */
-    verdict: 'better' | 'worse' | 'no_difference_seen' | 'too_small_to_tell';
 };
 
 /**
@@ -3571,7 +4006,7 @@ export type RunResume = {
     /**
      * Failed Again
      *
-     * Ask again for cells for which every try failed.
+     * Ask again for cells for which every try failed, and for pairs of which the judge did not say.
      */
     failed_again?: boolean;
 };
@@ -3732,6 +4167,10 @@ export type Run = {
      */
     id: string;
     /**
+     * Judged
+     */
+    judged: number;
+    /**
      * Key
      */
     key: string;
@@ -3747,6 +4186,10 @@ export type Run = {
      * Note
      */
     note: string;
+    /**
+     * Pairs
+     */
+    pairs: number;
     /**
      * Rate
      */
@@ -4431,6 +4874,163 @@ export type Gate = {
 };
 
 /**
+ * ReviewReport
+ *
+ * What people say of a run.
+ */
+export type ReviewReport = {
+    /**
+     * Alpha
+     */
+    alpha: number | null;
+    /**
+     * Candidates
+     */
+    candidates: Array<CandidateReview>;
+    /**
+     * Cells
+     */
+    cells: number;
+    /**
+     * Pairs
+     */
+    pairs: Array<PairAgreement>;
+    /**
+     * Raters
+     */
+    raters: {
+        [key: string]: number;
+    };
+    /**
+     * Raters In Pairs
+     */
+    raters_in_pairs: Array<RaterPair>;
+    /**
+     * Scale
+     */
+    scale: '' | 'points' | 'passed';
+    /**
+     * Scorers
+     */
+    scorers: Array<ScorerAgreement>;
+};
+
+/**
+ * RaterPair
+ *
+ * Two people.
+ */
+export type RaterPair = {
+    /**
+     * First
+     */
+    first: string;
+    /**
+     * Kappa
+     */
+    kappa: number | null;
+    /**
+     * N
+     */
+    n: number;
+    /**
+     * Second
+     */
+    second: string;
+};
+
+/**
+ * PairAgreement
+ *
+ * A judge of pairs against people.
+ */
+export type PairAgreement = {
+    agreed: Figure;
+    /**
+     * Kappa
+     */
+    kappa: number | null;
+    /**
+     * N
+     */
+    n: number;
+    /**
+     * Scorer
+     */
+    scorer: string;
+    /**
+     * Source
+     */
+    source: 'ratings' | 'votes';
+};
+
+/**
+ * CandidateReview
+ *
+ * What people think of a candidate.
+ */
+export type CandidateReview = {
+    /**
+     * Name
+     */
+    name: string;
+    rating: Figure | null;
+};
+
+/**
+ * ReviewItem
+ *
+ * An answer that is to be rated. Whose it is nobody says.
+ */
+export type ReviewItem = {
+    /**
+     * Expected
+     */
+    expected: string | null;
+    /**
+     * Item
+     */
+    item: string;
+    /**
+     * Messages
+     */
+    messages: Array<{
+        [key: string]: unknown;
+    }>;
+    /**
+     * Text
+     */
+    text: string;
+    /**
+     * Tool Calls
+     */
+    tool_calls: Array<{
+        [key: string]: unknown;
+    }>;
+};
+
+/**
+ * Review
+ *
+ * How far a person is with a run's answers, and the next one.
+ */
+export type Review = {
+    item: ReviewItem | null;
+    /**
+     * Rated
+     */
+    rated: number;
+    /**
+     * Scale
+     */
+    scale: '' | 'points' | 'passed';
+    /**
+     * Total
+     */
+    total: number;
+};
+
+/**
  * RevealedBodies
  *
  * What was asked and answered, as the gateway redacted it.
@@ -4875,191 +5475,6 @@ export type LedgerRow = {
 };
 
 /**
- * Report
- *
- * What a run shows. The same cells give the same figures.
- */
-export type Report = {
-    against: Against | null;
-    /**
-     * Candidates
-     */
-    candidates: Array<CandidateReport>;
-    /**
-     * Cases
-     */
-    cases: number;
-    /**
-     * Comparisons
-     */
-    comparisons: Array<ScorerReport>;
-    /**
-     * Complete
-     */
-    complete: boolean;
-    /**
-     * Repeats
-     */
-    repeats: number;
-    /**
-     * Resampling Seed
-     */
-    resampling_seed: number;
-    /**
-     * Scorers
-     */
-    scorers: Array<string>;
-    /**
-     * Tags
-     */
-    tags: Array<TagReport>;
-};
-
-/**
- * CandidateReport
- *
- * How a candidate did.
- */
-export type CandidateReport = {
-    /**
-     * Answered
-     */
-    answered: number;
-    /**
-     * Candidate
-     */
-    candidate: number;
-    /**
-     * Cost Nano
-     */
-    cost_nano: number | null;
-    /**
-     * Failed
-     */
-    failed: number;
-    /**
-     * Front
-     */
-    front: boolean;
-    /**
-     * Input Tokens
-     */
-    input_tokens: number;
-    /**
-     * Latency Ms
-     */
-    latency_ms: {
-        [key: string]: number;
-    };
-    /**
-     * Name
-     */
-    name: string;
-    /**
-     * Output Tokens
-     */
-    output_tokens: number;
-    /**
-     * Passed
-     */
-    passed: {
-        [key: string]: Figure;
-    };
-    /**
-     * Quality
-     */
-    quality: number | null;
-    /**
-     * Route
-     */
-    route: string;
-    /**
-     * Scores
-     */
-    scores: {
-        [key: string]: Figure;
-    };
-    /**
-     * Spread
-     */
-    spread: {
-        [key: string]: number;
-    };
-    /**
-     * Tokens Per Second
-     */
-    tokens_per_second: number | null;
-    /**
-     * Ttft Ms
-     */
-    ttft_ms: {
-        [key: string]: number;
-    };
-    /**
-     * Unpriced
-     */
-    unpriced: number;
-    /**
-     * Unscored
-     */
-    unscored: {
-        [key: string]: number;
-    };
-};
-
-/**
- * Regression
- *
- * A case that was better in the other run.
- */
-export type Regression = {
-    /**
-     * Before
-     */
-    before: number;
-    /**
-     * Candidate
-     */
-    candidate: string;
-    /**
-     * Case
-     */
-    case: number;
-    /**
-     * Now
-     */
-    now: number;
-    /**
-     * Scorer
-     */
-    scorer: string;
-};
-
-/**
- * Against
- *
- * This run against an earlier one. Candidates are matched by name, cases by their content.
- */
-export type Against = {
-    /**
-     * Cases
-     */
-    cases: number;
-    /**
-     * Changes
-     */
-    changes: Array<Change>;
-    /**
-     * Regressions
-     */
-    regressions: Array<Regression>;
-    /**
-     * Run
-     */
-    run: string;
-};
-
-/**
  * RejectedRows
  *
  * Some rejected rows of a version.
@@ -5117,6 +5532,26 @@ export type Reader = {
      * Username, team or key.
      */
     name?: string;
+};
+
+/**
+ * RatingCreate
+ *
+ * What somebody thinks of an answer: points from 1 (worst) to 5, or whether it passes.
+ */
+export type RatingCreate = {
+    /**
+     * Note
+     */
+    note?: string;
+    /**
+     * Passed
+     */
+    passed?: boolean | null;
+    /**
+     * Points
+     */
+    points?: number | null;
 };
 
 /**
@@ -17685,9 +18120,9 @@ export type ExportCellsData = {
         /**
          * Format
          *
-         * CSV has what fits a row, JSON lines everything.
+         * CSV has what fits a row, JSON lines everything, OTLP (logs as JSON) an event for each score.
          */
-        format?: 'csv' | 'jsonl';
+        format?: 'csv' | 'jsonl' | 'otlp';
     };
     url: '/api/v1/runs/{id}/export';
 };
@@ -17944,6 +18379,433 @@ export type ResumeRunResponses = {
 
 export type ResumeRunResponse = ResumeRunResponses[keyof ResumeRunResponses];
 
+export type GetReviewData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/review';
+};
+
+export type GetReviewErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetReviewError = GetReviewErrors[keyof GetReviewErrors];
+
+export type GetReviewResponses = {
+    /**
+     * Successful Response
+     */
+    200: Review;
+};
+
+export type GetReviewResponse = GetReviewResponses[keyof GetReviewResponses];
+
+export type ReportReviewData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/review/report';
+};
+
+export type ReportReviewErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ReportReviewError = ReportReviewErrors[keyof ReportReviewErrors];
+
+export type ReportReviewResponses = {
+    /**
+     * Successful Response
+     */
+    200: ReviewReport;
+};
+
+export type ReportReviewResponse = ReportReviewResponses[keyof ReportReviewResponses];
+
+export type TakeRatingBackData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+        /**
+         * Item
+         */
+        item: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/review/{item}';
+};
+
+export type TakeRatingBackErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type TakeRatingBackError = TakeRatingBackErrors[keyof TakeRatingBackErrors];
+
+export type TakeRatingBackResponses = {
+    /**
+     * Successful Response
+     */
+    200: Review;
+};
+
+export type TakeRatingBackResponse = TakeRatingBackResponses[keyof TakeRatingBackResponses];
+
+export type RateAnswerData = {
+    body: RatingCreate;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+        /**
+         * Item
+         */
+        item: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/review/{item}';
+};
+
+export type RateAnswerErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RateAnswerError = RateAnswerErrors[keyof RateAnswerErrors];
+
+export type RateAnswerResponses = {
+    /**
+     * Successful Response
+     */
+    201: Review;
+};
+
+export type RateAnswerResponse = RateAnswerResponses[keyof RateAnswerResponses];
+
+export type ListSharesData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/shares';
+};
+
+export type ListSharesErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListSharesError = ListSharesErrors[keyof ListSharesErrors];
+
+export type ListSharesResponses = {
+    /**
+     * Successful Response
+     */
+    200: Shares;
+};
+
+export type ListSharesResponse = ListSharesResponses[keyof ListSharesResponses];
+
+export type CreateShareData = {
+    body: ShareCreate;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/shares';
+};
+
+export type CreateShareErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type CreateShareError = CreateShareErrors[keyof CreateShareErrors];
+
+export type CreateShareResponses = {
+    /**
+     * Successful Response
+     */
+    201: ShareMade;
+};
+
+export type CreateShareResponse = CreateShareResponses[keyof CreateShareResponses];
+
+export type RevokeShareData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+        /**
+         * Share
+         */
+        share: string;
+    };
+    query?: never;
+    url: '/api/v1/runs/{id}/shares/{share}';
+};
+
+export type RevokeShareErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type RevokeShareError = RevokeShareErrors[keyof RevokeShareErrors];
+
+export type RevokeShareResponses = {
+    /**
+     * Successful Response
+     */
+    204: void;
+};
+
+export type RevokeShareResponse = RevokeShareResponses[keyof RevokeShareResponses];
+
+export type ListVerdictsData = {
+    body?: never;
+    path: {
+        /**
+         * Id
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Case
+         *
+         * Of this case only.
+         */
+        case?: number | null;
+        /**
+         * Offset
+         */
+        offset?: number;
+        /**
+         * Limit
+         */
+        limit?: number;
+    };
+    url: '/api/v1/runs/{id}/verdicts';
+};
+
+export type ListVerdictsErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ListVerdictsError = ListVerdictsErrors[keyof ListVerdictsErrors];
+
+export type ListVerdictsResponses = {
+    /**
+     * Successful Response
+     */
+    200: Verdicts;
+};
+
+export type ListVerdictsResponse = ListVerdictsResponses[keyof ListVerdictsResponses];
+
 export type ListServiceTokensData = {
     body?: never;
     path?: never;
@@ -18121,6 +18983,59 @@ export type GetSettingsResponses = {
 };
 
 export type GetSettingsResponse = GetSettingsResponses[keyof GetSettingsResponses];
+
+export type OpenSharedData = {
+    body: ShareOpen;
+    path?: never;
+    query?: never;
+    url: '/api/v1/shared';
+};
+
+export type OpenSharedErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type OpenSharedError = OpenSharedErrors[keyof OpenSharedErrors];
+
+export type OpenSharedResponses = {
+    /**
+     * Successful Response
+     */
+    200: SharedReport;
+};
+
+export type OpenSharedResponse = OpenSharedResponses[keyof OpenSharedResponses];
 
 export type ListSuitesData = {
     body?: never;

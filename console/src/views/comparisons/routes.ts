@@ -25,4 +25,16 @@ export default [
     meta: { permissions: ['comparisons:list'], parent: 'suites' },
     component: () => import('./RunPage.vue'),
   },
+  {
+    path: '/shared',
+    name: 'shared',
+    meta: { permissions: ['shared:read'] },
+    component: () => import('./SharedPage.vue'),
+  },
+  {
+    path: '/runs/:id/review',
+    name: 'review',
+    meta: { permissions: ['comparisons:own'], parent: 'suites' },
+    component: () => import('./ReviewPage.vue'),
+  },
 ] satisfies RouteRecordRaw[]
