@@ -41,8 +41,11 @@ def names(page: Page) -> list[str]:
 
 
 def choose(page: Page, where: str, option: str) -> None:
-    page.locator(f"[data-test={where}]").click()
+    field = page.locator(f"[data-test={where}]")
+    field.click()
+    page.wait_for_timeout(350)  # it unfolds for 300 ms, in which a click may be lost
     page.locator(".el-select-dropdown__item:visible", has_text=option).first.click()
+    expect(field).to_contain_text(option)
 
 
 def test_lines_and_total_are_those_of_the_api(console: Console, page: Page, control: Running) -> None:
