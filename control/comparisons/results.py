@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control.comparisons import pairs, report
+from control.comparisons import pairs, report, report_schemas
 from control.comparisons.pricing import prices
-from control.comparisons.report_schemas import Against
 from control.comparisons.rescoring import rescored
 from control.comparisons.runs import version_of
 from control.comparisons.scoring import IN_PAIRS, Scoring
@@ -86,11 +85,22 @@ def same_cases(now: list[str], before: list[str]) -> dict[int, int]:
     return found
 
 
-async def against(session: AsyncSession, loaded: Loaded, earlier: ComparisonRun) -> Against:
+async def against(session: AsyncSession, loaded: Loaded, earlier: ComparisonRun) -> report_schemas.Against:
     """A run that is loaded against an earlier one, over the cases that both have."""
     before = await load(session, earlier)
     same = same_cases(loaded[2], before[2])
     return await asyncio.to_thread(report.against, earlier.id, loaded[:2], before[:2], same)
+
+
+async def reported(
+    session: AsyncSession, row: ComparisonRun, earlier: ComparisonRun | None = None
+) -> report_schemas.Report:
+    """The report of a run as it is now; `earlier`: against that run, too."""
+    loaded = await load(session, row)
+    asked, cells, _ = loaded
+    compared = await against(session, loaded, earlier) if earlier is not None else None
+    verdicts = await judged(session, row, asked.scorers)
+    return await asyncio.to_thread(report.report, asked, cells, compared, verdicts)
 
 
 async def exported(db: Database, row: ComparisonRun) -> AsyncIterator[dict[str, Any]]:

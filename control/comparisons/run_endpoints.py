@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control import models
-from control.comparisons import export, otlp, recorded, report, report_schemas, results, run_schemas as schemas, runs
+from control.comparisons import export, otlp, recorded, report_schemas, results, run_schemas as schemas, runs
 from control.deps import Db, Parts, allow, allow_long
 from control.kit.ownership import find
 from control.kit.pages import Page, Paging, paginate
@@ -188,13 +188,8 @@ async def export_report(
 
 async def _report(session: AsyncSession, person: Person, id: str, against: str | None) -> report_schemas.Report:
     row = await runs.of_id(session, person, id)
-    loaded = await results.load(session, row)
-    compared = None
-    if against is not None:
-        compared = await results.against(session, loaded, await runs.of_id(session, person, against))
-    asked, cells, _ = loaded
-    verdicts = await results.judged(session, row, asked.scorers)
-    return await asyncio.to_thread(report.report, asked, cells, compared, verdicts)
+    earlier = await runs.of_id(session, person, against) if against is not None else None
+    return await results.reported(session, row, earlier)
 
 
 def _named(row: Any, ending: str) -> dict[str, str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control.comparisons import report, results, runs, share_schemas as schemas
+from control.comparisons import results, runs, share_schemas as schemas
 from control.errors import Problem, not_found
 from control.kit.audit import note
 from control.kit.permissions import Person
@@ -70,10 +69,8 @@ async def opened(session: AsyncSession, token: str) -> schemas.SharedReport:
     version = await session.get(SuiteVersion, run.version_id)
     suite = await session.get(Suite, run.suite_id)
     assert version is not None and suite is not None, "a run goes with its suite"  # noqa: PT018
-    asked, cells, _ = await results.load(session, run)
-    verdicts = await results.judged(session, run, asked.scorers)
-    made = await asyncio.to_thread(report.report, asked, cells, None, verdicts)
     return schemas.SharedReport(
         suite=suite.name, version=version.number, state=run.state, created_by=run.created_by,
-        created_at=run.created_at, expires_at=share.expires_at, report=made,
+        created_at=run.created_at, expires_at=share.expires_at,
+        report=await results.reported(session, run),
     )  # fmt: skip

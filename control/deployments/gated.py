@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
@@ -11,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.adapters import schemas
 from control.adapters.service import version_of
-from control.comparisons import report, results, runs
+from control.comparisons import results, runs
 from control.comparisons.gate import Gate, why_not
 from control.db import Database
 from control.deployments import gates, rollout, service
@@ -91,9 +90,7 @@ async def _wrong(session: AsyncSession, row: AdapterGate) -> list[str]:
         return [f"{asked.failed} of {asked.total} answers are missing"]
     if asked.state != "done":
         return [f"its run is {asked.state}: {asked.message}" if asked.message else f"its run is {asked.state}"]
-    questions, cells, _ = await results.load(session, asked)
-    verdicts = await results.judged(session, asked, questions.scorers)
-    made = await asyncio.to_thread(report.report, questions, cells, None, verdicts)
+    made = await results.reported(session, asked)
     return why_not(Gate.model_validate(row.gate), row.served_name, asked.candidates, made)
 
 

@@ -71,6 +71,7 @@ def test_no_pair_is_judged_twice_but_those_that_the_judge_was_reading(tmp_path: 
         run = begun(plane, gateway, pairs, scorer, "one", "other")
         eventually(lambda: len(gateway.of("judge")) > pairs, 60)
         plane.kill9()
+        plane.forget_claims()
         plane.start()
         eventually(lambda: plane.get(f"/runs/{run}")["state"] == "done", 120)
         found = plane.get(f"/runs/{run}")
