@@ -1,3 +1,6 @@
+// what is called by code and named in no template is not found by the resolver of vite.config.ts
+import 'element-plus/es/components/message/style/css'
+import 'element-plus/es/components/message-box/style/css'
 import 'element-plus/theme-chalk/dark/css-vars.css'
 import '@/styles/tokens.css'
 import '@/styles/base.css'

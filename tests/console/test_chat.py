@@ -204,6 +204,7 @@ def test_parameters_and_images_are_sent_and_what_is_no_json_is_not(chat: Chat, p
 def test_what_is_too_large_or_no_image_is_not_attached(chat: Chat, page: Page) -> None:
     chat.part("file").set_input_files({"name": "big.png", "mimeType": "image/png", "buffer": b"x" * 1_000_001})
     expect(page.locator(".el-message")).to_contain_text("big.png is larger")
+    expect(page.locator(".el-message")).to_have_css("position", "fixed")
     chat.part("file").set_input_files({"name": "page.svg", "mimeType": "image/svg+xml", "buffer": b"<svg/>"})
     expect(page.locator(".el-message").last).to_contain_text("page.svg is not")
     expect(page.locator(".composer img")).to_have_count(0)

@@ -70,6 +70,8 @@ def test_a_service_token_is_shown_once_and_revoked(console: Console, page: Page,
     page.get_by_role("button", name="Done").click()
     row = page.locator(".el-table__row", has_text="gateway-9")
     row.get_by_text("Revoke").click()
+    # what is called by code has its style, too: it lies over the page, and not at its end
+    expect(page.locator(".el-overlay.is-message-box")).to_have_css("position", "fixed")
     page.locator(".el-message-box__btns .el-button--primary").click()
     expect(row).to_contain_text("Revoked")
     answer = control.anonymous().get("/internal/v1/spend", headers={"authorization": f"Bearer {token}"})

@@ -127,3 +127,12 @@ def test_a_case_is_saved_and_a_route_that_fails_is_shown_and_can_be_voted_on(
     eventually(lambda: control.admin.get("/api/v1/suites/cases").json()["cases"] == 1)
     (case,) = control.admin.get("/api/v1/suites/cases/versions/1/cases").json()["items"]
     assert (case["messages"], case["expected"]) == ([{"role": "user", "content": "How are you?"}], "Fine.")
+
+
+def test_votes_are_shown_and_it_is_said_when_the_gateway_is_silent(page: Page, start_control: Start) -> None:
+    running = start_control(gateway_url=f"http://127.0.0.1:{free_port()}")
+    console = Console(page, running.url)
+    console.open("/compare")
+    console.sign_in("engineer")
+    expect(page.locator("[data-test=chat-gateway-problem]")).to_contain_text("The gateway does not answer this page")
+    expect(page.locator("[data-test=vote-report]")).to_contain_text("No votes yet")
