@@ -22,9 +22,6 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
-# Tests with real engines and recipes, which want the machine for themselves.
-ALONE := tests/e2e tests/trainer
-
 .PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag bench-compare soak fuzz matrix lock clean
 
 help: ## list the targets
@@ -39,9 +36,7 @@ test: install llamafactory ray ## run all tests (one file: make test ARGS=tests/
 	@bash requirements/install-servers.sh
 	@bash requirements/install-browser.sh
 	@$(if $(ARGS),,cd console && npm run --silent test)
-	@$(if $(ARGS),$(VENV)/bin/pytest -m 'not soak' $(ARGS),\
-	    rc=0; $(VENV)/bin/pytest -m 'not soak' -n 2 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%) || rc=$$?; \
-	    $(VENV)/bin/pytest -m 'not soak' $(ALONE) || rc=$$?; exit $$rc)
+	@$(VENV)/bin/$(if $(ARGS),pytest -m 'not soak' $(ARGS),python -m tests.suite)
 
 check: $(VENV)/.installed console/node_modules/.installed ## lint, format, types, architecture
 	@$(VENV)/bin/ruff check .

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,9 @@ LONGEST = 16_384
 """Bytes of one input."""
 PATIENCE = 10
 """Seconds for one input, after which it counts as a hang."""
+MEMORY = 2 << 30
+"""Bytes that a decoder may hold, with atheris around it. Not libFuzzer's own limit, which looks at the peak that the
+kernel tells: that of the process which started this one is in it."""
 _DONE = re.compile(r"#(\d+)\s+DONE\s+cov: (\d+) ft: (\d+) corp: (\d+)/")
 
 
@@ -75,7 +79,8 @@ def inside(decoder: str, seconds: int, folder: str) -> None:
         if data:
             dialects.decode(decoder, data[1:], cuts=data[0])
 
-    limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", f"-timeout={PATIENCE}", "-rss_limit_mb=2048"]
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", f"-timeout={PATIENCE}", "-rss_limit_mb=0"]
     atheris.Setup([sys.argv[0], *limits, "-print_final_stats=0", f"-artifact_prefix={folder}/", folder], one)
     atheris.Fuzz()
 
