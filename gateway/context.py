@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gateway.contract.usage import End
 from gateway.errors import GatewayError
@@ -14,6 +14,9 @@ from gateway.protocols.base import Inbound
 from gateway.protocols.canonical import Usage
 from gateway.protocols.tasks.base import TaskIn
 from gateway.runtime import KeyRecord, Route, Runtime, Target
+
+if TYPE_CHECKING:
+    from gateway.streaming.consultation import Consultation
 
 
 @dataclass(slots=True)
@@ -142,6 +145,8 @@ class Context:
     """The request after the route's steps; None: they changed nothing."""
     retrieved: Retrieved | None = None
     """What the route's knowledge bases had for it; None: they were not asked."""
+    consultation: Consultation | None = None
+    """Set where the model may search them itself."""
     target: Target | None = None
     """The last one tried."""
     attempts: list[AttemptRecord] = field(default_factory=list)

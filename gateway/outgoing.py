@@ -70,7 +70,8 @@ def _content(
     call, endpoint, operation = ctx.call, target.endpoint, ctx.operation
     accept = b"text/event-stream" if call.stream else operation.accept
     name = operation.name
-    if name in endpoint.wires and not _holds_marks(exchange.body, ctx.document, endpoint, name):
+    as_it_came = ctx.consultation is None and name in endpoint.wires
+    if as_it_came and not _holds_marks(exchange.body, ctx.document, endpoint, name):
         reply.wire = endpoint.wires[name]
         return name, accept, _body(ctx, exchange, target, route, reply.wire)
     if operation.estimate is not None:
@@ -121,6 +122,8 @@ def _translation(ctx: Context, target: Target) -> Translation:
         raise missing(call.continues)
     request = inbound.read_request(document)
     request.stream, request.include_usage = call.stream, call.wants_usage
+    if ctx.consultation is not None:
+        request = ctx.consultation.continued(request)
     origin = Origin(ctx.id, call.model, int(ctx.ts))
     return Translation(inbound, provider.dialect, request, origin, provider.usage)
 

@@ -77,26 +77,22 @@ class Pipeline:
             if route.has_steps or route.watched is not None or call.continues is not None:
                 watch = await self._prepared(ctx, exchange)
             reply = await self.dispatcher.dispatch(ctx, exchange)  # attempts and fallback, to first content
+            if watch is not None or ctx.consultation is not None:
+                reply = await self._answering(ctx, exchange, reply, watch)
             ctx.first_content, ctx.status = reply.content_at, reply.status
-            if watch is not None:
-                watch.answering(reply)
             if not reply.whole:
                 reply.commit(_lines(ctx, admission))  # from here on nothing is retried
                 await reply.finished()  # relay
+                if ctx.consultation is not None:
+                    reply = await self._consulted(ctx, exchange, reply)
             ctx.end, ctx.error = verdict(ctx, reply)
-        except ClientGone:
-            ctx.end = "client_gone"
         except asyncio.CancelledError:
             ctx.end, ctx.status, ctx.error = "stopped", ctx.status or 503, "tunegate_stopping"
             if reply is not None:
                 reply.done()
             raise
-        except GatewayError as error:
-            failure = error
-            ctx.end, ctx.status, ctx.error = "upstream_error", error.status, error.code
-        except Exception:  # noqa: BLE001  (as above)
-            failure = _bug(ctx.request_id)
-            ctx.end, ctx.status, ctx.error = "upstream_error", failure.status, failure.code
+        except Exception as exc:  # noqa: BLE001  (as above)
+            failure = _cut_short(ctx, reply, exc)
         finally:
             # No await below: settling cannot be cancelled, and happens exactly once on every way out. The last bytes
             # follow it, so whoever has read a whole answer has a request that is in the ledger.
@@ -118,6 +114,30 @@ class Pipeline:
         if ctx.route.watched is None or not ctx.operation.copied:
             return None
         return self.watcher.begin(ctx, exchange, ctx.route.watched)
+
+    async def _answering(self, ctx: Context, exchange: Exchange, reply: Reply, watch: Watch | None) -> Reply:
+        """The reply that is the client's, at its commit point."""
+        if ctx.consultation is not None:
+            reply = await self._consulted(ctx, exchange, reply)
+        if watch is not None:
+            watch.answering(reply)
+        return reply
+
+    async def _consulted(self, ctx: Context, exchange: Exchange, reply: Reply) -> Reply:
+        """Answer what the model asks the knowledge bases, and ask it again: until an answer is the client's, and in a
+        stream that the client gets already, to its end.
+        """
+        consultation = ctx.consultation
+        assert consultation is not None
+        while consultation.asked and (reply.committed or consultation.writer is None) and not reply.client_left:
+            reply.succeeded()
+            ctx.first_content = ctx.first_content or reply.content_at  # what this answer took is charged from here on
+            await self.steps.consulted(ctx, reply.target)
+            earlier, reply = reply, await self.dispatcher.dispatch(ctx, exchange)
+            reply.follow(earlier)
+            if reply.committed:
+                await reply.finished()
+        return reply
 
     def _admit(self, ctx: Context) -> Admission:
         """Reserve quota in all scopes, then open the usage record: both, or neither."""
@@ -190,6 +210,19 @@ def _bug(request_id: str) -> GatewayError:
     """What a client is told when we are to blame; the log has the rest. Call it while the exception is handled."""
     log.exception("request.bug", extra={"data": {"request_id": request_id}})
     return GatewayError("tunegate_bug", "The gateway made a mistake. Its log tells more under this request id.")
+
+
+def _cut_short(ctx: Context, reply: Reply | None, exc: Exception) -> GatewayError | None:
+    """Note how an exception has ended a request; what to tell its client, if it is still there."""
+    begun = reply if reply is not None and reply.committed else None  # the client has a part of the answer
+    if isinstance(exc, ClientGone):
+        ctx.end = "client_gone" if begun is None else "client_gone_partial"
+        return None
+    failure = exc if isinstance(exc, GatewayError) else _bug(ctx.request_id)
+    ctx.end, ctx.status, ctx.error = "upstream_error", failure.status, failure.code
+    if begun is not None:
+        ctx.end, ctx.status, begun.failure = "upstream_error_partial", begun.status, failure
+    return failure
 
 
 def _stopping() -> GatewayError:

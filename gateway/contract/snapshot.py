@@ -257,8 +257,11 @@ class Knowledge(Wire):
 
     bases: Annotated[tuple[Name, ...], Field(min_length=1, max_length=8)]
     """Names of knowledge bases. A caller gets passages only from those that it may read."""
-    when: Literal["always", "found"] = "found"
-    """`found`: only where a passage reaches the floor. `always`: the model is told also that there is none."""
+    when: Literal["always", "found", "tool"] = "found"
+    """`found`: only where a passage reaches the floor. `always`: the model is told also that there is none. `tool`: the
+    model gets a tool to search with, and decides itself."""
+    about: Annotated[str, StringConstraints(max_length=2000)] = ""
+    """What the bases hold, in a sentence or two: by it a model decides whether to search."""
     top_k: Annotated[int, Field(strict=True, ge=1, le=50)] = 6
     """Most passages."""
     score_floor: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] = 0.0

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from gateway.context import Context
 from gateway.kept import Kept
 from gateway.retrieval.base import Retriever
+from gateway.runtime import Target
 from gateway.steps.history import History
 from gateway.steps.prompt import SystemPrompt
 from gateway.steps.rag import Rag
@@ -27,11 +28,12 @@ class Step(Protocol):
 class Steps:
     """All steps, in their order."""
 
-    __slots__ = ("_steps",)
+    __slots__ = ("_rag", "_steps")
 
     def __init__(self, kept: Kept, retriever: Retriever) -> None:
         # each puts its text before what is there: the system prompt comes first in the end, then the passages
-        self._steps: tuple[Step, ...] = (History(kept), Rag(retriever), SystemPrompt())
+        self._rag = Rag(retriever)
+        self._steps: tuple[Step, ...] = (History(kept), self._rag, SystemPrompt())
 
     async def run(self, ctx: Context) -> dict[str, Any] | None:
         """The document after all wanted steps; None if none changed it: the client's bytes can pass as they are."""
@@ -40,3 +42,7 @@ class Steps:
             if step.wanted(ctx):
                 document = await step.apply(ctx, document)
         return None if document is ctx.call.document else document
+
+    async def consulted(self, ctx: Context, target: Target) -> None:
+        """Answer what the model, last at `target`, has asked the knowledge bases. GatewayError as `Rag.consulted`."""
+        await self._rag.consulted(ctx, target)

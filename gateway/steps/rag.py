@@ -10,14 +10,20 @@ import re
 import time
 from typing import Any
 
+import orjson
+
 from gateway.context import Context, Retrieved
 from gateway.contract.retrieval import QUERY_CHARS
 from gateway.contract.snapshot import PASSAGES, Knowledge
 from gateway.errors import GatewayError
-from gateway.protocols.canonical import Message
+from gateway.protocols.canonical import Message, Request, Text, ToolCall, ToolResult
 from gateway.retrieval.base import Found, RetrievalError, Retriever
+from gateway.runtime import Target
+from gateway.streaming.consultation import ROUNDS, Consultation
 
 NOTHING = "(No passage was found.)"
+CALLS = 4
+"""Searches that one answer of a model may ask for."""
 _CONTROL = re.compile(
     r"<\|[^|<>]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>|</?passages?\b[^<>]{0,200}>"
     r"|<\uff5c[^\uff5c<>]{1,40}\uff5c>|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]",
@@ -44,15 +50,63 @@ class Rag:
         knowledge, dialect = ctx.route.knowledge, ctx.operation.dialect
         assert knowledge is not None
         assert dialect is not None
-        question = question_of(dialect.read_request(document).messages)
+        request = dialect.read_request(document)
+        if knowledge.when == "tool" and _may_ask(ctx, request):
+            ctx.consultation = Consultation(knowledge.about, [tool.name for tool in request.tools])
+            return document
+        question = question_of(request.messages)
         if not question:
             return document
-        passages = await self._search(ctx, knowledge, question)
-        if not passages and (knowledge.when == "found" or ctx.retrieved is None or ctx.retrieved.outcome == "failed"):
+        found = await self._search(ctx, knowledge, question)
+        if not found.passages and (knowledge.when != "always" or found.outcome == "failed"):
             return document
-        return dialect.with_system(document, written(knowledge.template, passages))
+        return dialect.with_system(document, written(knowledge.template, dict(enumerate(found.passages, 1))))
 
-    async def _search(self, ctx: Context, knowledge: Knowledge, question: str) -> list[dict[str, Any]]:
+    async def consulted(self, ctx: Context, target: Target) -> None:
+        """Search for what the model, last at `target`, wants to know, and make it the next turn of the conversation.
+
+        Raises GatewayError as `apply` does.
+        """
+        knowledge, consultation = ctx.route.knowledge, ctx.consultation
+        assert knowledge is not None
+        assert consultation is not None
+        results = []
+        for number, call in enumerate(consultation.asked, 1):
+            query = _query(call)
+            if number > CALLS or query is None:
+                wrong = f"At most {CALLS} searches at a time." if query else 'Give {"query": "…"}, some words of text.'
+                results.append(ToolResult(call.id, [Text(wrong)], call.name, failed=True))
+                continue
+            text = await self._looked_up(ctx, knowledge, query)
+            if consultation.rounds + 1 == ROUNDS:
+                text += "\nThis was the last search: answer now."
+            results.append(ToolResult(call.id, [Text(text)], call.name))
+        usage = ctx.usage
+        cost = target.prices.cost(consultation.since(usage)) if usage is not None else 0
+        consultation.answered(results, usage, cost)
+        ctx.usage = None
+
+    async def _looked_up(self, ctx: Context, knowledge: Knowledge, query: str) -> str:
+        """What the model is told of one search; passages keep the numbers that they had in earlier ones."""
+        before = ctx.retrieved
+        now = await self._search(ctx, knowledge, query)
+        known = list(before.passages) if before is not None else []
+        places = {(one["base"], one["chunk"]): number for number, one in enumerate(known, 1)}
+        numbered = {}
+        for passage in now.passages:
+            place = places.setdefault((passage["base"], passage["chunk"]), len(places) + 1)
+            if place > len(known):
+                known.append(passage)
+            numbered[place] = passage
+        if before is not None:
+            outcome = "found" if known else now.outcome
+            rerank = "failed" if "failed" in (before.rerank, now.rerank) else now.rerank
+            ctx.retrieved = Retrieved(outcome, known, rerank, before.started, before.ms + now.ms)
+        if now.outcome == "failed":
+            return "The search failed. Answer without it, and say that the documents could not be searched."
+        return written(knowledge.template, numbered)
+
+    async def _search(self, ctx: Context, knowledge: Knowledge, question: str) -> Retrieved:
         request = {
             "bases": knowledge.bases,
             "query": question,
@@ -70,11 +124,28 @@ class Rag:
             problem = exc
         took = time.monotonic() - started
         outcome = "failed" if problem else "found" if found.passages else "nothing"
-        ctx.retrieved = Retrieved(outcome, *found, started, took * 1000.0)  # type: ignore[arg-type]
+        ctx.retrieved = retrieved = Retrieved(outcome, *found, started, took * 1000.0)  # type: ignore[arg-type]
         ctx.upstream_seconds += took
         if problem is not None and knowledge.on_failure == "closed":
             raise GatewayError("tunegate_retrieval", f"This model answers with passages only, and {problem}.")
-        return found.passages
+        return retrieved
+
+
+def _may_ask(ctx: Context, request: Request) -> bool:
+    """Whether the model can be given a tool: not where it must call another or none, or where it answers several times,
+    or where no model answers at all.
+    """
+    free = request.tool_choice is None or request.tool_choice.mode == "auto"
+    return free and (request.n or 1) == 1 and ctx.operation.translates and ctx.operation.estimate is None
+
+
+def _query(call: ToolCall) -> str | None:
+    """What a call of the tool looks for; None if it does not say."""
+    try:
+        query = orjson.loads(call.arguments)["query"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return query.strip()[-QUERY_CHARS:] or None if isinstance(query, str) else None
 
 
 def question_of(messages: list[Message]) -> str:
@@ -85,9 +156,9 @@ def question_of(messages: list[Message]) -> str:
     return ""
 
 
-def written(template: str, passages: list[dict[str, Any]]) -> str:
-    """The template with the passages, each behind its number and its source."""
-    told = "\n".join(_one(number, passage) for number, passage in enumerate(passages, 1))
+def written(template: str, passages: dict[int, dict[str, Any]]) -> str:
+    """The template with the passages by number, each behind its number and its source."""
+    told = "\n".join(_one(number, passage) for number, passage in passages.items())
     return template.replace(PASSAGES, f"<passages>\n{told}\n</passages>" if passages else NOTHING)
 
 

@@ -47,9 +47,9 @@ class Reply:
     """See the module. It is the sink of its upstream call until the head tells which relay takes over."""
 
     __slots__ = (
-        "_finished", "_health", "_probe", "call", "client_left", "committed", "content_at", "ctx", "exchange",
-        "failure", "failure_told", "first", "headers", "last", "loop", "opening", "over", "passed_lines", "relay",
-        "status", "target", "task", "translation", "whole", "wire",
+        "_finished", "_health", "_probe", "call", "client_left", "closed", "committed", "content_at", "ctx", "exchange",
+        "failure", "failure_told", "first", "headers", "is_event_stream", "last", "loop", "opening", "over",
+        "passed_lines", "relay", "status", "target", "task", "translation", "whole", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -79,11 +79,13 @@ class Reply:
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.committed = False
+        self.is_event_stream = False
+        """Events are relayed, so that an error can be told as one more."""
         self.last = b""
         """What remains to be sent when the request has been settled."""
         self.content_at = 0.0
         """Monotonic time of the first content."""
-        self.failure: UpstreamFailure | None = None
+        self.failure: GatewayError | None = None
         """What ended the reply after the commit point."""
         self.failure_told = False
         """The upstream's own error event has reached the client."""
@@ -96,6 +98,7 @@ class Reply:
         """The upstream's header lines that reach the client."""
         self.over = False
         """Nothing more will be relayed."""
+        self.closed = False
         self._finished: Moment | None = None
 
     # --- the pipeline's side
@@ -105,11 +108,6 @@ class Reply:
         """The body of a `whole` reply."""
         assert isinstance(self.relay, BodyRelay | Told | WrittenAnew)
         return self.relay.body
-
-    @property
-    def is_event_stream(self) -> bool:
-        """Whether events are relayed, so that an error can be told as one more event."""
-        return self.relay is not None and self.relay.tells_events
 
     def succeeded(self) -> None:
         """The reply came to its end: its target is well."""
@@ -124,10 +122,26 @@ class Reply:
         self.committed = True
         self.exchange.on_pause, self.exchange.on_resume = self._pause, self._resume
         assert self.relay is not None
+        self.is_event_stream = self.relay.tells_events
         held, length = self.relay.release()
         if self.ctx.call.kept:
             self.opening = held[:OPENING]
         self.exchange.begin(self.status, lines + self.passed_lines, held, length)
+        if self.exchange.paused:
+            self._pause()
+
+    def follow(self, earlier: Reply) -> None:
+        """Go on where another reply has ended, which gave the client no answer, or the beginning of its stream."""
+        earlier.close()
+        self.exchange = earlier.exchange
+        self.exchange.on_gone = self.gone
+        if not earlier.committed:
+            return
+        self.committed = self.is_event_stream = True
+        self.exchange.on_pause, self.exchange.on_resume = self._pause, self._resume
+        assert self.relay is not None
+        held, _ = self.relay.release()
+        self.exchange.write(held)
         if self.exchange.paused:
             self._pause()
 
@@ -153,7 +167,10 @@ class Reply:
                 self.done()
 
     def close(self) -> None:
-        """The reply is over for this request, however it ended; call it exactly once."""
+        """The reply is over for this request, however it ended. A second call changes nothing."""
+        if self.closed:
+            return
+        self.closed = True
         exchange = self.exchange
         exchange.on_gone = exchange.on_pause = exchange.on_resume = None
         if not self.over:
@@ -197,7 +214,7 @@ class Reply:
         if not self.over:
             self.over = True
             if self.ctx.usage is None and self.relay is not None:
-                self.ctx.relayed_tokens = self.relay.estimate()
+                self.ctx.relayed_tokens += self.relay.estimate()
             if self._finished is not None:
                 self._finished.come()
 

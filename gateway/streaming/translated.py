@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.errors import UpstreamFailure
-from gateway.protocols.base import BadReply
+from gateway.protocols.base import BadReply, Writer
 from gateway.protocols.canonical import (
     CONTENT,
+    BlockEnd,
     Broken,
     Delta,
     Document,
@@ -29,6 +30,7 @@ from gateway.protocols.collect import deltas_of
 from gateway.protocols.tasks.base import Task
 from gateway.protocols.translation import Translation
 from gateway.streaming.body import failure_in
+from gateway.streaming.consultation import Sieve
 from gateway.streaming.events import EVENT_BYTES, HELD_BYTES
 
 if TYPE_CHECKING:
@@ -44,8 +46,12 @@ class TranslatedEvents:
         self._reply = reply
         self._framer = translation.outbound.framer(EVENT_BYTES)
         self._reader = translation.outbound.reader(translation.usage)
-        self._writer = translation.inbound.writer(translation.request, translation.origin)
+        self._writer = _writer(reply, translation)
+        consultation = reply.ctx.consultation
+        self._sieve = Sieve(consultation) if consultation is not None else None
         self._held: list[bytes] = []
+        if consultation is not None and consultation.writer is not None:
+            self._held.append(self._writer.write(BlockEnd()))  # what was written before the search is complete
         self._held_bytes = 0
         self._text = 0
         """Characters of generated text so far."""
@@ -80,7 +86,10 @@ class TranslatedEvents:
             return
         if reply.over:
             return
-        if not reply.first.done:
+        if self._sieve is not None and self._sieve.asks():
+            reply.ready()
+            reply.done()
+        elif not reply.first.done:
             text = "The upstream's stream ended without any content."
             reply.fail(UpstreamFailure("provider_bad_reply", text))
         else:
@@ -104,8 +113,12 @@ class TranslatedEvents:
                 self._reply.ready()
 
     def _take(self, deltas: list[Delta]) -> None:
-        reply = self._reply
+        reply, sieve = self._reply, self._sieve
         out = b""
+        if sieve is not None:
+            deltas = sieve.sift(deltas)
+            if sieve.hidden and reply.call is not None:
+                reply.call.content_seen = True  # the model is at work, though no client hears of it
         for delta in deltas:
             if reply.over:
                 return
@@ -124,6 +137,8 @@ class TranslatedEvents:
                 return
             if not reply.first.done and isinstance(delta, CONTENT):
                 reply.ready()
+                if reply.ctx.consultation is not None:
+                    reply.ctx.consultation.writer = self._writer
             out += self._writer.write(delta)
         self._send(out)
 
@@ -208,11 +223,21 @@ class TranslatedBody(WrittenAnew):
     def _read(self, document: Document) -> None:
         reply, translation = self._reply, self._translation
         answer = translation.outbound.read_reply(document, translation.usage)
-        reply.ctx.usage = answer.usage
         self._text = _length(answer)
+        consultation = reply.ctx.consultation
+        if consultation is not None:
+            sieve = Sieve(consultation)
+            answer = sieve.whole(answer)
+            if sieve.asks():
+                reply.ctx.usage = answer.usage
+                return
+        reply.ctx.usage = answer.usage
         if translation.request.stream:
-            writer = translation.inbound.writer(translation.request, translation.origin)
-            self.body = b"".join(map(writer.write, deltas_of(answer)))
+            writer = _writer(reply, translation)
+            begun = consultation is not None and consultation.writer is not None
+            self.body = b"".join(
+                writer.write(one) for one in deltas_of(answer) if not (begun and isinstance(one, Start))
+            )
             reply.last = writer.end()
         else:
             self.body = translation.inbound.write_reply(answer, translation.request, translation.origin)
@@ -240,6 +265,14 @@ class TaskBody(WrittenAnew):
     def estimate(self) -> int:
         """It writes no text."""
         return 0
+
+
+def _writer(reply: Reply, translation: Translation) -> Writer:
+    """Of the client's stream: it may have begun with an earlier answer."""
+    consultation = reply.ctx.consultation
+    if consultation is None or consultation.writer is None:
+        return translation.inbound.writer(translation.request, translation.origin)
+    return consultation.writer
 
 
 def _length(answer: Answer) -> int:

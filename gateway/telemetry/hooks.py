@@ -80,7 +80,7 @@ class Telemetry:
             histogram = self.metrics.histogram("tunegate_retrieval_seconds", (ctx.route.name, found.outcome))
             histogram.observe(found.ms / 1000.0)
         if len(ctx.attempts) > 1:
-            cell.retried += 1
+            cell.retried += any(attempt.error for attempt in ctx.attempts)
             for attempt in ctx.attempts[:-1]:
                 self._attempts[attempt.target.id, attempt.error] += 1
         if self._log_all or (self._log_errors and ctx.end not in QUIET_ENDS):

@@ -27,7 +27,11 @@ def settlement(ctx: Context) -> tuple[Usage, str, int]:
         ours_to_guess = ctx.end in ("success", "client_gone_partial")
         prompt = ctx.call.prompt_estimate if ours_to_guess else 0
         usage, source = Usage(input=prompt, output=ctx.relayed_tokens), "estimated"
-    return usage, source, ctx.target.prices.cost(usage)
+    if (consultation := ctx.consultation) is None:
+        return usage, source, ctx.target.prices.cost(usage)
+    if source == "estimated":  # what the model's searches took may be known all the same
+        usage = consultation.total(usage) or usage
+    return usage, source, consultation.cost + ctx.target.prices.cost(consultation.since(usage))
 
 
 # Written by hand because two events are made for every request, and encoding a dictionary twice costs as much as all

@@ -54,9 +54,11 @@ class Control:
         self.bodies: dict[str, dict[str, Any]] = {}
         """Entries of the request log by id."""
         self.passages: list[dict[str, Any]] = []
+        """What every search finds."""
+        self.found_first: list[list[dict[str, Any]]] = []
+        """What the next searches find instead, one after the other."""
         self.rerank = "none"
         self.bases: list[dict[str, Any]] = []
-        """What every search finds."""
         self.searches: list[dict[str, Any]] = []
         self.statuses: dict[str, GatewayStatus] = {}
         """Last report by instance."""
@@ -196,7 +198,8 @@ class Control:
         elif kind == "retrieval" and method == "POST":
             self.searches.append(json.loads(body))
             RetrievalRequest.model_validate_json(body)
-            found = RetrievalReply.model_validate({"passages": self.passages, "took_ms": 1.0, "rerank": self.rerank})
+            passages = self.found_first.pop(0) if self.found_first else self.passages
+            found = RetrievalReply.model_validate({"passages": passages, "took_ms": 1.0, "rerank": self.rerank})
             good = reply(200, found.model_dump_json().encode())
         elif kind == "knowledge" and method == "POST":
             asked = BasesRequest.model_validate_json(body)

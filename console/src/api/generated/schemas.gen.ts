@@ -5598,6 +5598,13 @@ export const KnowledgeSchema = {
     additionalProperties: false,
     description: 'Knowledge bases whose passages are put before a conversation. Needs a control plane: it finds them.',
     properties: {
+        about: {
+            default: '',
+            description: 'What the bases hold, in a sentence or two: by it a model decides whether to search.',
+            maxLength: 2000,
+            title: 'About',
+            type: 'string'
+        },
         bases: {
             description: 'Names of knowledge bases. A caller gets passages only from those that it may read.',
             items: {
@@ -5668,10 +5675,11 @@ export const KnowledgeSchema = {
         },
         when: {
             default: 'found',
-            description: '`found`: only where a passage reaches the floor. `always`: the model is told also that there is none.',
+            description: '`found`: only where a passage reaches the floor. `always`: the model is told also that there is none. `tool`: the\nmodel gets a tool to search with, and decides itself.',
             enum: [
                 'always',
-                'found'
+                'found',
+                'tool'
             ],
             title: 'When',
             type: 'string'

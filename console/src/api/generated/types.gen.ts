@@ -3108,6 +3108,12 @@ export type Log = {
  */
 export type Knowledge = {
     /**
+     * About
+     *
+     * What the bases hold, in a sentence or two: by it a model decides whether to search.
+     */
+    about?: string;
+    /**
      * Bases
      *
      * Names of knowledge bases. A caller gets passages only from those that it may read.
@@ -3159,9 +3165,10 @@ export type Knowledge = {
     /**
      * When
      *
-     * `found`: only where a passage reaches the floor. `always`: the model is told also that there is none.
+     * `found`: only where a passage reaches the floor. `always`: the model is told also that there is none. `tool`: the
+     * model gets a tool to search with, and decides itself.
      */
-    when?: 'always' | 'found';
+    when?: 'always' | 'found' | 'tool';
 };
 
 /**
