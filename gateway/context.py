@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -120,6 +120,10 @@ class Retrieved(NamedTuple):
     """Members of `gateway.contract.retrieval.Passage`, in the order of their numbers, from 1."""
     rerank: str
     """`gateway.contract.retrieval.RerankOutcome`."""
+    indexes: Mapping[str, int]
+    """Base -> number of the index that was searched."""
+    trial: bool
+    """Indexes that are held back were asked for."""
     started: float
     """Monotonic time, seconds."""
     ms: float

@@ -276,9 +276,10 @@ def _lines(ctx: Context, admission: Admission) -> bytes:
     if ctx.operation.renamed is not None:
         limits = ctx.operation.renamed(limits, time.time())
     if (found := ctx.retrieved) is not None:
-        unranked = b"; rerank=failed" if found.rerank == "failed" else b""
+        more = b"; rerank=failed" if found.rerank == "failed" else b""
+        more += b"; trial" if found.trial else b""
         limits += b"x-tunegate-retrieval: %b; passages=%d; ms=%.1f%b\r\n" % (
-            found.outcome.encode(), len(found.passages), found.ms, unranked,
+            found.outcome.encode(), len(found.passages), found.ms, more,
         )  # fmt: skip
     return b"x-request-id: %b\r\n%b%bx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n%b" % (
         ctx.request_id.encode(),

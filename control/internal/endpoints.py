@@ -94,4 +94,5 @@ async def post_retrieval(body: RetrievalRequest, parts: Parts, token: ServiceTok
     engine = required(parts.knowledge)
     async with parts.db.read() as session:
         caller = await access.of_principal(session, body.principal)
-    return await engine.retriever.search(body.bases, access.Query(body.query, caller, body.limits, body.filter))
+    query = access.Query(body.query, caller, body.limits, body.filter, trial=body.trial)
+    return await engine.retriever.search(body.bases, query)

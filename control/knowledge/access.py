@@ -62,6 +62,8 @@ class Query:
     """In place of what the base says."""
     index: int | None = None
     """Number of the index to look into; None: the live one."""
+    trial: bool = False
+    """Look into the index that is held back, where one is complete."""
     fresh: bool = False
     """Whether it is searched anew even if an answer is kept."""
 

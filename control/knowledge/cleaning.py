@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 
 from control.db import Database
 from control.kit.files import Files
-from control.knowledge.ingest import swap_if_complete
+from control.knowledge.indexes import swap_if_complete
 from control.knowledge.retrieval import collection_of
 from control.knowledge.vectors import Vectors
 from control.models import KnowledgeBase, KnowledgeChunk, KnowledgeDocument, KnowledgeIndex, KnowledgeVector

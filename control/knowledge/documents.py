@@ -19,7 +19,7 @@ from control.kit.files import Files
 from control.kit.ownership import find_to_change
 from control.kit.pages import contains
 from control.kit.permissions import Person
-from control.knowledge import schemas, service
+from control.knowledge import indexes, schemas, service
 from control.models import KnowledgeBase, KnowledgeChunk, KnowledgeDocument, KnowledgeEntry, KnowledgeIndex
 from control.models.base import new_id, now
 
@@ -176,7 +176,7 @@ async def shown(
     session: AsyncSession, base: KnowledgeBase, rows: Sequence[KnowledgeDocument]
 ) -> list[schemas.KnowledgeDocument]:
     """Documents with how far they are in the newest index."""
-    index = await service.newest_of(session, base)
+    index = await indexes.newest_of(session, base)
     query = select(KnowledgeEntry).where(
         KnowledgeEntry.index_id == index.id, KnowledgeEntry.document_id.in_([row.id for row in rows])
     )

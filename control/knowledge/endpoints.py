@@ -16,7 +16,7 @@ from control.kit.files import BYTES, a_file, reading
 from control.kit.ownership import find_to_change
 from control.kit.pages import Page, Paging, Search, paginate
 from control.kit.permissions import Person
-from control.knowledge import access, chunking, documents, schemas, service
+from control.knowledge import access, chunking, documents, indexes, schemas, service, trials
 from control.knowledge.engine import required
 from control.knowledge.fetching import Fetched, fetch, name_of
 
@@ -27,6 +27,7 @@ Sender = Annotated[Person, Depends(allow_long("knowledge:own"))]
 Searcher = Annotated[Person, Depends(allow_long("knowledge:list"))]
 Base = Annotated[str, Path(max_length=120)]
 Id = Annotated[str, Path(max_length=36)]
+Number = Annotated[int, Path(ge=1, le=2_147_483_647)]
 TYPES_OF = {"html": "html", "htm": "html", "xhtml": "html", "pdf": "pdf", "txt": "txt", "md": "md"}
 """End of a document's name -> what a page has to be."""
 PREVIEWED = 200
@@ -80,9 +81,31 @@ async def delete_knowledge_base(base: Base, session: Db, person: Writer) -> None
 
 
 @router.post("/{base}/rebuild")
-async def rebuild_knowledge_base(base: Base, session: Db, person: Writer) -> schemas.KnowledgeBase:
-    """Fill a new index beside the live one, in the same way. Nothing that is embedded is embedded again."""
-    return (await service.shown(session, person, [await service.rebuild(session, person, base)]))[0]
+async def rebuild_knowledge_base(base: Base, session: Db, person: Writer, hold: bool = False) -> schemas.KnowledgeBase:
+    """Fill a new index beside the live one, in the same way. Nothing that is embedded is embedded again. With `hold`
+    it does not take over by itself.
+    """
+    return (await service.shown(session, person, [await service.rebuild(session, person, base, hold=hold)]))[0]
+
+
+@router.post("/{base}/indexes/{number}/promote")
+async def promote_knowledge_index(base: Base, number: Number, session: Db, person: Writer) -> schemas.KnowledgeBase:
+    """Hold an index back no longer: it answers now, or once it is complete."""
+    return (await service.shown(session, person, [await indexes.promote(session, person, base, number)]))[0]
+
+
+@router.delete("/{base}/indexes/{number}")
+async def discard_knowledge_index(base: Base, number: Number, session: Db, person: Writer) -> schemas.KnowledgeBase:
+    """Give up an index that does not answer."""
+    return (await service.shown(session, person, [await indexes.discard(session, person, base, number)]))[0]
+
+
+@router.get("/{base}/trial")
+async def get_knowledge_trial(
+    base: Base, session: Db, person: Reader, days: Annotated[int, Query(ge=1, le=90)] = 7
+) -> schemas.KnowledgeTrial:
+    """What conversations came to by the index that their passages were from: the newest 10,000 of some days."""
+    return await trials.report(session, await service.find_managed(session, person, base), days)
 
 
 @router.get("/{base}/documents")
@@ -190,7 +213,7 @@ async def list_knowledge_chunks(
 ) -> Page[schemas.KnowledgeChunk]:
     """The chunks of a document in the newest index, in order; none before it is ready."""
     found = await service.find_managed(session, person, base)
-    row, index = await documents.find(session, found, id), await service.newest_of(session, found)
+    row, index = await documents.find(session, found, id), await indexes.newest_of(session, found)
     return await paginate(session, documents.chunks_of(index, row), paging, _chunk)
 
 
@@ -200,7 +223,7 @@ async def preview_knowledge_chunks(
 ) -> schemas.KnowledgePreview:
     """How a document that is parsed would be cut: the first 200 chunks. Nothing is changed."""
     found = await service.find_managed(session, person, base)
-    row, index = await documents.find(session, found, id), await service.newest_of(session, found)
+    row, index = await documents.find(session, found, id), await indexes.newest_of(session, found)
     engine = required(parts.knowledge)
     embedder = await engine.embedder(session, index)
     blocks = await documents.blocks_of(engine.files, row)

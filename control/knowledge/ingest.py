@@ -23,8 +23,9 @@ from control.db import Database
 from control.kit.files import Files
 from control.kit.periodic import every
 from control.kit.upsert import upsert
-from control.knowledge import chunking, documents, service
+from control.knowledge import chunking, documents, indexes, service
 from control.knowledge.embedding import BATCH, Embedder, Embedders, digest_of
+from control.knowledge.indexes import OPEN
 from control.knowledge.local_model import Floats
 from control.knowledge.parsing import Unparsed, parse
 from control.knowledge.retrieval import collection_of
@@ -49,7 +50,6 @@ CLAIM = timedelta(seconds=30)
 """How long a claim holds unless it is renewed."""
 PAUSES = (5, 15, 60, 300)
 """Seconds until an entry is tried again after a trouble that may pass; the last one again and again."""
-_OPEN = ("waiting", "parsing", "embedding")
 
 
 class Ingest:
@@ -68,7 +68,7 @@ class Ingest:
 
     async def _claimed(self) -> KnowledgeEntry | None:
         moment = now()
-        waits = (KnowledgeEntry.state.in_(_OPEN), KnowledgeEntry.not_before <= moment)
+        waits = (KnowledgeEntry.state.in_(OPEN), KnowledgeEntry.not_before <= moment)
         async with self._db.read() as session:
             query = (
                 select(KnowledgeEntry)
@@ -198,19 +198,19 @@ class Ingest:
             entry.state, entry.code, entry.message, entry.tries = "ready", "", "", 0
             service.documents_changed(base)
             await session.flush()
-            await swap_if_complete(session, base)
+            await indexes.swap_if_complete(session, base)
             await _replace(session, base)
 
     async def _keep(self, entry: KnowledgeEntry, **values: Any) -> None:
         """Renew the claim, and keep how far it is."""
         async with self._db.write() as session:
-            query = update(KnowledgeEntry).where(*_is(entry), KnowledgeEntry.state.in_(_OPEN))
+            query = update(KnowledgeEntry).where(*_is(entry), KnowledgeEntry.state.in_(OPEN))
             await session.execute(query.values(not_before=now() + CLAIM, **values))
 
     async def _end(self, entry: KnowledgeEntry, state: str, code: str, message: str) -> None:
         async with self._db.write() as session:
             row = await session.get(KnowledgeEntry, (entry.index_id, entry.document_id), with_for_update=True)
-            if row is None or row.state not in _OPEN:
+            if row is None or row.state not in OPEN:
                 return
             pause = PAUSES[min(row.tries, len(PAUSES) - 1)]
             row.state, row.code, row.message, row.tries = state, code, message[:1000], row.tries + 1
@@ -237,32 +237,6 @@ def _repeated(base: KnowledgeBase) -> Any:
     """Query of the names that several documents of a base have."""
     there = (KnowledgeDocument.base_id == base.id, ~KnowledgeDocument.deleting)
     return select(KnowledgeDocument.name).where(*there).group_by(KnowledgeDocument.name).having(func.count() > 1)
-
-
-async def swap_if_complete(session: AsyncSession, base: KnowledgeBase) -> None:
-    """Let the index that is being built answer, once it holds every document that the live one holds and nothing waits.
-    The base is locked.
-    """
-    indexes = await session.scalars(select(KnowledgeIndex).where(KnowledgeIndex.base_id == base.id))
-    by_state = {index.state: index for index in indexes if index.state != "old"}
-    new, live = by_state.get("building"), by_state.get("live")
-    if new is None or live is None:
-        return
-
-    def having(index: KnowledgeIndex, *states: str) -> Any:
-        return (
-            select(KnowledgeEntry.document_id)
-            .join(KnowledgeDocument, KnowledgeDocument.id == KnowledgeEntry.document_id)
-            .where(KnowledgeEntry.index_id == index.id, KnowledgeEntry.state.in_(states), ~KnowledgeDocument.deleting)
-        )
-
-    if (await session.scalars(having(new, *_OPEN).limit(1))).first() is not None:
-        return
-    missing = set(await session.scalars(having(live, "ready"))) - set(await session.scalars(having(new, "ready")))
-    if not missing:
-        live.state, new.state, new.live_at = "old", "live", now()
-        await session.flush()
-        log.info("knowledge base %s answers from index %d now", base.name, new.number)
 
 
 def _is(entry: KnowledgeEntry) -> tuple[Any, Any]:

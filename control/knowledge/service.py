@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, select, update as change
+from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import Select
 
@@ -17,9 +17,9 @@ from control.kit.membership import teams_of
 from control.kit.ownership import find_to_change, is_theirs, owner_of, visible_to
 from control.kit.pages import contains
 from control.kit.permissions import Person
-from control.knowledge import access, schemas
+from control.knowledge import access, indexes, schemas
 from control.models import KnowledgeBase, KnowledgeDocument, KnowledgeEntry, KnowledgeIndex, Route
-from control.models.base import new_id, now
+from control.models.base import now
 
 
 async def listed(session: AsyncSession, person: Person, search: str | None) -> Select[Any]:
@@ -65,7 +65,7 @@ async def create(
     )  # fmt: skip
     session.add(base)
     await session.flush()
-    index = _index(base, person, body.embedding.model_dump(mode="json"), body.chunking.model_dump(mode="json"))
+    index = indexes.made(base, person, body.embedding.model_dump(mode="json"), body.chunking.model_dump(mode="json"))
     index.state, index.live_at = "live", index.created_at
     session.add(index)
     await session.flush()
@@ -78,7 +78,7 @@ async def update(
 ) -> KnowledgeBase:
     """Change a base. Another embedding or chunking begins a new index, which replaces any that is being built."""
     base = await find_to_change(session, person, KnowledgeBase, name, row_version=body.row_version)
-    newest = await newest_of(session, base)
+    newest = await indexes.newest_of(session, base)
     before = facts(base, newest)
     if body.description is not None:
         base.description = body.description
@@ -92,7 +92,7 @@ async def update(
     if (embedding, chunking) != (newest.embedding, newest.chunking):
         if body.embedding is not None:
             await _check(session, person, body.embedding, models)
-        newest = await _rebuilt(session, person, base, embedding, chunking)
+        newest = await indexes.rebuilt(session, person, base, embedding, chunking, hold=body.hold)
     after = facts(base, newest)
     if after != before:
         base.row_version += 1
@@ -113,46 +113,31 @@ async def remove(session: AsyncSession, person: Person, name: str) -> None:
     routes = await session.execute(select(Route.name, Route.spec).order_by(Route.name))
     if needing := [route for route, spec in routes if name in (spec.get("knowledge") or {}).get("bases", ())]:
         raise Problem(409, "in_use", f"these routes answer with {name!r}: {', '.join(needing[:20])}")
-    note(session, person.actor, "delete", "knowledge_base", name, before=facts(base, await newest_of(session, base)))
+    note(
+        session,
+        person.actor,
+        "delete",
+        "knowledge_base",
+        name,
+        before=facts(base, await indexes.newest_of(session, base)),
+    )
     base.deleting, base.name, base.row_version = True, f"({base.id})", base.row_version + 1
     await session.flush()
 
 
-async def rebuild(session: AsyncSession, person: Person, name: str) -> KnowledgeBase:
+async def rebuild(session: AsyncSession, person: Person, name: str, *, hold: bool) -> KnowledgeBase:
     """Fill a new index, cut and embedded as the newest one is: after Milvus has lost what it had."""
     base = await find_to_change(session, person, KnowledgeBase, name)
-    newest = await newest_of(session, base)
-    await _rebuilt(session, person, base, newest.embedding, newest.chunking)
+    newest = await indexes.newest_of(session, base)
+    await indexes.rebuilt(session, person, base, newest.embedding, newest.chunking, hold=hold)
     note(session, person.actor, "rebuild", "knowledge_base", name, after={"index": base.latest})
     await session.flush()
     return base
 
 
-async def newest_of(session: AsyncSession, base: KnowledgeBase) -> KnowledgeIndex:
-    """The index that is being built, or else the live one."""
-    query = select(KnowledgeIndex).where(KnowledgeIndex.base_id == base.id, KnowledgeIndex.state != "old")
-    found: KnowledgeIndex | None = await session.scalar(query.order_by(KnowledgeIndex.number.desc()).limit(1))
-    assert found is not None, "a base has an index from its first moment"
-    return found
-
-
 def documents_changed(base: KnowledgeBase) -> None:
     """What may be found in a base is another thing from this transaction on. The base is locked."""
     base.revision, base.changed_at = base.revision + 1, now()
-
-
-async def index_of(session: AsyncSession, base: KnowledgeBase, number: int | None = None) -> KnowledgeIndex:
-    """The live index of a base, or the one of this number.
-
-    Raises:
-        Problem: 409 `index_gone` for one that another has replaced, or that there never was.
-    """
-    which = KnowledgeIndex.state == "live" if number is None else KnowledgeIndex.number == number
-    query = select(KnowledgeIndex).where(KnowledgeIndex.base_id == base.id, KnowledgeIndex.state != "old", which)
-    found: KnowledgeIndex | None = await session.scalar(query)
-    if found is None:
-        raise Problem(409, "index_gone", f"there is no version {number} of the index of {base.name!r} any more")
-    return found
 
 
 async def shown(session: AsyncSession, person: Person, bases: Sequence[KnowledgeBase]) -> list[schemas.KnowledgeBase]:
@@ -175,7 +160,7 @@ async def shown(session: AsyncSession, person: Person, bases: Sequence[Knowledge
         .order_by(KnowledgeIndex.number.desc())
     )  # fmt: skip
     for index, documents, ready, failed in await session.execute(query):
-        row = {name: getattr(index, name) for name in ("number", "state", "embedding", "chunking", "dimension")}
+        row = {name: getattr(index, name) for name in ("number", "state", "held", "embedding", "chunking", "dimension")}
         row |= {"documents": documents, "ready": ready, "failed": failed}
         row |= {"created_at": index.created_at, "live_at": index.live_at}
         indexes[index.base_id].append(schemas.KnowledgeIndex.model_validate(row))
@@ -229,31 +214,6 @@ async def _check(session: AsyncSession, person: Person, embedding: schemas.Embed
         raise Problem(
             422, "unknown_model", f"there is no model {embedding.model!r} here: {', '.join(models) or 'none'}"
         )
-
-
-def _index(base: KnowledgeBase, person: Person, embedding: dict[str, Any], chunking: dict[str, Any]) -> KnowledgeIndex:
-    return KnowledgeIndex(
-        id=new_id(), base_id=base.id, number=base.latest, state="building", embedding=embedding, chunking=chunking,
-        dimension=0, created_at=now(), created_by=person.username,
-    )  # fmt: skip
-
-
-async def _rebuilt(
-    session: AsyncSession, person: Person, base: KnowledgeBase, embedding: dict[str, Any], chunking: dict[str, Any]
-) -> KnowledgeIndex:
-    """A new index of all documents, beside the live one."""
-    building = (KnowledgeIndex.base_id == base.id, KnowledgeIndex.state == "building")
-    await session.execute(change(KnowledgeIndex).where(*building).values(state="old"))
-    base.latest += 1
-    index = _index(base, person, embedding, chunking)
-    session.add(index)
-    await session.flush()
-    documents = select(KnowledgeDocument.id).where(KnowledgeDocument.base_id == base.id, ~KnowledgeDocument.deleting)
-    for document in await session.scalars(documents):
-        session.add(
-            KnowledgeEntry(index_id=index.id, document_id=document, state="waiting", not_before=index.created_at)
-        )
-    return index
 
 
 def _written(readers: Sequence[schemas.Reader]) -> list[dict[str, str]]:

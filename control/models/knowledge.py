@@ -48,6 +48,8 @@ class KnowledgeIndex(Base):
     number: Mapped[int]
     state: Mapped[str] = mapped_column(String(12))
     """building, live or old. At most one of a base is live."""
+    held: Mapped[bool] = mapped_column(default=False)
+    """It does not take over by itself once it is complete: it is on trial until somebody says so."""
     embedding: Mapped[dict[str, Any]]
     """`control.knowledge.schemas.Embedding`."""
     chunking: Mapped[dict[str, Any]]

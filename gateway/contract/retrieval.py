@@ -89,6 +89,8 @@ class RetrievalRequest(Wire):
     """Bounds of the answer."""
     filter: Annotated[Filter, Field(max_length=8)] = Field(default_factory=dict)
     """Metadata that a document must have, all of them."""
+    trial: Annotated[bool, Field(strict=True)] = False
+    """Look into the index that a base holds back for comparison, where one is complete, instead of the live one."""
 
 
 class Passage(Wire):
@@ -148,6 +150,8 @@ class RetrievalReply(Wire):
     """Whether a rerank model has ordered the passages; `failed`: a base names one, and its fused order stands."""
     rerank_message: str = ""
     """Why it failed."""
+    indexes: dict[str, int] = Field(default_factory=dict)
+    """Base → number of the index that was searched; bases that nothing is in yet are left out."""
     cached: bool = False
     """Whether this is an answer of a moment ago, to the same question about the same documents."""
 

@@ -273,6 +273,8 @@ class Knowledge(Wire):
     citations: bool = False
     """Whether answers carry `citations`: which document, page and piece each number means. Strict clients may not
     know the member."""
+    trial: Share = 0.0
+    """Part of the conversations, 0 to 1, whose passages come from the index that a base holds back for comparison."""
     on_failure: Literal["open", "closed"] = "open"
     """`open`: an answer without passages, marked in the header `x-tunegate-retrieval`. `closed`: 503."""
     timeout: Seconds = 2.0

@@ -59,6 +59,10 @@ class RetrievalOutcome(BaseModel):
     passages: int
     """That were put before the conversation."""
     ms: float
+    indexes: dict[str, int] = {}
+    """Base -> number of the index that was searched."""
+    trial: bool = False
+    """The indexes that bases hold back were asked for."""
 
 
 class UsageEvent(BaseModel):

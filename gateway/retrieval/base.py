@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 
@@ -24,6 +26,8 @@ class Found(NamedTuple):
     """Best first, each with the members of `gateway.contract.retrieval.Passage`."""
     rerank: str = "none"
     """`gateway.contract.retrieval.RerankOutcome`."""
+    indexes: Mapping[str, int] = MappingProxyType({})
+    """Base -> number of the index that was searched."""
 
 
 class Retriever(Protocol):

@@ -32,7 +32,10 @@ class ControlRetriever:
     async def search(self, request: dict[str, Any], patience: float) -> Found:
         """See `Retriever`. Not repeated: the caller waits."""
         passages, reply = await self._asked("/retrieval", "passages", _PASSAGE, request, patience)
-        return Found(passages, str(reply.get("rerank", "none")))
+        indexes = reply.get("indexes", {})
+        if not isinstance(indexes, dict):
+            raise RetrievalError(503, "knowledge bases cannot be searched: the answer says nothing of its indexes")
+        return Found(passages, str(reply.get("rerank", "none")), indexes)
 
     async def bases(self, request: dict[str, Any], patience: float) -> list[dict[str, Any]]:
         """See `Retriever`."""

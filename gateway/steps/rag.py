@@ -6,6 +6,7 @@ control token of a chat template, or like the fence itself, is taken out of it.
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from typing import Any
@@ -101,12 +102,15 @@ class Rag:
         if before is not None:
             outcome = "found" if known else now.outcome
             rerank = "failed" if "failed" in (before.rerank, now.rerank) else now.rerank
-            ctx.retrieved = Retrieved(outcome, known, rerank, before.started, before.ms + now.ms)
+            ctx.retrieved = now._replace(
+                outcome=outcome, passages=known, rerank=rerank, started=before.started, ms=before.ms + now.ms
+            )
         if now.outcome == "failed":
             return "The search failed. Answer without it, and say that the documents could not be searched."
         return written(knowledge.template, numbered)
 
     async def _search(self, ctx: Context, knowledge: Knowledge, question: str) -> Retrieved:
+        trial = random.random() < knowledge.trial if ctx.retrieved is None else ctx.retrieved.trial
         request = {
             "bases": knowledge.bases,
             "query": question,
@@ -114,6 +118,7 @@ class Rag:
             "limits": {
                 "top_k": knowledge.top_k, "score_floor": knowledge.score_floor, "token_budget": knowledge.token_budget,
             },
+            "trial": trial,
         }  # fmt: skip
         started = time.monotonic()
         problem: RetrievalError | None = None
@@ -124,7 +129,7 @@ class Rag:
             problem = exc
         took = time.monotonic() - started
         outcome = "failed" if problem else "found" if found.passages else "nothing"
-        ctx.retrieved = retrieved = Retrieved(outcome, *found, started, took * 1000.0)  # type: ignore[arg-type]
+        ctx.retrieved = retrieved = Retrieved(outcome, *found, trial, started, took * 1000.0)  # type: ignore[arg-type]
         ctx.upstream_seconds += took
         if problem is not None and knowledge.on_failure == "closed":
             raise GatewayError("tunegate_retrieval", f"This model answers with passages only, and {problem}.")

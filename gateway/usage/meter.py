@@ -12,6 +12,8 @@ The table (docs/architecture.md shows it, tests/gateway/test_settlement.py check
 
 from __future__ import annotations
 
+import orjson
+
 from gateway.context import Context, Retrieved
 from gateway.protocols.canonical import Usage
 
@@ -85,5 +87,6 @@ def closing(ctx: Context, usage: Usage, source: str, cost: int, ended: float) ->
 
 
 def _retrieval(found: Retrieved) -> bytes:
-    text = b'"retrieval":{"outcome":"%b","passages":%d,"ms":%.3f},'
-    return text % (found.outcome.encode(), len(found.passages), found.ms)
+    text = b'"retrieval":{"outcome":"%b","passages":%d,"ms":%.3f,"indexes":%b,"trial":%b},'
+    indexes, trial = orjson.dumps(dict(found.indexes)), b"true" if found.trial else b"false"
+    return text % (found.outcome.encode(), len(found.passages), found.ms, indexes, trial)

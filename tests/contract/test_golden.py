@@ -21,8 +21,8 @@ LEDGERS = sorted((HERE / "usage").glob("*.jsonl"))
 
 
 def members(document: Any, name: str = "") -> Iterator[str]:
-    """The names of all members of all objects in a document."""
-    if isinstance(document, dict):
+    """The names of all members of all objects in a document; of `indexes`, they are names of bases."""
+    if isinstance(document, dict) and name != "indexes":
         for key, value in document.items():
             yield key
             yield from members(value, key)

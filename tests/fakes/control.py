@@ -197,9 +197,12 @@ class Control:
             good = reply(204)
         elif kind == "retrieval" and method == "POST":
             self.searches.append(json.loads(body))
-            RetrievalRequest.model_validate_json(body)
+            request = RetrievalRequest.model_validate_json(body)
             passages = self.found_first.pop(0) if self.found_first else self.passages
-            found = RetrievalReply.model_validate({"passages": passages, "took_ms": 1.0, "rerank": self.rerank})
+            indexes = dict.fromkeys(request.bases, 1 + request.trial)
+            found = RetrievalReply.model_validate(
+                {"passages": passages, "took_ms": 1.0, "rerank": self.rerank, "indexes": indexes}
+            )
             good = reply(200, found.model_dump_json().encode())
         elif kind == "knowledge" and method == "POST":
             asked = BasesRequest.model_validate_json(body)

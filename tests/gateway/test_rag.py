@@ -39,6 +39,7 @@ def gateway(control, upstream, tmp_path_factory):
                 route("cited-claude/*", "claude", knowledge={**BASES, "citations": True}),
                 route("always/*", knowledge={**BASES, "when": "always", "template": "Known: {passages}"}),
                 route("closed/*", knowledge={**BASES, "on_failure": "closed", "timeout": 0.5}),
+                route("trial/*", knowledge={**BASES, "trial": 1}),
                 route("open/*", knowledge={**BASES, "timeout": 0.5}),
             ],
             "key": [key("tester", team="support")],
@@ -84,6 +85,18 @@ def test_passages_stand_behind_the_routes_prompt_numbered_and_with_their_source(
     assert (row["retrieval"]["outcome"], row["retrieval"]["passages"]) == ("found", 2)
     assert row["retrieval"]["ms"] > 0
     assert gateway.metric(r"^tunegate_retrieval_seconds_count\{.*found.*plain") >= 1
+
+
+def test_a_part_of_a_route_tries_the_index_that_is_held_back(gateway, control, scripted):
+    rid = new_id()
+    reply = ask(gateway, f"trial/{scripted(scripts.chat(['Thirty']))}", rid=rid)
+    assert control.searches[0]["trial"] is True
+    assert reply.header("x-tunegate-retrieval").endswith("; trial")
+    row = eventually(lambda: [e for e in control.ledger.values() if e["request_id"] == rid])[0]
+    assert (row["retrieval"]["trial"], row["retrieval"]["indexes"]) == (True, {"handbook": 2})
+    reply = ask(gateway, f"plain/{scripted(scripts.chat(['Thirty']))}")
+    assert control.searches[1]["trial"] is False
+    assert "trial" not in reply.header("x-tunegate-retrieval")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from control.errors import Problem, duplicate, not_found
 from control.kit.audit import note
 from control.kit.ownership import find_to_change
 from control.kit.permissions import Person
-from control.knowledge import service
+from control.knowledge import indexes, service
 from control.knowledge.evaluation import metrics, schemas
 from control.models import KnowledgeAnswer, KnowledgeBase, KnowledgeQuestion, KnowledgeRun, KnowledgeTestSet
 from control.models.base import now
@@ -177,7 +177,7 @@ async def start(
     row = await find_mine(session, person, base, name)
     owner = await session.get(KnowledgeBase, row.base_id)
     assert owner is not None, "a set has a base"
-    index = await service.index_of(session, owner, body.index)
+    index = await indexes.index_of(session, owner, body.index)
     if body.retrieval is not None:
         await service.check_rerank(session, person, body.retrieval, owner)
     retrieval = owner.retrieval if body.retrieval is None else body.retrieval.model_dump(mode="json")

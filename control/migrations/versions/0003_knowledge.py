@@ -83,6 +83,7 @@ def upgrade() -> None:
         sa.Column("base_id", sa.String(length=36), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("held", sa.Boolean(), nullable=False),
         sa.Column("embedding", sa.JSON(), nullable=False),
         sa.Column("chunking", sa.JSON(), nullable=False),
         sa.Column("dimension", sa.Integer(), nullable=False),

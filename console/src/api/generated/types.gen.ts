@@ -997,6 +997,50 @@ export type UnpricedTarget = {
 };
 
 /**
+ * TrialSide
+ *
+ * Conversations with passages of one index.
+ */
+export type TrialSide = {
+    /**
+     * Cost Nano
+     */
+    cost_nano: number;
+    /**
+     * Failed
+     */
+    failed: number;
+    /**
+     * Found
+     */
+    found: number;
+    /**
+     * Index
+     */
+    index: number;
+    /**
+     * Output Tokens
+     */
+    output_tokens: number;
+    /**
+     * P50 Retrieval Ms
+     */
+    p50_retrieval_ms: number;
+    /**
+     * P50 Ttft Ms
+     */
+    p50_ttft_ms: number | null;
+    /**
+     * Passages
+     */
+    passages: number;
+    /**
+     * Requests
+     */
+    requests: number;
+};
+
+/**
  * Training
  *
  * How it is learned. Steps are optimiser steps, of all processes together.
@@ -3163,6 +3207,12 @@ export type Knowledge = {
      */
     top_k?: number;
     /**
+     * Trial
+     *
+     * Part of the conversations, 0 to 1, whose passages come from the index that a base holds back for comparison.
+     */
+    trial?: number;
+    /**
      * When
      *
      * `found`: only where a passage reaches the floor. `always`: the model is told also that there is none. `tool`: the
@@ -5221,6 +5271,12 @@ export type Passage = {
  */
 export type RetrievalOutcome = {
     /**
+     * Indexes
+     */
+    indexes?: {
+        [key: string]: number;
+    };
+    /**
      * Ms
      */
     ms: number;
@@ -5232,6 +5288,10 @@ export type RetrievalOutcome = {
      * Passages
      */
     passages: number;
+    /**
+     * Trial
+     */
+    trial?: boolean;
 };
 
 /**
@@ -6291,6 +6351,30 @@ export type LearnedFrom = {
 };
 
 /**
+ * KnowledgeTrial
+ *
+ * The live index of a base and one that is held back, side by side.
+ */
+export type KnowledgeTrial = {
+    /**
+     * Cut
+     */
+    cut: boolean;
+    /**
+     * Days
+     */
+    days: number;
+    /**
+     * Routes
+     */
+    routes: Array<string>;
+    /**
+     * Sides
+     */
+    sides: Array<TrialSide>;
+};
+
+/**
  * Page[KnowledgeTestSet]
  */
 export type KnowledgeTestSetPage = {
@@ -6742,6 +6826,10 @@ export type KnowledgeIndex = {
      */
     failed: number;
     /**
+     * Held
+     */
+    held: boolean;
+    /**
      * Live At
      */
     live_at: string | null;
@@ -6957,6 +7045,13 @@ export type KnowledgeBaseUpdate = {
     } & RouteEmbedding) | ({
         kind: 'local';
     } & LocalEmbedding) | null;
+    /**
+     * Hold
+     *
+     * Whether the new index is held back when it is complete, to be compared with the live one by the `trial` of
+     * routes, until it is promoted.
+     */
+    hold?: boolean;
     /**
      * Readers
      *
@@ -15761,6 +15856,114 @@ export type RetryKnowledgeDocumentResponses = {
 
 export type RetryKnowledgeDocumentResponse = RetryKnowledgeDocumentResponses[keyof RetryKnowledgeDocumentResponses];
 
+export type DiscardKnowledgeIndexData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/indexes/{number}';
+};
+
+export type DiscardKnowledgeIndexErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type DiscardKnowledgeIndexError = DiscardKnowledgeIndexErrors[keyof DiscardKnowledgeIndexErrors];
+
+export type DiscardKnowledgeIndexResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeBase;
+};
+
+export type DiscardKnowledgeIndexResponse = DiscardKnowledgeIndexResponses[keyof DiscardKnowledgeIndexResponses];
+
+export type PromoteKnowledgeIndexData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Number
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/indexes/{number}/promote';
+};
+
+export type PromoteKnowledgeIndexErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type PromoteKnowledgeIndexError = PromoteKnowledgeIndexErrors[keyof PromoteKnowledgeIndexErrors];
+
+export type PromoteKnowledgeIndexResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeBase;
+};
+
+export type PromoteKnowledgeIndexResponse = PromoteKnowledgeIndexResponses[keyof PromoteKnowledgeIndexResponses];
+
 export type AddKnowledgePageData = {
     body: KnowledgePageAdd;
     path: {
@@ -15831,7 +16034,12 @@ export type RebuildKnowledgeBaseData = {
          */
         base: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Hold
+         */
+        hold?: boolean;
+    };
     url: '/api/v1/knowledge/{base}/rebuild';
 };
 
@@ -16826,6 +17034,57 @@ export type ListKnowledgeWorseAnswersResponses = {
 };
 
 export type ListKnowledgeWorseAnswersResponse = ListKnowledgeWorseAnswersResponses[keyof ListKnowledgeWorseAnswersResponses];
+
+export type GetKnowledgeTrialData = {
+    body?: never;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+    };
+    query?: {
+        /**
+         * Days
+         */
+        days?: number;
+    };
+    url: '/api/v1/knowledge/{base}/trial';
+};
+
+export type GetKnowledgeTrialErrors = {
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type GetKnowledgeTrialError = GetKnowledgeTrialErrors[keyof GetKnowledgeTrialErrors];
+
+export type GetKnowledgeTrialResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeTrial;
+};
+
+export type GetKnowledgeTrialResponse = GetKnowledgeTrialResponses[keyof GetKnowledgeTrialResponses];
 
 export type ListPricesData = {
     body?: never;
