@@ -15,7 +15,7 @@ from control.kit.sheets import tame
 _CELL = (
     "case", "candidate", "route", "route_version", "prompt", "repeat", "ok", "tags", "expected", "text",
     "finish_reason", "error", "latency_ms", "ttft_ms", "prompt_tokens", "completion_tokens", "cost_nano", "tries",
-    "request_id", "snapshot", "finished_at",
+    "request_id", "snapshot", "reused_from", "finished_at",
 )  # fmt: skip
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1f2328}"

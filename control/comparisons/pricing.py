@@ -54,7 +54,8 @@ class Pricing:
 
     def add(self, cells: Iterable[Cell], verdicts: Iterable[Verdict]) -> None:
         """Those that are in the database now."""
-        self._waiting |= {one.request_id: (one.case, one.candidate, one.repeat) for one in cells}
+        asked = [one for one in cells if one.kept is None]
+        self._waiting |= {one.request_id: (one.case, one.candidate, one.repeat) for one in asked}
         self._judging |= {request_id for one in verdicts for request_id in one.request_ids}
 
     def expected(self, under_way: int, judging: int) -> float:

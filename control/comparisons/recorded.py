@@ -161,7 +161,8 @@ async def record(
     row = ComparisonRun(
         id=new_id(), suite_id=suite.id, version_id=version.id, note=body.note, key="", candidates=candidates,
         settings=run_schemas.RunSettings(
-            repeats=1, concurrency=1, tries=1, timeout_seconds=1, seed=None, stream=True, budget_nano=None
+            repeats=1, concurrency=1, tries=1, timeout_seconds=1, seed=None, stream=True, budget_nano=None,
+            reuse_days=None,
         ).model_dump(),
         estimate=run_schemas.RunEstimate(cells=cells, cost_nano=0, output_basis="guess", candidates=[]).model_dump(),
         state="partial" if failed else "done", total=cells, done=cells - failed, failed=failed, created_at=now(),
@@ -190,7 +191,7 @@ def _cells(run: str, found: Paired) -> Iterator[dict[str, Any]]:
                 "ttft_ms": row.ttft_ms if said is not None else None, "tries": 1, "cost_nano": row.cost_nano,
                 "input_tokens": said.usage["prompt_tokens"] if said is not None else None,
                 "output_tokens": said.usage["completion_tokens"] if said is not None else None,
-                "snapshot": row.snapshot, "finished_at": row.ts,
+                "snapshot": row.snapshot, "digest": "", "reused_from": "", "finished_at": row.ts,
             }  # fmt: skip
 
 

@@ -125,7 +125,7 @@ async def exported(db: Database, row: ComparisonRun) -> AsyncIterator[dict[str, 
                 "repeat": one.repeat, "ok": one.ok, "tags": content["tags"], "variables": content["variables"],
                 "expected": content["expected"], "request": one.request, "answer": one.answer, "error": one.error,
                 "scores": one.scores, "tries": one.tries, "cost_nano": one.cost_nano, "request_id": one.request_id,
-                "snapshot": one.snapshot, "finished_at": one.finished_at.isoformat(),
+                "snapshot": one.snapshot, "reused_from": one.reused_from, "finished_at": one.finished_at.isoformat(),
             }  # fmt: skip
         if len(cells) < AT_ONCE:
             return

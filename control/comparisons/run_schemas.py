@@ -56,6 +56,9 @@ class RunCreate(Body):
     """Ask for streams: only they tell the time to the first token."""
     budget_nano: Nano | None = None
     """The run pauses once it has cost as much, in nano-units of the currency; what is under way is still paid for."""
+    reuse_days: Annotated[int, Field(strict=True, ge=1, le=365)] | None = None
+    """Answers of earlier runs of the suite that are at most so old are taken over where the request, to the byte, and
+    the version of the route are the same; absent: everything is asked for. Scores are given anew."""
     note: Note = ""
 
     @model_validator(mode="after")
@@ -88,6 +91,7 @@ class RunSettings(BaseModel):
     seed: int | None
     stream: bool
     budget_nano: int | None
+    reuse_days: int | None
 
 
 class RunResume(Body):
@@ -156,10 +160,10 @@ class Run(BaseModel):
         candidates=[{"name": "gpt-4o", "route": "gpt-4o", "route_version": 3, "prompt": "plain", "parameters": {}}],
         settings={
             "repeats": 1, "concurrency": 8, "tries": 4, "timeout_seconds": 120, "seed": None, "stream": True,
-            "budget_nano": None,
+            "budget_nano": None, "reuse_days": None,
         },
         estimate={"cells": 100, "cost_nano": 0, "output_basis": "guess", "candidates": []},
-        state="running", wanted="run", code="", message="", total=100, done=40, failed=0, pairs=0,
+        state="running", wanted="run", code="", message="", total=100, done=40, failed=0, reused=0, pairs=0,
         judged=0, rate=4.0, seconds_left=15.0,
         billed_nano=3_000_000, mine=True, created_at=A_MOMENT, created_by="alice", started_at=A_MOMENT, ended_at=None,
     )  # fmt: skip
@@ -182,6 +186,8 @@ class Run(BaseModel):
     """Cells that there are to be."""
     done: int
     failed: int
+    reused: int
+    """Of the done ones, those whose answer is from an earlier run."""
     pairs: int
     """Pairs of answers that judges are to compare; 0 until all cells are there."""
     judged: int
@@ -276,7 +282,7 @@ class Cell(BaseModel):
         case=1, candidate=0, repeat=0, ok=True, request_id="01936f3a-0000-7000-8000-000000000001.1.0.0.0",
         request={"model": "gpt-4o", "messages": [{"role": "user", "content": "6 × 7?"}]},
         answer={"text": "42", "finish_reason": "stop"}, error=None, scores={}, tries=1, cost_nano=30_000, snapshot="7",
-        finished_at=A_MOMENT,
+        reused_from="", finished_at=A_MOMENT,
     )  # fmt: skip
 
     case: int
@@ -297,4 +303,6 @@ class Cell(BaseModel):
     """Null until the ledger has it."""
     snapshot: str
     """Of the gateway's configuration that answered."""
+    reused_from: str
+    """Request id of the answer of an earlier run that was taken over; empty: it was asked for."""
     finished_at: datetime

@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import and_, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control.comparisons import reuse
 from control.comparisons.asking import Asker
 from control.comparisons.engine import Answered, Cell, Engine, Hole, Plan
 from control.comparisons.journal import Journal
 from control.comparisons.matches import Match, Verdict
 from control.comparisons.pricing import Pricing
+from control.comparisons.reuse import Kept, digest_of
+from control.comparisons.rows import asked_for, cell_row, verdict_row
 from control.comparisons.scoring import Scoring
 from control.comparisons.sources import contents
 from control.db import Database
@@ -126,7 +129,7 @@ class Work:
         self._pending: list[Cell | Verdict] = []
         self._writing: list[Cell | Verdict] = []
         self._seen: dict[Hole | Match, int] = {}
-        self._done = self._failed = self._judged = 0
+        self._done = self._failed = self._reused = self._judged = 0
         self._pairs = row.pairs
         self._began = (time.monotonic(), 0)
         self._token = ("", 0.0)
@@ -145,7 +148,8 @@ class Work:
             asker = Asker(
                 f"{self._url.rstrip('/')}/v1", lambda: self._bearer(digest), self._row.settings["timeout_seconds"]
             )
-            self._engine = Engine(plan, asker, self._finished, lambda one: self._seen.get(one, 0))
+            known = self._known if self._row.settings["reuse_days"] is not None else None
+            self._engine = Engine(plan, asker, self._finished, lambda one: self._seen.get(one, 0), known)
             try:
                 if not await self._through(self._engine.fill(plan.holes(await self._there()))):
                     return  # another process has the run
@@ -173,7 +177,9 @@ class Work:
         """Cells that are finished; what was asked for the others is known from the ledger."""
         table = ComparisonCell
         async with self._db.read() as session:
-            query = select(table.case, table.candidate, table.repeat, table.ok).where(table.run_id == self._row.id)
+            query = select(table.case, table.candidate, table.repeat, table.ok, table.reused_from).where(
+                table.run_id == self._row.id
+            )
             rows = (await session.execute(query)).all()
             billed = await session.scalars(
                 select(UsageRow.request_id).where(
@@ -182,9 +188,10 @@ class Work:
                 )
             )  # fmt: skip
             for request_id in billed:
-                asked, attempt = _asked(request_id)
+                asked, attempt = asked_for(request_id)
                 self._seen[asked] = max(self._seen.get(asked, 0), attempt + 1)
         self._done, self._failed = sum(row.ok for row in rows), sum(not row.ok for row in rows)
+        self._reused = sum(bool(row.reused_from) for row in rows)
         self._began = (time.monotonic(), len(rows))
         await self._pricing.load()
         return [(row.case, row.candidate, row.repeat) for row in rows]
@@ -239,6 +246,11 @@ class Work:
             self._token = (token, time.monotonic() + _TOKEN_SECONDS / 2)
         return self._token[0]
 
+    async def _known(self, hole: Hole, body: Mapping[str, Any]) -> Kept | None:
+        async with self._db.read() as session:
+            digest = digest_of(body, self._row.candidates[hole.candidate]["route_version"], hole.repeat)
+            return await reuse.found(session, self._row, digest, self._row.settings["reuse_days"])
+
     def _finished(self, one: Cell | Verdict) -> None:
         self._journal.add(one)
         self._pending.append(one)
@@ -284,9 +296,12 @@ class Work:
         fresh = self._writing
         cells = [one for one in fresh if isinstance(one, Cell)]
         done, failed = self._done + sum(one.ok for one in cells), self._failed + sum(not one.ok for one in cells)
-        judged = self._judged + len(fresh) - len(cells)
+        judged, reused = (
+            self._judged + len(fresh) - len(cells),
+            self._reused + sum(one.kept is not None for one in cells),
+        )
         values = {
-            "done": done, "failed": failed, "pairs": self._pairs, "judged": judged,
+            "done": done, "failed": failed, "reused": reused, "pairs": self._pairs, "judged": judged,
             "rate": self._rate(done + failed + judged), "claimed_until": now() + CLAIM,
             "billed_nano": self._pricing.billed,
         }  # fmt: skip
@@ -301,7 +316,7 @@ class Work:
                     select(ComparisonRun.wanted, ComparisonRun.settings).where(ComparisonRun.id == self._row.id)
                 )
             ).one()
-        self._done, self._failed, self._judged, self._writing = done, failed, judged, []
+        self._done, self._failed, self._reused, self._judged, self._writing = done, failed, reused, judged, []
         if fresh:
             self._journal.clear()
         self._row.wanted, self._row.settings = row.wanted, row.settings
@@ -313,8 +328,8 @@ class Work:
         cells = [one for one in finished if isinstance(one, Cell)]
         verdicts = [one for one in finished if isinstance(one, Verdict)]
         for model, rows in (
-            (ComparisonCell, [_row(self._row.id, one) for one in cells]),
-            (ComparisonVerdict, [_verdict_row(self._row.id, one) for one in verdicts]),
+            (ComparisonCell, [cell_row(self._row, one) for one in cells]),
+            (ComparisonVerdict, [verdict_row(self._row.id, one) for one in verdicts]),
         ):
             table: Any = model.__table__
             if rows:
@@ -360,34 +375,3 @@ class Work:
             mine = update(ComparisonRun).where(ComparisonRun.id == self._row.id, ComparisonRun.claim == self._row.claim)
             await session.execute(mine.values(**values, rate=0.0, billed_nano=self._pricing.billed))
         log.info("run %s: %s %s", self._row.id, state, code)
-
-
-def _asked(request_id: str) -> tuple[Hole | Match, int]:
-    """What a request of a run asked for, and at which try."""
-    parts = request_id.split(".")[1:]
-    if parts[0].startswith("p"):
-        scorer, case, pair, repeat, _, attempt = parts[:6]
-        first, second = pair.split("-")
-        return Match(int(case), int(first), int(second), int(repeat), int(scorer[1:])), int(attempt)
-    case, candidate, repeat, attempt = parts[:4]
-    return Hole(int(case), int(candidate), int(repeat)), int(attempt)
-
-
-def _verdict_row(run: str, one: Verdict) -> dict[str, Any]:
-    return {
-        "run_id": run, "case_number": one.case, "first_candidate": one.first, "second_candidate": one.second,
-        "repeat_number": one.repeat, "scorer": one.scorer, "forward": one.forward, "backward": one.backward,
-        "winner": one.winner, "note": one.note, "finished_at": datetime.fromisoformat(one.finished_at),
-    }  # fmt: skip
-
-
-def _row(run: str, one: Cell) -> dict[str, Any]:
-    answer = one.answer or {"latency_ms": None, "ttft_ms": None, "usage": {}}
-    return {
-        "run_id": run, "case_number": one.case, "candidate": one.candidate, "repeat_number": one.repeat, "ok": one.ok,
-        "request_id": one.request_id, "request": one.request, "answer": one.answer, "error": one.error,
-        "scores": one.scores, "latency_ms": answer["latency_ms"], "ttft_ms": answer["ttft_ms"],
-        "input_tokens": answer["usage"].get("prompt_tokens"), "tries": one.tries,
-        "output_tokens": answer["usage"].get("completion_tokens"), "snapshot": "",
-        "finished_at": datetime.fromisoformat(one.finished_at),
-    }  # fmt: skip

@@ -119,6 +119,8 @@ class ComparisonRun(Base):
     """Cells with an answer."""
     failed: Mapped[int] = mapped_column(default=0)
     """Cells for which every try failed."""
+    reused: Mapped[int] = mapped_column(default=0)
+    """Of the cells with an answer, those that were taken over from an earlier run."""
     pairs: Mapped[int] = mapped_column(default=0)
     """Pairs of answers that judges are to compare; known once all cells are there."""
     judged: Mapped[int] = mapped_column(default=0)
@@ -173,6 +175,10 @@ class ComparisonCell(Base):
     """What the ledger says of `request_id`; null until it has come."""
     snapshot: Mapped[str] = mapped_column(String(200), default="")
     """Of the gateway's configuration that answered, from the ledger."""
+    digest: Mapped[str] = mapped_column(String(64), default="", index=True)
+    """By which a later run finds it (`control.comparisons.reuse`); empty if it was taken over itself."""
+    reused_from: Mapped[str] = mapped_column(String(120), default="")
+    """Request id of the answer that was taken over; empty if it was asked for."""
     finished_at: Mapped[datetime]
 
 

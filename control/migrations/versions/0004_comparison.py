@@ -75,6 +75,7 @@ def upgrade() -> None:
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("done", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("reused", sa.Integer(), nullable=False),
         sa.Column("pairs", sa.Integer(), nullable=False),
         sa.Column("judged", sa.Integer(), nullable=False),
         sa.Column("rate", sa.Double(), nullable=False),
@@ -127,6 +128,8 @@ def upgrade() -> None:
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("cost_nano", sa.BigInteger(), nullable=True),
         sa.Column("snapshot", sa.String(length=200), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("reused_from", sa.String(length=120), nullable=False),
         sa.Column("finished_at", Utc(), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"], ["comparison_run.id"], name=op.f("fk_comparison_cell_run_id"), ondelete="CASCADE"
@@ -134,6 +137,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "case_number", "candidate", "repeat_number", name=op.f("pk_comparison_cell")),
         **BINARY,
     )
+    op.create_index(op.f("ix_comparison_cell_digest"), "comparison_cell", ["digest"], unique=False)
     op.create_table(
         "comparison_verdict",
         sa.Column("run_id", sa.String(length=36), nullable=False),

@@ -5066,6 +5066,20 @@ export const RunCreateSchema = {
             title: 'Repeats',
             type: 'integer'
         },
+        reuse_days: {
+            anyOf: [
+                {
+                    maximum: 365,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Answers of earlier runs of the suite that are at most so old are taken over where the request, to the byte, and\nthe version of the route are the same; absent: everything is asked for. Scores are given anew.',
+            title: 'Reuse Days'
+        },
         seed: {
             anyOf: [
                 {
@@ -7106,6 +7120,17 @@ export const RunSettingsSchema = {
             title: 'Repeats',
             type: 'integer'
         },
+        reuse_days: {
+            anyOf: [
+                {
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Reuse Days'
+        },
         seed: {
             anyOf: [
                 {
@@ -7137,7 +7162,8 @@ export const RunSettingsSchema = {
         'timeout_seconds',
         'seed',
         'stream',
-        'budget_nano'
+        'budget_nano',
+        'reuse_days'
     ],
     title: 'RunSettings',
     type: 'object'
@@ -7378,6 +7404,7 @@ export const RunSchema = {
             note: '',
             pairs: 0,
             rate: 4,
+            reused: 0,
             seconds_left: 15,
             settings: {
                 concurrency: 8,
@@ -7474,6 +7501,10 @@ export const RunSchema = {
             title: 'Rate',
             type: 'number'
         },
+        reused: {
+            title: 'Reused',
+            type: 'integer'
+        },
         seconds_left: {
             anyOf: [
                 {
@@ -7551,6 +7582,7 @@ export const RunSchema = {
         'total',
         'done',
         'failed',
+        'reused',
         'pairs',
         'judged',
         'rate',
@@ -17570,6 +17602,7 @@ export const CellSchema = {
                 model: 'gpt-4o'
             },
             request_id: '01936f3a-0000-7000-8000-000000000001.1.0.0.0',
+            reused_from: '',
             scores: {},
             snapshot: '7',
             tries: 1
@@ -17641,6 +17674,10 @@ export const CellSchema = {
             title: 'Request Id',
             type: 'string'
         },
+        reused_from: {
+            title: 'Reused From',
+            type: 'string'
+        },
         scores: {
             additionalProperties: true,
             title: 'Scores',
@@ -17668,6 +17705,7 @@ export const CellSchema = {
         'tries',
         'cost_nano',
         'snapshot',
+        'reused_from',
         'finished_at'
     ],
     title: 'Cell',

@@ -2824,6 +2824,13 @@ export type RunCreate = {
      */
     repeats?: number;
     /**
+     * Reuse Days
+     *
+     * Answers of earlier runs of the suite that are at most so old are taken over where the request, to the byte, and
+     * the version of the route are the same; absent: everything is asked for. Scores are given anew.
+     */
+    reuse_days?: number | null;
+    /**
      * Seed
      *
      * Sent as `seed`, one more for each repeat.
@@ -4031,6 +4038,10 @@ export type RunSettings = {
      */
     repeats: number;
     /**
+     * Reuse Days
+     */
+    reuse_days: number | null;
+    /**
      * Seed
      */
     seed: number | null;
@@ -4251,6 +4262,10 @@ export type Run = {
      * Rate
      */
     rate: number;
+    /**
+     * Reused
+     */
+    reused: number;
     /**
      * Seconds Left
      */
@@ -9752,6 +9767,10 @@ export type Cell = {
      * Request Id
      */
     request_id: string;
+    /**
+     * Reused From
+     */
+    reused_from: string;
     /**
      * Scores
      */
