@@ -237,3 +237,7 @@ def test_monitors_find_services_with_metrics(every_set: dict[str, Rendered]) -> 
             assert endpoint["path"] == "/metrics"
             assert all(endpoint["port"] in [port["name"] for port in one["spec"]["ports"]] for one in found)
         assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    (endpoint,) = locked.one("ServiceMonitor", "-gateway")["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"]["ca"]["configMap"] == {"name": "company-ca", "key": "ca.crt"}
+    assert endpoint["authorization"]["credentials"] == {"name": "my-gateway", "key": "metrics-token"}

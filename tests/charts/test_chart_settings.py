@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trustme
+from sqlalchemy import make_url
 
 from control import api as control_api, settings as control_settings
 from control.cli import _COMMANDS
@@ -86,6 +87,22 @@ def test_control_reads_its_file(rendered: Rendered, tmp_path: Path) -> None:
             assert rendered.one("Service", host.partition(":")[0])["spec"]["ports"][0]["port"] == port
     assert bool(settings.database.url) == (rendered.name != "minimal")
     assert settings.console.gateway_url.startswith("https://llm.")
+
+
+def test_the_driver_finds_the_password_of_the_bundled_database(every_set: dict[str, Rendered], tmp_path: Path) -> None:
+    for template in (pod for name, pod in every_set["bundled"].workloads() if name.endswith(("-control", "-migrate"))):
+        (found,) = [one for one in container(template)["env"] if one["name"] == "PGPASSWORD"]
+        server = dict(every_set["bundled"].workloads())["tunegate-postgresql"]
+        (secret,) = [one["secret"] for one in server["spec"]["volumes"] if "secret" in one]
+        assert found["valueFrom"]["secretKeyRef"] == {"name": secret["secretName"], "key": "password"}
+        assert {"name": "POSTGRES_PASSWORD_FILE", "value": "/run/secrets/postgresql/password"} in container(server)[
+            "env"
+        ]
+    settings = control_settings.load(configuration(every_set["bundled"], "control", tmp_path))
+    url = make_url(settings.database_url)
+    _, arguments = url.get_dialect()().create_connect_args(url)
+    assert "password" not in arguments, "then asyncpg looks at PGPASSWORD"
+    assert (arguments["user"], arguments["database"]) == ("tunegate", "tunegate")
 
 
 def test_the_worker_reads_its_file(every_set: dict[str, Rendered], tmp_path: Path) -> None:
