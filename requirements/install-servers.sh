@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests use (databases, Slurm), where that is possible: Debian, as root. The tests start
-# their own, with folders and ports of their own.
+# Installs the servers that the tests use (databases, Slurm), and what reads charts/ (Go with Helm's template engine, Docker
+# Compose without a daemon), where that is possible: Debian, as root. The tests start their own, with folders and ports of
+# their own.
 set -euo pipefail
 missing=()
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
@@ -8,6 +9,9 @@ compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgres
 [ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmd ] && [ -x /usr/sbin/munged ] && [ -x /usr/bin/sbatch ] ||
   missing+=(slurmctld slurmd slurm-client munge)
 command -v ip >/dev/null || missing+=(iproute2)
+[ -x /usr/bin/go ] && [ -d /usr/share/gocode/src/github.com/Masterminds/sprig ] &&
+  [ -d /usr/share/gocode/src/sigs.k8s.io/yaml ] && [ -x /usr/bin/docker-compose ] ||
+  missing+=(golang-go golang-github-masterminds-sprig-dev golang-k8s-sigs-yaml-dev docker-compose)
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
   echo "installing ${missing[*]} for the tests"

@@ -22,12 +22,26 @@ def pinned(lock: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("lock", "extras"), [("gateway", ["gateway"]), ("dev", ["gateway", "otel", "trainer", "knowledge", "embed", "dev"])]
+    ("lock", "extras"),
+    [
+        ("gateway", ["gateway"]),
+        ("control", ["control", "postgresql", "mysql", "parquet", "knowledge", "ocr", "embed"]),
+        ("trainer", ["trainer"]),
+        ("dev", ["gateway", "otel", "trainer", "knowledge", "embed", "dev"]),
+    ],
 )
 def test_every_dependency_is_locked_or_make_lock_was_forgotten(lock: str, extras: list[str]) -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     needed = set().union(*(names(wanted[extra]) for extra in extras)) - {"tunegate"}
     assert needed <= pinned(ROOT / f"requirements/{lock}.lock")
+
+
+@pytest.mark.parametrize("lock", ["control", "trainer"])
+def test_images_have_the_versions_that_the_tests_run_with(lock: str) -> None:
+    def versions(name: str) -> set[str]:
+        return set(re.findall(r"^(\S+==\S+)", (ROOT / f"requirements/{name}.lock").read_text(), re.MULTILINE))
+
+    assert versions(lock) <= versions("dev")
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)

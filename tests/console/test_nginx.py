@@ -65,6 +65,8 @@ def test_nginx_serves_the_console(tmp_path: Path, control: Running) -> None:
             assert client.get("/assets/none.js").status_code == 404
             assert client.get("/api/v1/auth/methods").json()["password"] is True
             assert client.get("/internal/v1/spend").status_code == 404
+            dataset = client.put("/api/v1/datasets/big/versions/1/content", content=b"x" * 2_000_000)
+            assert dataset.status_code == 401, "control says how large a body may be, and who may send it"
     finally:
         process.terminate()
         process.wait(10)
