@@ -19,6 +19,8 @@ Tunegate: one OpenAI-compatible endpoint in front of every model.
   tunegate admin create NAME       make an administrator; prints the password
   tunegate token new NAME          make a service token for a gateway
   tunegate secrets new|rotate      make, or replace, the key that seals credentials
+  tunegate backup FILE             all of control's database as of one moment (--files: datasets and documents, too)
+  tunegate restore FILE            a backup into an empty database
   tunegate import litellm FILE     take over LiteLLM's config.yaml (--dry-run: only say what would be made)
   tunegate import one-api FILE     take over one-api's SQLite database: channels and tokens
   tunegate trainer --config FILE   run training jobs and the local model engines of the file
@@ -41,6 +43,8 @@ _COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("secrets", "new"): ("control.commands", "secrets-new"),
     ("secrets", "rotate"): ("control.commands", "secrets-rotate"),
     ("import",): ("control.commands", "import"),
+    ("backup",): ("control.commands", "backup"),
+    ("restore",): ("control.commands", "restore"),
     ("gateway",): ("gateway", "serve"),
     ("trainer",): ("trainer",),
     ("train",): ("trainer.train",),

@@ -14,6 +14,9 @@ from typing import Any
 from control import security
 from control.app import build
 from control.auth.service import create_user, generated_password
+from control.backup.archive import BackupError
+from control.backup.restore import restore
+from control.backup.save import save
 from control.bootstrap import SYSTEM, FirstRun, bootstrap
 from control.db import Database
 from control.errors import ConfigError, Problem
@@ -50,12 +53,19 @@ def main(argv: Sequence[str]) -> int:
     importing.add_argument("source", choices=("litellm", "one-api"), help="what the file is of")
     importing.add_argument("file", type=Path, help="LiteLLM's config.yaml, or one-api's SQLite database")
     importing.add_argument("--dry-run", action="store_true", help="say what would be made, and write nothing")
+    for name, does in (("backup", "write all of the database to FILE"), ("restore", "FILE into an empty database")):
+        keeping = commands.add_parser(name, help=does)
+        keeping.add_argument("file", type=Path)
+        keeping.add_argument("--files", action="store_true", help="datasets, adapters and documents, too")
     for command in commands.choices.values():
         command.add_argument("--config", type=Path, default=None, help="config.toml")
     options = parser.parse_args(argv)
     try:
+        if options.command == "secrets-new":
+            print(security.new_kek())
+            return 0
         return _run(options, load(options.config))
-    except (ConfigError, Problem) as exc:
+    except (ConfigError, Problem, BackupError) as exc:
         print(f"tunegate: {exc}", file=sys.stderr)
         return 2
 
@@ -72,8 +82,6 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             print(settings_page(), end="")
         case "openapi":
             print(json.dumps(describe(), indent=1, ensure_ascii=False, sort_keys=True))
-        case "secrets-new":
-            print(security.new_kek())
         case "migrate":
             asyncio.run(_migrate(settings, options.revision))
         case "admin-create":
@@ -83,6 +91,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
         case "import":
             plan = imports.read(options.source, options.file)
             print(imports.text(asyncio.run(_import(settings, plan, options.dry_run)), dry_run=options.dry_run))
+        case "backup" | "restore":
+            asyncio.run(_keep(settings, options.command, options.file, with_files=options.files))
         case "secrets-rotate":
             asyncio.run(_rotate(settings, security.open_vault(settings)))
     return 0
@@ -139,6 +149,19 @@ async def _import(settings: Settings, plan: Plan, dry_run: bool) -> list[Line]:
         return await imports.apply(db, vault, plan, dry_run=dry_run)
     finally:
         await db.close()
+
+
+async def _keep(settings: Settings, command: str, file: Path, *, with_files: bool) -> None:
+    settings.console.data_dir.mkdir(parents=True, exist_ok=True)
+    folders = {"training": settings.training_dir, "knowledge": settings.knowledge_dir} if with_files else {}
+    db = Database(settings.database_url)
+    try:
+        done = await (save if command == "backup" else restore)(db, file, folders, print)
+    finally:
+        await db.close()
+    members = done.members.values()
+    rows = sum(one.rows or 0 for one in members)
+    print(f"{command} of {rows} rows and {sum(one.rows is None for one in members)} files: {file}")
 
 
 async def _rotate(settings: Settings, vault: security.Vault) -> None:
