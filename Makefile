@@ -25,7 +25,7 @@ export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_
 # Extras of the image of control.
 CONTROL := control postgresql mysql parquet knowledge ocr embed
 
-.PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag bench-compare soak fuzz matrix lock clean
+.PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag bench-compare soak fuzz matrix lock sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -116,6 +116,14 @@ lock: $(VENV)/.uv ## resolve the lock files again, keeping the versions that sti
 		--excludes requirements/llamafactory-cpu.excludes \
 		requirements/llamafactory-cpu.in -o requirements/llamafactory-cpu.lock
 	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: requirements/ray.in -o requirements/ray.lock
+
+sbom: $(VENV)/.installed console/node_modules/.installed ## list all that is shipped, with hashes and licences, as CycloneDX in dist/sbom
+	@mkdir -p dist/sbom
+	@for lock in gateway control trainer; do \
+		$(VENV)/bin/cyclonedx-py requirements requirements/$$lock.lock -o dist/sbom/$$lock.json; done
+	@$(VENV)/bin/cyclonedx-py environment $(VENV)/bin/python -o dist/sbom/licences.json
+	@cd console && npm sbom --sbom-format cyclonedx --omit dev > ../dist/sbom/console.json
+	@ls dist/sbom/*.json
 
 clean: ## remove the environments and caches (var/, with its configuration and ledger, stays)
 	@rm -rf $(VENV) $(VENV_VLLM) $(VENV_TRAIN) $(VENV_LLAMAFACTORY) $(VENV_RAY) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build dist console/node_modules console/dist

@@ -1,0 +1,42 @@
+"""What is shipped may be shipped: every package of the images and of the console has a licence that a company may use."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import metadata
+
+import pytest
+
+from tests.architecture.test_locks import ROOT, pinned
+
+GOOD = re.compile(
+    r"\b(0BSD|Apache|BSD|CC0-1\.0|CNRI-Python|HPND|ISC|MIT|MIT-0|MIT-CMU|MPL-2\.0|Mozilla Public License 2\.0|PSF|"
+    r"Python Software Foundation|Python-2\.0|Unlicense|Zlib|zlib|BlueOak-1\.0\.0)\b"
+)
+
+
+def licence(name: str) -> str:
+    """What an installed package says of its licence: its SPDX expression, its classifiers, or its own words."""
+    told = metadata.metadata(name)
+    classifiers = [one for one in told.get_all("Classifier", []) if one.startswith("License ::")]
+    return told.get("License-Expression") or "; ".join(classifiers) or told.get("License", "")[:60]
+
+
+@pytest.mark.parametrize("lock", ["gateway", "control", "trainer"])
+def test_packages_of_the_images(lock: str) -> None:
+    found = {}
+    for name in pinned(ROOT / f"requirements/{lock}.lock"):
+        try:
+            found[name] = licence(name)
+        except metadata.PackageNotFoundError:  # it is for another system
+            continue
+    assert len(found) > 5
+    assert not {name: told for name, told in found.items() if not GOOD.search(told)}
+
+
+def test_packages_of_the_console() -> None:
+    packages = json.loads((ROOT / "console/package-lock.json").read_text())["packages"]
+    shipped = {name: one for name, one in packages.items() if name and not one.get("dev")}
+    assert len(shipped) > 20
+    assert not {name: one.get("license") for name, one in shipped.items() if not GOOD.search(str(one.get("license")))}
