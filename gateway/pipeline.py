@@ -14,7 +14,7 @@ from gateway.copies.watch import Watch, Watcher
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
 from gateway.kept import Kept
-from gateway.limits.base import Limiter
+from gateway.limits.base import Limiter, Reservation, Short
 from gateway.routing.places import Places
 from gateway.routing.resolver import resolve
 from gateway.runtime import KeyRecord, Route, Runtime
@@ -51,7 +51,7 @@ class Pipeline:
     steps: Steps
     places: Places
 
-    async def handle(self, exchange: Exchange) -> None:
+    async def handle(self, exchange: Exchange) -> None:  # noqa: PLR0912, PLR0915  (one way, read in one go)
         """Serve one inference request, from its arrival to its usage event."""
         started, ts, request_id = time.monotonic(), time.time(), _request_id(exchange)
         try:
@@ -65,7 +65,10 @@ class Pipeline:
                 started = time.monotonic()  # how long a form takes to arrive is its client's affair
             identity = new_id()
             ctx = Context(exchange.operation, runtime, key, call, route, identity, request_id or identity, started, ts)
-            admission = self._admit(ctx)
+            try:
+                admission = self._admit(ctx)
+            except Short as short:
+                admission = self._admit(ctx, await short.granted)
         except Exception as exc:  # noqa: BLE001  (a bug is logged and answered: the client must not hang)
             request_id = request_id or new_id()
             self._reject(exchange, exc if isinstance(exc, GatewayError) else _bug(request_id), request_id)
@@ -119,15 +122,16 @@ class Pipeline:
             return None
         return self.watcher.begin(ctx, exchange, ctx.route.watched)
 
-    def _admit(self, ctx: Context) -> Admission:
-        """Reserve quota in all scopes, then open the usage record: both, or neither."""
+    def _admit(self, ctx: Context, reservation: Reservation | None = None) -> Admission:
+        """Reserve quota in all scopes, unless that is done, then open the usage record: both, or neither."""
         key, call, route = ctx.key, ctx.call, ctx.route
         cost = 0
         if key.has_budget:
             cost = route.tiers[0][0].prices.estimate(call.prompt_estimate, call.output_estimate)
         tokens = call.prompt_estimate + call.output_estimate
         least = tokens if call.bounded else call.prompt_estimate
-        reservation = self.limiter.reserve(key, route, tokens, least, cost)
+        if reservation is None:
+            reservation = self.limiter.reserve(key, route, tokens, least, cost)
         try:
             ctx.facts = meter.facts(ctx)
             segment = self.spool.open(ctx.facts)
