@@ -158,14 +158,14 @@ class Gate:
             headers=((b"retry-after", b"%d" % seconds), *self._rates()),
         )
 
-    def counters(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """(limit, what is left) of requests and tokens a minute, as callers are told."""
+    def counters(self, now: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(limit, what is left) of requests and tokens a minute, as callers are told at `now`."""
         return (self.rpm, self.requests), (self.tpm, self.tokens)
 
     def _rates(self) -> tuple[Header, ...]:
         """The x-ratelimit-* headers of this scope alone: the one that refused."""
         headers: tuple[Header, ...] = ()
-        for what, (limit, level) in zip((b"requests", b"tokens"), self.counters(), strict=True):
+        for what, (limit, level) in zip((b"requests", b"tokens"), self.counters(time.monotonic()), strict=True):
             if limit < math.inf:
                 headers += (
                     (b"x-ratelimit-limit-" + what, b"%d" % limit),

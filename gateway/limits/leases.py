@@ -72,7 +72,8 @@ class LeasedPurse(Purse):
 
     def covers(self, cost: int, now: float) -> bool:
         """Whether the lease has this much, and the ledger does not say that the budget is spent."""
-        self._turn(now)
+        if now >= self.ends:
+            self._turn(now)
         return self.spent + self.reserved + (cost or 1) <= self.ceiling and self.ledger < self.whole
 
     def may_have(self, cost: int) -> bool:
@@ -160,22 +161,21 @@ class LeasedGate(Gate):
         """Whether one more request of this size may start without asking."""
         if self.leased < 1.0 or self.leased_tokens < tokens or self.running >= self.places:
             return False
-        return all(purse.covers(cost, wall) for purse in self.money)
+        return not self.money or all(purse.covers(cost, wall) for purse in self.money)
 
     def low(self) -> bool:
         """Whether more should be asked for before a request has to wait."""
-        return (
-            self.leased < self.ahead / 2
-            or self.leased_tokens < self.tokens_ahead / 2
-            or self.places - self.running < self.places_ahead / 2
-            or any(purse.ceiling - purse.spent - purse.reserved < purse.ahead / 2 for purse in self.money)
-        )
+        if self.leased < self.ahead / 2 or self.leased_tokens < self.tokens_ahead / 2:
+            return True
+        if self.places - self.running < self.places_ahead / 2:
+            return True
+        return bool(self.money) and any(p.ceiling - p.spent - p.reserved < p.ahead / 2 for p in self.money)
 
     def high(self) -> bool:
         """Whether places or money are held that others may want."""
-        if self.scope.concurrency is not None and self.places - self.running > self.places_ahead:
+        if self.places - self.running > self.places_ahead and self.places < math.inf:
             return True
-        return any(purse.ceiling - purse.spent - purse.reserved > 2 * purse.ahead for purse in self.money)
+        return bool(self.money) and any(p.ceiling - p.spent - p.reserved > 2 * p.ahead for p in self.money)
 
     def untold(self) -> bool:
         """Whether money was spent of which Redis does not know."""
@@ -259,12 +259,10 @@ class LeasedGate(Gate):
 
     def _levels(self, now: float) -> tuple[float, float]:
         """Requests and tokens that are left in Redis and in this worker's lease."""
-        minutes = max(0.0, now - self.synced) / 60.0 if self.synced > 0.0 else 0.0
-        rpm, tpm = self.scope.rpm, self.scope.tpm
-        return (
-            min(rpm, self.left + minutes * rpm + self.leased) if rpm is not None else math.inf,
-            min(tpm, self.left_tokens + minutes * tpm + self.leased_tokens) if tpm is not None else math.inf,
-        )
+        minutes, rpm, tpm = (now - self.synced) / 60.0, self.scope.rpm, self.scope.tpm
+        requests = math.inf if rpm is None else min(rpm, self.left + minutes * rpm + self.leased)
+        tokens = math.inf if tpm is None else min(tpm, self.left_tokens + minutes * tpm + self.leased_tokens)
+        return requests, tokens
 
     def alone(self, outage: int, share: float, wall: float) -> None:
         """Redis is silent: from now on this worker has its share of the limits, and of what budgets have left."""
@@ -276,23 +274,24 @@ class LeasedGate(Gate):
         for purse in self.money:
             purse.alone(outage, share, wall)
 
-    def counters(self) -> tuple[tuple[float, float], tuple[float, float]]:
+    def counters(self, now: float) -> tuple[tuple[float, float], tuple[float, float]]:
         """See `Gate.counters`."""
         if self._single:
-            return super().counters()
-        rpm, tpm, (requests, tokens) = self.scope.rpm, self.scope.tpm, self._levels(time.monotonic())
+            return super().counters(now)
+        rpm, tpm, (requests, tokens) = self.scope.rpm, self.scope.tpm, self._levels(now)
         return (math.inf if rpm is None else rpm, requests), (math.inf if tpm is None else tpm, tokens)
 
 
 class LeasedHeld(Held):
     """A reservation that was made from leases. `soon` is told of a gate that holds too much when it is settled."""
 
-    __slots__ = ("_soon",)
+    __slots__ = ("_leased", "_soon")
 
     def __init__(
         self, gates: tuple[LeasedGate, ...], tokens: int, cost: int, soon: Callable[[LeasedGate], None]
     ) -> None:
         super().__init__(gates, tokens, cost)
+        self._leased = gates
         self._soon = soon
         for gate in gates:
             gate.leased -= 1.0
@@ -303,20 +302,26 @@ class LeasedHeld(Held):
 
     def header_lines(self) -> bytes:
         """See `gateway.limits.base.Reservation.header_lines`: what is left of the whole limits, as far as is known."""
-        counters = [gate.counters() for gate in self._gates]
+        now = time.monotonic()
+        rpm = tpm = requests = tokens = math.inf
+        for gate in self._leased:
+            limits = gate.counters(now)
+            if limits[0][1] < requests:
+                rpm, requests = limits[0]
+            if limits[1][1] < tokens:
+                tpm, tokens = limits[1]
         lines = b""
-        for place, template in enumerate((REQUEST_LINES, TOKEN_LINES)):
-            limit, level = min((both[place] for both in counters), key=lambda one: one[1], default=(math.inf, math.inf))
-            if limit < math.inf:
-                lines += template % (limit, max(0.0, level), (limit - level) * 60.0 / limit)
+        if requests < math.inf:
+            lines = REQUEST_LINES % (rpm, requests if requests > 0.0 else 0.0, (rpm - requests) * 60.0 / rpm)
+        if tokens < math.inf:
+            lines += TOKEN_LINES % (tpm, tokens if tokens > 0.0 else 0.0, (tpm - tokens) * 60.0 / tpm)
         return lines
 
     def settle(self, tokens: int, cost: int) -> None:
         """See `gateway.limits.base.Reservation.settle`."""
         unused = self._tokens - tokens
         super().settle(tokens, cost)
-        for gate in self._gates:
-            assert isinstance(gate, LeasedGate)
+        for gate in self._leased:
             gate.leased_tokens += unused
             if gate.high():
                 self._soon(gate)

@@ -21,9 +21,11 @@ KINDS = ("redis", "valkey")
 
 
 class RedisServer:
-    """One server; stop and go on, kill and start again as a test likes. `password` is asked for if it is given."""
+    """One server; stop and go on, kill and start again as a test likes. `password` is asked for if it is given, `more`
+    are further options of its command line.
+    """
 
-    def __init__(self, kind: str = "redis", password: str = "") -> None:
+    def __init__(self, kind: str = "redis", password: str = "", more: tuple[str, ...] = ()) -> None:
         binary = shutil.which(f"{kind}-server")
         if binary is None:
             reason = f"{kind}-server is not installed (apt-get install {kind}-server)"
@@ -33,6 +35,7 @@ class RedisServer:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._argv = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._argv += more
         self._password = password
         if password:
             self._argv += ["--requirepass", password]

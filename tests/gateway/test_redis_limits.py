@@ -34,6 +34,7 @@ KEYS: dict[str, Config] = {
     "budget": {"budget": [{"amount": 0.0165, "window": "month"}]},
     "budget-hot": {"budget": [{"amount": 0.0165, "window": "total"}]},
     "budget-flushed": {"budget": [{"amount": 0.0001925, "window": "total"}]},
+    "prefix": {"limits": {"rpm": 5}},
     "moved": {"limits": {"rpm": 5}},
     "free": {},
     "in-team-1": {"team": "small"},
@@ -203,9 +204,11 @@ def test_what_control_knows_to_be_spent_is_not_granted_by_an_empty_redis(upstrea
             eventually(lambda: gateway.chat("x/ok", secret=secret("poor")).fault == "policy_budget", 5)
 
 
-def test_two_prefixes_do_not_meet(start, upstream, redis):
-    for prefix in ("one", "two"):
-        assert crowd([start(config(upstream, redis, prefix=prefix))], "rpm-small", 8)[0] == 5
+def test_two_prefixes_do_not_meet_and_the_workers_of_a_gateway_share_a_limit(start, gateways, upstream, redis):
+    assert crowd(gateways, "prefix", 8)[0] == 5
+    other = start(config(upstream, redis, prefix="other") | {"gateway": {"workers": 2}})
+    eventually(lambda: len([name for name in other.metrics() if name.startswith("tunegate_limits_leases")]) == 2)
+    assert crowd([other], "prefix", 24)[0] == 5
 
 
 def test_a_stopped_gateway_gives_back_what_it_held(start, upstream, redis):

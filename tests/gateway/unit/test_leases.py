@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from redis import Redis
 
-from gateway.errors import GatewayError
+from gateway.errors import ConfigError, GatewayError
 from gateway.limits.base import Reservation, Short
 from gateway.limits.link import Link, Lost
 from gateway.limits.redis import RedisLimiter
@@ -18,6 +20,9 @@ from gateway.runtime import KeyRecord, Route
 from gateway.settings import LimitsTable
 from tests.fakes.redis_server import RedisServer
 from tests.fakes.runtime import DIGEST, compiled, route
+from tests.processes import free_port
+
+OPERATIONS = Path(__file__).parents[3] / "docs/operations.md"
 
 BUDGET = {"amount": 0.000001, "window": "total"}
 """1000 nano-units."""
@@ -27,7 +32,7 @@ class Worker:
     """A limiter that asks when it is told to, and at once for who waits."""
 
     def __init__(self, redis: RedisServer, key: dict[str, Any], **settings: Any) -> None:
-        table = LimitsTable(backend="redis", url=redis.url, **{"wait": 1.0, "lease_seconds": 1.0, **settings})
+        table = LimitsTable(**{"backend": "redis", "url": redis.url, "wait": 1.0, "lease_seconds": 1.0} | settings)
         self.limiter = RedisLimiter(table, 1, lambda seconds: None)
         self.configure(key)
         self.task: asyncio.Task[None] | None = None
@@ -290,6 +295,32 @@ def test_alone_each_worker_has_a_share_of_what_was_left(redis):
         assert answers[-1] == "policy_budget"
 
     play(redis, scenario, {"budget": [BUDGET], "limits": {"rpm": 100}})
+
+
+def test_tls_and_an_account_that_may_do_nothing_else(tmp_path, monkeypatch):
+    """The access list is that of docs/operations.md."""
+    authority, port = trustme.CA(), free_port()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    (rights,) = re.findall(r"^ACL SETUSER tunegate on >PASSWORD (.*)$", OPERATIONS.read_text(), re.MULTILINE)
+    files = ("--tls-cert-file", f"{tmp_path}/cert.pem", "--tls-key-file", f"{tmp_path}/key.pem")
+    monkeypatch.setenv("REDIS_PASSWORD", "let-me-in")
+    settings = {
+        "url": f"rediss://localhost:{port}/0", "ca_file": tmp_path / "ca.pem", "username": "tunegate",
+        "password": "env:REDIS_PASSWORD",
+    }  # fmt: skip
+
+    async def scenario(worker):
+        assert len(granted([await worker.ask(10, 100) for _ in range(3)])) == 2
+
+    with RedisServer(more=("--tls-port", str(port), "--tls-auth-clients", "no", *files)) as server:
+        limits = {"limits": {"rpm": 100, "tpm": 1000, "concurrency": 2}, "budget": [BUDGET]}
+        with pytest.raises(ConfigError, match="refuses this gateway"):
+            play(server, scenario, limits, 1, **settings)
+        assert server.command("ACL", "SETUSER", "tunegate", "on", ">let-me-in", *rights.split()) == "+OK"
+        play(server, scenario, limits, 1, **settings)
 
 
 @pytest.mark.parametrize(
