@@ -14,13 +14,13 @@ NANO = 1_000_000_000
 class Purse:
     """Money in the current window of one budget, in nano-units."""
 
-    __slots__ = ("amount", "budget", "ends", "holders", "reserved", "spent")
+    __slots__ = ("amount", "budget", "ends", "holders", "reserved", "spent", "start")
 
     def __init__(self, budget: BudgetWindow, spent: int) -> None:
         self.budget = budget
         self.amount = budget.amount
-        self.ends = budget.bounds(time.time())[1]
-        """Unix time."""
+        self.start, self.ends = budget.bounds(time.time())
+        """Of the window, in Unix time."""
         self.spent = spent
         self.reserved = 0
         """By requests that are under way."""
@@ -39,7 +39,7 @@ class Purse:
     def _turn(self, now: float) -> None:
         """Begin a new window, if the last one has ended."""
         if now >= self.ends:
-            self.ends = self.budget.bounds(now)[1]
+            self.start, self.ends = self.budget.bounds(now)
             self.spent = 0
 
     def has_room(self, cost: int, now: float) -> bool:

@@ -38,7 +38,7 @@ class Need:
 class LeasedPurse(Purse):
     """One budget window: `amount` is this worker's share of what was left when Redis fell silent."""
 
-    __slots__ = ("_shared", "ahead", "ceiling", "elsewhere", "gone", "ledger", "left", "own", "start", "told", "whole")
+    __slots__ = ("_shared", "ahead", "ceiling", "elsewhere", "gone", "ledger", "left", "own", "told", "whole")
 
     def __init__(self, budget: BudgetWindow, ledger: int) -> None:
         super().__init__(budget, 0)
@@ -50,7 +50,6 @@ class LeasedPurse(Purse):
         self._begin(ledger)
 
     def _begin(self, ledger: int) -> None:
-        self.start = 0.0 if math.isinf(self.ends) else self.budget.bounds(self.ends - 1.0)[0]
         self.ledger = ledger
         """The greatest figure of the ledger for this window, the whole budget's."""
         self.ceiling = 0
@@ -181,16 +180,19 @@ class LeasedGate(Gate):
         """Whether money was spent of which Redis does not know."""
         return any(purse.told != purse.spent for purse in self.money)
 
-    def idle(self) -> bool:
-        """Whether nothing is held, and Redis knows all that was spent."""
+    def spare(self) -> bool:
+        """Whether anything is held, or owed, beyond what requests under way need."""
         scope = self.scope
-        return not (
+        return bool(
             (scope.rpm is not None and self.leased)
             or (scope.tpm is not None and self.leased_tokens)
-            or (scope.concurrency is not None and (self.places or self.running))
-            or self.untold()
-            or any(purse.ceiling > purse.spent or purse.reserved for purse in self.money)
+            or (scope.concurrency is not None and self.places != self.running)
+            or any(purse.ceiling != purse.spent + purse.reserved for purse in self.money)
         )
+
+    def idle(self) -> bool:
+        """Whether nothing runs, nothing is held, and Redis knows all that was spent."""
+        return not (self.running or self.spare() or self.untold())
 
     def void(self) -> None:
         """Nothing that was leased counts any more: Redis has forgotten this worker, or counts it as dead."""

@@ -204,7 +204,7 @@ class RedisLimiter(MemoryLimiter):
         for name, gate in tuple(self.active.items()):
             if gate.idle():
                 del self.active[name]
-            elif not gate.used or gate.high() or now - gate.synced > RENEWED or gate.untold():
+            elif (gate.spare() and not gate.used) or gate.high() or gate.untold() or now - gate.synced > RENEWED:
                 self._dirty[gate] = None
             gate.used = False
 
@@ -311,4 +311,6 @@ class RedisLimiter(MemoryLimiter):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST):
                     await self._sync(leave=True)
-        await self.link.close()
+        with contextlib.suppress(TimeoutError):  # TLS says good-bye, and waits for an answer
+            async with asyncio.timeout(LAST):
+                await self.link.close()

@@ -65,7 +65,8 @@ def redis() -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def gateways(start, upstream, redis) -> list[Gateway]:
     upstream.on("ok", scripts.chat(usage=USED))
-    return [start(config(upstream, redis)) for _ in range(GATEWAYS)]
+    with ThreadPoolExecutor(GATEWAYS) as pool:
+        return list(pool.map(lambda _: start(config(upstream, redis)), range(GATEWAYS)))
 
 
 def ask(gateway: Gateway, who: str, model: str = "ok") -> int:
