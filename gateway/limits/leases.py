@@ -49,6 +49,10 @@ class LeasedPurse(Purse):
         """The outage for which `amount` was made."""
         self._begin(ledger)
 
+    def resize(self, whole: int, part: float) -> None:
+        """Take over the amount, of which a part is leased in advance."""
+        self.whole, self.ahead, self._shared = whole, int(whole * part), 0
+
     def _begin(self, ledger: int) -> None:
         self.ledger = ledger
         """The greatest figure of the ledger for this window, the whole budget's."""
@@ -149,7 +153,7 @@ class LeasedGate(Gate):
         self.places_ahead = int((scope.concurrency or 0) * part)
         self.money = [purse for purse in self.purses if isinstance(purse, LeasedPurse)]
         for purse, budget in zip(self.money, scope.budgets, strict=True):
-            purse.whole, purse.ahead = budget.amount, int(budget.amount * part)
+            purse.resize(budget.amount, part)
         self.synced = -math.inf
         return begun
 

@@ -107,15 +107,15 @@ class Link:
             pass  # `call` has counted and logged it
 
     async def call(
-        self, keys: list[str], asks: list[dict[str, Any]], *, leave: bool = False, seconds: float = CALL
+        self, keys: list[str], asks: list[dict[str, Any]], *, leave: bool = False
     ) -> tuple[int, bool, list[list[bytes]]]:
         """(living workers, whether this one was unknown, answers); Lost, which is counted and opens the breaker."""
         began = time.monotonic()
         last = (self._worker, int(self._patience * 1000), int(leave), orjson.dumps(asks))
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(CALL):
                 answer = await self._evaluate(1 + len(keys), (f"{self.root}living", *keys, *last))
-        except (RedisError, OSError, TimeoutError) as exc:
+        except (RedisError, OSError, TimeoutError, RuntimeError) as exc:  # the last is uvloop's, of a closed transport
             self.calls[("failed",)] += 1
             self.down(f"{type(exc).__name__}: {exc}")
             if isinstance(exc, ResponseError):  # it may be a replica by now, and another the primary
