@@ -159,7 +159,7 @@ class Worker:
             self.kept.run(),
             self.objects.run(self.kept.days),
             *source,
-            *((self.shared.run(),) if self.shared else ()),
+            *(self.shared.standing(self.health) if self.shared else ()),
         )
         tasks = [asyncio.create_task(work) for work in standing]
         for task in tasks:

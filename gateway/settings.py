@@ -181,6 +181,8 @@ class LimitsTable(_Table):
     on_failure: Literal["open", "closed"] = "open"
     """While Redis does not answer: `open` goes on with an equal share of each limit in each worker, `closed` refuses
     with 503 what no lease covers."""
+    share_breakers: bool = False
+    """Whether a target that one worker's circuit breaker rests is rested by all. Needs `redis`."""
 
     @field_validator("url")
     @classmethod
@@ -206,6 +208,8 @@ class LimitsTable(_Table):
     def _url_with_redis(self) -> LimitsTable:
         if self.backend == "redis" and self.url is None:
             raise ValueError("url is missing: where Redis is, such as redis://127.0.0.1:6379/0")
+        if self.backend != "redis" and self.share_breakers:
+            raise ValueError('share_breakers needs backend = "redis"')
         return self
 
 

@@ -6,6 +6,7 @@ Package `redis`, the extra of the same name, is imported here alone.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections import Counter
@@ -25,7 +26,6 @@ from gateway.snapshot.secrets import secret
 
 log = logging.getLogger("gateway.limits")
 
-SCRIPT = Path(__file__).with_name("leases.lua").read_text(encoding="utf-8")
 CALL = 0.25
 """Seconds after which a call is given up; no request waits so long."""
 AT_START = 2.0
@@ -42,8 +42,19 @@ class Lost(Exception):
     """A call without an answer: it may have been carried out, or not."""
 
 
+class Script:
+    """A script, and how Redis calls it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+LEASES = Script(Path(__file__).with_name("leases.lua").read_text(encoding="utf-8"))
+
+
 class Link:
-    """Calls `leases.lua` as one worker. Not for several calls at a time."""
+    """Calls `leases.lua` as one worker."""
 
     def __init__(self, table: LimitsTable, worker: str, observe: Callable[[float], None]) -> None:
         assert table.url is not None
@@ -68,7 +79,6 @@ class Link:
         self._patience = table.lease_seconds
         self._wait = table.wait
         self._observe = observe
-        self._digest = ""
         self._cooldown = 0.0
         self._open_until = 0.0
         self._lates, self._late_at = 0, 0.0
@@ -95,7 +105,7 @@ class Link:
         """See whether Redis can be used. ConfigError if it refuses us; if it is not there, that is logged."""
         try:
             async with asyncio.timeout(AT_START):
-                self._digest = await self._client.script_load(SCRIPT)
+                await self._client.script_load(LEASES.text)
             await self.call([], [])
         except (AuthenticationError, NoPermissionError) as exc:
             problem = f"Redis at {self._url} refuses this gateway: {exc}. See username and password."
@@ -109,18 +119,13 @@ class Link:
     async def call(
         self, keys: list[str], asks: list[dict[str, Any]], *, leave: bool = False
     ) -> tuple[int, bool, list[list[bytes]]]:
-        """(living workers, whether this one was unknown, answers); Lost, which is counted and opens the breaker."""
+        """(living workers, whether this one was unknown, answers); Lost, which is counted and opens the breaker.
+
+        One at a time.
+        """
         began = time.monotonic()
-        last = (self._worker, int(self._patience * 1000), int(leave), orjson.dumps(asks))
-        try:
-            async with asyncio.timeout(CALL):
-                answer = await self._evaluate(1 + len(keys), (f"{self.root}living", *keys, *last))
-        except (RedisError, OSError, TimeoutError, RuntimeError) as exc:  # the last is uvloop's, of a closed transport
-            self.calls[("failed",)] += 1
-            self.down(f"{type(exc).__name__}: {exc}")
-            if isinstance(exc, ResponseError):  # it may be a replica by now, and another the primary
-                await self._client.connection_pool.disconnect()
-            raise Lost from exc
+        words = [self._worker, int(self._patience * 1000), int(leave), orjson.dumps(asks)]
+        living, unknown, answers = await self.evaluate(LEASES, [f"{self.root}living", *keys], words)
         took = time.monotonic() - began
         self._observe(took)
         if took > self._wait:
@@ -130,16 +135,22 @@ class Link:
         else:
             self.calls[("answered",)] += 1
             self._answered()
-        living, unknown, answers = answer
         return living, bool(unknown), answers
 
-    async def _evaluate(self, count: int, arguments: tuple[Any, ...]) -> Any:
-        if not self._digest:
-            self._digest = await self._client.script_load(SCRIPT)
+    async def evaluate(self, script: Script, keys: list[str], words: list[Any]) -> Any:
+        """What a script answers; Lost, as above."""
         try:
-            return await self._client.evalsha(self._digest, count, *arguments)
-        except NoScriptError:  # it was restarted, or flushed
-            return await self._client.eval(SCRIPT, count, *arguments)
+            async with asyncio.timeout(CALL):
+                try:
+                    return await self._client.evalsha(script.digest, len(keys), *keys, *words)
+                except NoScriptError:  # it is new there, was restarted, or flushed
+                    return await self._client.eval(script.text, len(keys), *keys, *words)
+        except (RedisError, OSError, TimeoutError, RuntimeError) as exc:  # the last is uvloop's, of a closed transport
+            self.calls[("failed",)] += 1
+            self.down(f"{type(exc).__name__}: {exc}")
+            if isinstance(exc, ResponseError):  # it may be a replica by now, and another the primary
+                await self._client.connection_pool.disconnect()
+            raise Lost from exc
 
     def late(self, since: float, now: float) -> None:
         """A request has waited in vain since then. A crowd counts once; with LATE in a row the breaker opens."""

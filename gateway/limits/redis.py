@@ -13,14 +13,16 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from gateway.errors import GatewayError
 from gateway.limits.base import Reservation, Short
+from gateway.limits.breakers import SharedBreakers
 from gateway.limits.leases import FRESH, LeasedGate, LeasedHeld, Need
 from gateway.limits.link import Link, Lost
 from gateway.limits.memory import Held, MemoryLimiter
+from gateway.routing.health import HealthBook
 from gateway.runtime import KeyRecord, Route, Scope
 from gateway.settings import LimitsTable
 
@@ -170,6 +172,11 @@ class RedisLimiter(MemoryLimiter):
         """See `Link.start`."""
         await self.link.start()
         self._valid_until = time.monotonic() + self._table.lease_seconds if self.link.up else 0.0
+
+    def standing(self, health: HealthBook) -> list[Coroutine[Any, Any, None]]:
+        """What runs as long as the gateway does."""
+        shared = [SharedBreakers(self.link, health).run()] if self._table.share_breakers else []
+        return [self.run(), *shared]
 
     async def run(self) -> None:
         """Ask for what is short, at once; give back what is not needed, soon; be alive, always."""

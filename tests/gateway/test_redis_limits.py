@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,10 +63,21 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def gateways(start, upstream, redis) -> list[Gateway]:
+def at_once(start, tmp_path_factory) -> Callable[[list[Config]], list[Gateway]]:
+    """Starts several gateways at the same time."""
+
+    def run(configs: list[Config]) -> list[Gateway]:
+        folders = [tmp_path_factory.mktemp("gateway") for _ in configs]
+        with ThreadPoolExecutor(len(configs)) as pool:
+            return list(pool.map(lambda one, folder: start(one, folder=folder), configs, folders))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def gateways(at_once, upstream, redis) -> list[Gateway]:
     upstream.on("ok", scripts.chat(usage=USED))
-    with ThreadPoolExecutor(GATEWAYS) as pool:
-        return list(pool.map(lambda _: start(config(upstream, redis)), range(GATEWAYS)))
+    return at_once([config(upstream, redis)] * GATEWAYS)
 
 
 def ask(gateway: Gateway, who: str, model: str = "ok") -> int:
@@ -212,8 +223,8 @@ def test_two_prefixes_do_not_meet_and_the_workers_of_a_gateway_share_a_limit(sta
     assert crowd([other], "prefix", 24)[0] == 5
 
 
-def test_a_stopped_gateway_gives_back_what_it_held(start, upstream, redis):
-    first, second = (start(config(upstream, redis, prefix="stops", lease_seconds=60.0, lease=0.2)) for _ in range(2))
+def test_a_stopped_gateway_gives_back_what_it_held(at_once, upstream, redis):
+    first, second = at_once([config(upstream, redis, prefix="stops", lease_seconds=60.0, lease=0.2)] * 2)
     assert ask(first, "rpm") == 200
     assert ask(first, "places") == 200
     first.stop()
@@ -242,6 +253,36 @@ def test_a_wrong_password_is_told_at_start(upstream, tmp_path, password):
         with pytest.raises(AssertionError, match="refuses this gateway"):
             gateway.start()
         assert "let-me-in" not in "".join(gateway.log_lines)
+
+
+def test_breakers_are_shared_if_that_is_asked_for(at_once, upstream, redis):
+    def one(shared: bool) -> Config:
+        table = config(upstream, redis, prefix="breakers", share_breakers=shared)
+        table["endpoint"].append(endpoint(upstream.url, "second"))
+        first, second = {"endpoint": "up", "model": "ill"}, {"endpoint": "second", "model": "ok", "priority": 1}
+        breaker = {"failures": 2, "cooldown": 2.0}
+        table["route"] = [route("r", first, second, breaker=breaker, retry={"max_attempts": 2, "backoff": 0.01})]
+        return table
+
+    def rests(gateway: Gateway) -> bool:
+        return gateway.metric(r'tunegate_target_breaker.target="up/ill"') == 2.0
+
+    upstream.on("ill", scripts.error(500))
+    first, second, alone = at_once([one(True), one(True), one(False)])
+    for gateway in (first, alone):
+        assert gateway.chat("r", secret=secret("free")).status == 200
+        assert not rests(gateway)
+    assert first.chat("r", secret=secret("free")).status == 200
+    eventually(lambda: rests(second), 4)
+    asked = len(upstream.of("ill"))
+    assert second.chat("r", secret=secret("free")).header("x-tunegate-attempts") == "1"
+    assert not rests(alone), "it neither tells nor hears"
+    upstream.on("ill", scripts.chat(usage=USED))
+    eventually(lambda: second.chat("r", secret=secret("free")).status == 200 and len(upstream.of("ill")) > asked, 8)
+    assert first.chat("r", secret=secret("free")).header("x-tunegate-target") == "up/ill"
+    time.sleep(1.2)
+    assert not rests(first)
+    assert not rests(second)
 
 
 # ---- a Redis that is ill

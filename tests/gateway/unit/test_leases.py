@@ -333,8 +333,9 @@ def test_tls_and_an_account_that_may_do_nothing_else(tmp_path, monkeypatch):
         ({"url": "redis://redis", "password": "in-clear"}, "env:NAME or file:PATH"),
         ({"url": "redis://redis", "prefix": "a{b}"}, "prefix"),
         ({"url": "redis://redis", "wait": 0}, "wait"),
+        ({"backend": "memory", "share_breakers": True}, "share_breakers needs"),
     ],
 )
 def test_a_mistake_in_the_settings_is_named(settings, problem):
     with pytest.raises(ValueError, match=re.escape(problem)):
-        LimitsTable(backend="redis", **settings)
+        LimitsTable(**{"backend": "redis"} | settings)
