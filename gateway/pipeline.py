@@ -51,7 +51,7 @@ class Pipeline:
     steps: Steps
     places: Places
 
-    async def handle(self, exchange: Exchange) -> None:  # noqa: PLR0912, PLR0915  (one way, read in one go)
+    async def handle(self, exchange: Exchange) -> None:
         """Serve one inference request, from its arrival to its usage event."""
         started, ts, request_id = time.monotonic(), time.time(), _request_id(exchange)
         try:
@@ -70,8 +70,7 @@ class Pipeline:
             except Short as short:
                 admission = self._admit(ctx, await short.granted)
         except Exception as exc:  # noqa: BLE001  (a bug is logged and answered: the client must not hang)
-            request_id = request_id or new_id()
-            self._reject(exchange, exc if isinstance(exc, GatewayError) else _bug(request_id), request_id)
+            self._reject(exchange, exc, request_id or new_id())
             return
         reply: Reply | None = None
         failure: GatewayError | None = None
@@ -90,9 +89,7 @@ class Pipeline:
         except ClientGone:
             ctx.end = "client_gone"
         except asyncio.CancelledError:
-            ctx.end, ctx.status, ctx.error = "stopped", ctx.status or 503, "tunegate_stopping"
-            if reply is not None:
-                reply.done()
+            _stopped(ctx, reply)
             raise
         except GatewayError as error:
             failure = error
@@ -182,7 +179,8 @@ class Pipeline:
         elif ctx.operation.stored and ctx.end == "success" and reply.whole:
             self.places.learn(ctx, reply.body)
 
-    def _reject(self, exchange: Exchange, error: GatewayError, request_id: str) -> None:
+    def _reject(self, exchange: Exchange, exc: Exception, request_id: str) -> None:
+        error = exc if isinstance(exc, GatewayError) else _bug(request_id)
         lines = b"x-request-id: %b\r\n" % request_id.encode()
         exchange.respond(error.status, lines + _error_lines(error, exchange.operation), exchange.operation.error(error))
         self.telemetry.rejected(error, request_id, exchange.peer)
@@ -194,6 +192,13 @@ def _bug(request_id: str) -> GatewayError:
     """What a client is told when we are to blame; the log has the rest. Call it while the exception is handled."""
     log.exception("request.bug", extra={"data": {"request_id": request_id}})
     return GatewayError("tunegate_bug", "The gateway made a mistake. Its log tells more under this request id.")
+
+
+def _stopped(ctx: Context, reply: Reply | None) -> None:
+    """The gateway stops, and does not wait for this request."""
+    ctx.end, ctx.status, ctx.error = "stopped", ctx.status or 503, "tunegate_stopping"
+    if reply is not None:
+        reply.done()
 
 
 def _stopping() -> GatewayError:

@@ -48,7 +48,7 @@ def secret(name: str) -> str:
 
 def config(upstream: Upstream, redis: RedisServer, **limits: object) -> Config:
     return {
-        "limits": {"backend": "redis", "url": redis.url, "lease": LEASE, "lease_seconds": 1.0, "wait": 0.5, **limits},
+        "limits": {"backend": "redis", "url": redis.url, "lease": LEASE, "lease_seconds": 1.0, "wait": 1.0, **limits},
         "endpoint": [endpoint(upstream.url)],
         "route": [route("x/*", price=PRICE)],
         "team": [{"name": "small", "limits": {"rpm": 4}}],

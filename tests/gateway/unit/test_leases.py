@@ -12,12 +12,14 @@ import pytest
 import trustme
 from redis import Redis
 
+from gateway import commands
 from gateway.errors import ConfigError, GatewayError
 from gateway.limits.base import Reservation, Short
 from gateway.limits.link import Link, Lost
 from gateway.limits.redis import RedisLimiter
 from gateway.runtime import KeyRecord, Route
 from gateway.settings import LimitsTable
+from tests.fakes.gateway import Gateway
 from tests.fakes.redis_server import RedisServer
 from tests.fakes.runtime import DIGEST, compiled, route
 from tests.processes import free_port
@@ -321,6 +323,18 @@ def test_tls_and_an_account_that_may_do_nothing_else(tmp_path, monkeypatch):
             play(server, scenario, limits, 1, **settings)
         assert server.command("ACL", "SETUSER", "tunegate", "on", ">let-me-in", *rights.split()) == "+OK"
         play(server, scenario, limits, 1, **settings)
+
+
+def test_what_is_missing_is_named_before_anything_starts(monkeypatch, tmp_path):
+    limits = {"backend": "redis", "url": "redis://127.0.0.1", "password": "env:NOT_THERE"}
+    check = ["config", "check", str(Gateway({"limits": limits}, tmp_path).file)]
+    with pytest.raises(SystemExit, match=r"limits\.password: the environment variable NOT_THERE is not set"):
+        commands.main(check)
+    monkeypatch.setenv("NOT_THERE", "but-now")
+    assert commands.main(check) == 0
+    monkeypatch.setattr(commands, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=re.escape("pip install 'tunegate[redis]'")):
+        commands.main(check)
 
 
 @pytest.mark.parametrize(
