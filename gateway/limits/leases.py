@@ -176,7 +176,7 @@ class LeasedGate(Gate):
 
     def high(self) -> bool:
         """Whether places or money are held that others may want."""
-        if self.places - self.running > self.places_ahead and self.places < math.inf:
+        if self.places - self.running > 2 * self.places_ahead and self.places < math.inf:
             return True
         return bool(self.money) and any(p.ceiling - p.spent - p.reserved > 2 * p.ahead for p in self.money)
 
@@ -310,12 +310,18 @@ class LeasedHeld(Held):
         """See `gateway.limits.base.Reservation.header_lines`: what is left of the whole limits, as far as is known."""
         now = time.monotonic()
         rpm = tpm = requests = tokens = math.inf
-        for gate in self._leased:
-            limits = gate.counters(now)
-            if limits[0][1] < requests:
-                rpm, requests = limits[0]
-            if limits[1][1] < tokens:
-                tpm, tokens = limits[1]
+        for gate in self._leased:  # as `LeasedGate.counters` has them, without its calls
+            minutes, scope = (now - gate.synced) / 60.0, gate.scope
+            if (limit := scope.rpm) is not None:
+                level = gate.left + minutes * limit + gate.leased
+                level = level if level < limit else limit
+                if level < requests:
+                    rpm, requests = limit, level
+            if (limit := scope.tpm) is not None:
+                level = gate.left_tokens + minutes * limit + gate.leased_tokens
+                level = level if level < limit else limit
+                if level < tokens:
+                    tpm, tokens = limit, level
         lines = b""
         if requests < math.inf:
             lines = REQUEST_LINES % (rpm, requests if requests > 0.0 else 0.0, (rpm - requests) * 60.0 / rpm)

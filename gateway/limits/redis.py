@@ -73,7 +73,8 @@ class RedisLimiter(MemoryLimiter):
         """What the next call is about, in the order of arrival."""
         self.active: dict[str, LeasedGate] = {}
         """Scopes of which something is held, or not yet told, by their id."""
-        self._wake = asyncio.Event()
+        self._wake, self._urgent = asyncio.Event(), asyncio.Event()
+        """There is something to ask or to tell; and a request waits for it."""
         self.outcomes: Counter[tuple[str]] = Counter()
         """Requests that a lease did not cover, by what became of them: granted, refused, alone, closed."""
 
@@ -101,8 +102,7 @@ class RedisLimiter(MemoryLimiter):
         loop = asyncio.get_running_loop()
         waiter = Waiter(gates, tokens, least, cost, loop.create_future())
         waiter.timer = loop.call_later(self._table.wait, self._late, waiter, loop.time() + self._table.wait)
-        self._waiting.append(waiter)
-        self._wake.set()
+        self._queue(waiter)
         try:
             return await waiter.future
         except BaseException:  # the request was cancelled: nobody will settle what it may have got
@@ -149,9 +149,15 @@ class RedisLimiter(MemoryLimiter):
         except GatewayError as refusal:
             waiter.future.set_exception(refusal)
 
-    def _soon(self, gate: LeasedGate) -> None:
-        self._dirty[gate] = None
+    def _queue(self, waiter: Waiter) -> None:
+        self._waiting.append(waiter)
         self._wake.set()
+        self._urgent.set()
+
+    def _soon(self, gate: LeasedGate) -> None:
+        if gate not in self._dirty:
+            self._dirty[gate] = None
+            self._wake.set()
 
     # ---- for the configuration and the ledger
 
@@ -188,9 +194,10 @@ class RedisLimiter(MemoryLimiter):
                     await self._wake.wait()
             if pause := self.link.pause:
                 await asyncio.sleep(pause)
-            elif not self._waiting and self._wake.is_set():
+            elif self._wake.is_set():
                 await self._linger()
             self._wake.clear()
+            self._urgent.clear()
             if time.monotonic() >= beat:
                 beat = time.monotonic() + self._heartbeat
                 self._look_through()
@@ -198,12 +205,9 @@ class RedisLimiter(MemoryLimiter):
 
     async def _linger(self) -> None:
         """Let changes gather, unless a request comes to wait."""
-        end = time.monotonic() + SOON
-        while not self._waiting and (left := end - time.monotonic()) > 0.0:
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._wake.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SOON):
+                await self._urgent.wait()
 
     def _look_through(self) -> None:
         """Find what to give back, to tell or to renew, and forget what is idle."""
@@ -301,8 +305,7 @@ class RedisLimiter(MemoryLimiter):
                 self._dirty.update((gate, None) for gate in waiter.gates if gate.high())
                 self._wake.set()
             else:  # others were quicker with what was meant for it, and there is more
-                self._waiting.append(waiter)
-                self._wake.set()
+                self._queue(waiter)
 
     def _fail(self, waiters: list[Waiter], gates: Iterable[LeasedGate]) -> None:
         self._dirty.update(dict.fromkeys(gates))
