@@ -56,6 +56,7 @@ from gateway.usage.spool import Spool, SpoolInUse
 from gateway.workers import Sibling, parent_changed
 
 if TYPE_CHECKING:
+    from gateway.limits.redis import RedisLimiter
     from gateway.remote import Remote
 
 log = logging.getLogger("gateway.app")
@@ -84,7 +85,14 @@ class Worker:
         slot = f"w{index}"
         self.spool = Spool(gateway.data_dir / "spool" / slot, usage.segment_bytes, usage.spool_max_bytes)
         self.holder = Holder()
-        self.limiter = MemoryLimiter(share=1.0 / gateway.workers)
+        self.metrics = Metrics(str(index))
+        self.shared: RedisLimiter | None = None
+        if settings.limits.backend == "redis":
+            from gateway.limits.redis import RedisLimiter  # noqa: PLC0415  (a client that others need not have)
+
+            observe = self.metrics.histogram("tunegate_limits_redis_seconds", ()).observe
+            self.shared = RedisLimiter(settings.limits, gateway.workers, observe)
+        self.limiter = self.shared or MemoryLimiter(share=1.0 / gateway.workers)
         self.health = HealthBook()
         self.remote: Remote | None = None
         self.retriever: Retriever = Nowhere()
@@ -100,7 +108,6 @@ class Worker:
             self.retriever = self.remote.retriever
             self.shipper = Shipper(self.spool, self.remote.sink, usage.flush_interval, REMOTE_PATIENCE)
             self.keeper = Keeper(self.remote.bodies, usage.bodies_max_bytes)
-        self.metrics = Metrics(str(index))
         otlp = settings.telemetry.otlp_endpoint
         self.tracer = Tracer(otlp, settings.telemetry.trace_sample) if otlp else None
         self.telemetry = Telemetry(self.metrics, settings.telemetry.access_log, self.tracer)
@@ -152,6 +159,7 @@ class Worker:
             self.kept.run(),
             self.objects.run(self.kept.days),
             *source,
+            *(self.shared.standing(self.health) if self.shared else ()),
         )
         tasks = [asyncio.create_task(work) for work in standing]
         for task in tasks:
@@ -174,6 +182,8 @@ class Worker:
 
     async def _begin(self) -> None:
         """Get the configuration, and what budgets have spent."""
+        if self.shared is not None:
+            await self._join(self.shared)
         if self.remote is not None:
             self.remote.open()
             await self._flush(FLUSH_AT_START)
@@ -185,6 +195,12 @@ class Worker:
         await self.shipper.flush()  # what an earlier process left behind counts before budgets are read
         self.limiter.restored = self._restore(self.holder.current)
         self.limiter.apply(self.holder.current)
+
+    async def _join(self, shared: RedisLimiter) -> None:
+        try:
+            await shared.start()
+        except ConfigError as exc:
+            raise SystemExit("\n".join(report(self._config, exc))) from exc
 
     async def _flush(self, patience: float) -> bool:
         """Deliver what is settled; a ledger on another machine gets this many seconds."""
@@ -201,6 +217,8 @@ class Worker:
         if lost := await self.keeper.close(FLUSH_AT_STOP):
             log.warning("request_log.lost_at_stop", extra={"data": {"bytes": lost}})
         self.spool.close()
+        if self.shared is not None:
+            await self.shared.close()
         if self.remote is not None:
             await self.remote.close()
         self.sibling.close()
@@ -327,6 +345,13 @@ class Worker:
         )
         if self.remote is not None:
             self.metrics.sources.update(self.remote.gauges())
+        if (shared := self.shared) is not None:
+            self.metrics.sources.update(
+                tunegate_limits_redis_calls=lambda: [(labels, float(n)) for labels, n in shared.link.calls.items()],
+                tunegate_limits_redis_breaker=one(lambda: shared.link.state),
+                tunegate_limits_uncovered=lambda: [(labels, float(n)) for labels, n in shared.outcomes.items()],
+                tunegate_limits_leases=one(lambda: len(shared.active)),
+            )
 
 
 def run(

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from gateway import app, workers
@@ -189,15 +190,23 @@ def _check(arguments: argparse.Namespace) -> int:
 def _check_references(settings: Settings, path: Path) -> None:
     """SystemExit if a secret or file that the process settings point at is not there."""
     control = settings.control
-    references = {"telemetry.metrics_token": settings.telemetry.metrics_token, "control.token": control.token}
+    limits = settings.limits
+    references = {
+        "telemetry.metrics_token": settings.telemetry.metrics_token,
+        "control.token": control.token,
+        "limits.password": limits.password if limits.backend == "redis" else None,
+    }
     for place, reference in references.items():
         try:
             if reference:
                 secret(reference)
         except ValueError as exc:
             raise SystemExit(f"{path}: {place}: {exc}") from exc
-    if control.ca_file is not None and not control.ca_file.is_file():
-        raise SystemExit(f"{path}: control.ca_file: the file {control.ca_file} does not exist")
+    for place, file in (("control.ca_file", control.ca_file), ("limits.ca_file", limits.ca_file)):
+        if file is not None and not file.is_file():
+            raise SystemExit(f"{path}: {place}: the file {file} does not exist")
+    if limits.backend == "redis" and find_spec("redis") is None:
+        raise SystemExit(f"{path}: limits.backend: redis needs packages of its own: pip install 'tunegate[redis]'")
 
 
 def _docs(arguments: argparse.Namespace) -> int:

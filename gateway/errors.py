@@ -5,7 +5,7 @@ The code tells whose fault it was, in four domains; the same closed vocabulary l
     caller_*    the request           bad JSON, unknown model, too large
     policy_*    the company's rules   key, access, rate, tokens, concurrency, budget
     provider_*  the upstream          auth, rate, timeout, unreachable, 5xx, bad reply, rejected
-    tunegate_*  ourselves             spool full, no snapshot, stopping, overloaded, retrieval
+    tunegate_*  ourselves             spool full, no snapshot, stopping, overloaded, limits, retrieval
 
 The body is OpenAI's: {"error": {"message", "type", "code", "param"}}. A message says what is wrong, which one it is,
 and what to do; it never holds a credential or a prompt.
@@ -42,6 +42,7 @@ VOCABULARY: dict[str, tuple[int, str, str | None]] = {
     "tunegate_no_snapshot": (503, "server_error", "not_ready"),
     "tunegate_stopping": (503, "server_error", "shutting_down"),
     "tunegate_overloaded": (503, "server_error", "overloaded"),
+    "tunegate_limits": (503, "server_error", "limits_unavailable"),
     "tunegate_retrieval": (503, "server_error", "retrieval_failed"),
     "tunegate_bug": (500, "server_error", "internal_error"),
 }

@@ -14,7 +14,7 @@ from gateway.copies.watch import Watch, Watcher
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
 from gateway.kept import Kept
-from gateway.limits.base import Limiter
+from gateway.limits.base import Limiter, Reservation, Short
 from gateway.routing.places import Places
 from gateway.routing.resolver import resolve
 from gateway.runtime import KeyRecord, Route, Runtime
@@ -65,10 +65,12 @@ class Pipeline:
                 started = time.monotonic()  # how long a form takes to arrive is its client's affair
             identity = new_id()
             ctx = Context(exchange.operation, runtime, key, call, route, identity, request_id or identity, started, ts)
-            admission = self._admit(ctx)
+            try:
+                admission = self._admit(ctx)
+            except Short as short:
+                admission = self._admit(ctx, await short.granted)
         except Exception as exc:  # noqa: BLE001  (a bug is logged and answered: the client must not hang)
-            request_id = request_id or new_id()
-            self._reject(exchange, exc if isinstance(exc, GatewayError) else _bug(request_id), request_id)
+            self._reject(exchange, exc, request_id or new_id())
             return
         reply: Reply | None = None
         failure: GatewayError | None = None
@@ -87,9 +89,7 @@ class Pipeline:
                     reply = await self._consulted(ctx, exchange, reply)
             ctx.end, ctx.error = verdict(ctx, reply)
         except asyncio.CancelledError:
-            ctx.end, ctx.status, ctx.error = "stopped", ctx.status or 503, "tunegate_stopping"
-            if reply is not None:
-                reply.done()
+            _stopped(ctx, reply)
             raise
         except Exception as exc:  # noqa: BLE001  (as above)
             failure = _cut_short(ctx, reply, exc)
@@ -139,15 +139,16 @@ class Pipeline:
                 await reply.finished()
         return reply
 
-    def _admit(self, ctx: Context) -> Admission:
-        """Reserve quota in all scopes, then open the usage record: both, or neither."""
+    def _admit(self, ctx: Context, reservation: Reservation | None = None) -> Admission:
+        """Reserve quota in all scopes, unless that is done, then open the usage record: both, or neither."""
         key, call, route = ctx.key, ctx.call, ctx.route
         cost = 0
         if key.has_budget:
             cost = route.tiers[0][0].prices.estimate(call.prompt_estimate, call.output_estimate)
         tokens = call.prompt_estimate + call.output_estimate
         least = tokens if call.bounded else call.prompt_estimate
-        reservation = self.limiter.reserve(key, route, tokens, least, cost)
+        if reservation is None:
+            reservation = self.limiter.reserve(key, route, tokens, least, cost)
         try:
             ctx.facts = meter.facts(ctx)
             segment = self.spool.open(ctx.facts)
@@ -198,7 +199,8 @@ class Pipeline:
         elif ctx.operation.stored and ctx.end == "success" and reply.whole:
             self.places.learn(ctx, reply.body)
 
-    def _reject(self, exchange: Exchange, error: GatewayError, request_id: str) -> None:
+    def _reject(self, exchange: Exchange, exc: Exception, request_id: str) -> None:
+        error = exc if isinstance(exc, GatewayError) else _bug(request_id)
         lines = b"x-request-id: %b\r\n" % request_id.encode()
         exchange.respond(error.status, lines + _error_lines(error, exchange.operation), exchange.operation.error(error))
         self.telemetry.rejected(error, request_id, exchange.peer)
@@ -223,6 +225,13 @@ def _cut_short(ctx: Context, reply: Reply | None, exc: Exception) -> GatewayErro
     if begun is not None:
         ctx.end, ctx.status, begun.failure = "upstream_error_partial", begun.status, failure
     return failure
+
+
+def _stopped(ctx: Context, reply: Reply | None) -> None:
+    """The gateway stops, and does not wait for this request."""
+    ctx.end, ctx.status, ctx.error = "stopped", ctx.status or 503, "tunegate_stopping"
+    if reply is not None:
+        reply.done()
 
 
 def _stopping() -> GatewayError:

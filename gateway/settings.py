@@ -6,6 +6,7 @@ an environment variable, `TUNEGATE_` + table + `_` + key, such as `TUNEGATE_GATE
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -158,8 +159,58 @@ class UsageTable(_Table):
 class LimitsTable(_Table):
     """`[limits]`: where limits are counted."""
 
-    backend: Literal["memory"] = "memory"
-    """`memory`: exact in one process."""
+    backend: Literal["memory", "redis"] = "memory"
+    """`memory`: exact in one process. `redis`: one count for all workers of all gateways that name the same Redis."""
+    url: str | None = None
+    """Of Redis (or Valkey), such as redis://redis.example.com:6379/0, or rediss:// for TLS. Needed with `redis`."""
+    username: str | None = None
+    """Of Redis's access list; absent: its default user."""
+    password: str | None = None
+    """Of Redis, as env:NAME or file:PATH."""
+    ca_file: Path | None = None
+    """PEM bundle of the authority that signed Redis's certificate; the system's bundle if absent."""
+    prefix: Annotated[str, Field(pattern=r"^[\w.:-]{1,64}$")] = "tunegate"
+    """Of all keys in Redis. Installations that share a Redis need one each."""
+    lease: Annotated[float, Field(ge=0, le=0.2)] = 0.01
+    """Share of a limit that a worker holds in advance: what spares most requests a call, and no more than what remains
+    unused. Limits so small that the share is below 1 are asked for by each request."""
+    lease_seconds: Annotated[float, Field(ge=0.5, le=60)] = 5.0
+    """A worker that is silent for so long loses its leases; its places are free for others."""
+    wait: Annotated[float, Field(gt=0, le=1)] = 0.005
+    """Longest that a request waits for Redis, in seconds."""
+    on_failure: Literal["open", "closed"] = "open"
+    """While Redis does not answer: `open` goes on with an equal share of each limit in each worker, `closed` refuses
+    with 503 what no lease covers."""
+    share_breakers: bool = False
+    """Whether a target that one worker's circuit breaker rests is rested by all. Needs `redis`."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_redis(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("redis", "rediss") or not parts.hostname or any(c <= " " for c in value):
+                raise ValueError(f"{value!r} is not a redis:// or rediss:// URL with a host")
+            if parts.username or parts.password or parts.query or not re.fullmatch(r"(/\d{0,4})?", parts.path):
+                raise ValueError(
+                    "the URL of Redis has a host, a port and a database's number; see username and password"
+                )
+        return value
+
+    @field_validator("password")
+    @classmethod
+    def _is_reference(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("env:", "file:")):
+            raise ValueError("the password of Redis is given as env:NAME or file:PATH, never in this file itself")
+        return value
+
+    @model_validator(mode="after")
+    def _url_with_redis(self) -> LimitsTable:
+        if self.backend == "redis" and self.url is None:
+            raise ValueError("url is missing: where Redis is, such as redis://127.0.0.1:6379/0")
+        if self.backend != "redis" and self.share_breakers:
+            raise ValueError('share_breakers needs backend = "redis"')
+        return self
 
 
 class TelemetryTable(_Table):

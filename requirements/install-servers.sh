@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests use (databases, Slurm), and what reads charts/ (Go with Helm's template engine, Docker
+# Installs the servers that the tests use (databases, Redis, Slurm), and what reads charts/ (Go with Helm's template engine, Docker
 # Compose without a daemon), where that is possible: Debian, as root. The tests start their own, with folders and ports of
 # their own.
 set -euo pipefail
 missing=()
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 [ -x /usr/sbin/mariadbd ] || missing+=(mariadb-server)
+command -v redis-server >/dev/null || missing+=(redis-server)
 [ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmd ] && [ -x /usr/sbin/munged ] && [ -x /usr/bin/sbatch ] ||
   missing+=(slurmctld slurmd slurm-client munge)
 command -v ip >/dev/null || missing+=(iproute2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from gateway.runtime import KeyRecord, Route, Runtime
 
@@ -19,6 +20,15 @@ class Reservation(Protocol):
         ...
 
 
+class Short(Exception):
+    """What this worker holds of a shared limit does not suffice: more is being asked for."""
+
+    def __init__(self, granted: Coroutine[Any, Any, Reservation]) -> None:
+        super().__init__()
+        self.granted = granted
+        """Milliseconds later: the reservation, or what `reserve` would have raised. Await it exactly once."""
+
+
 class Limiter(Protocol):
     """Counts requests, tokens, concurrency and money for a request's key, its team and its route."""
 
@@ -30,6 +40,7 @@ class Limiter(Protocol):
         """Take quota from all scopes, or from none and raise GatewayError(policy_rate | policy_tokens |
         policy_concurrency | policy_budget) that says which limit, its size, what is left and when to come back.
 
+        A limiter whose counters are elsewhere raises Short when it must ask for them first.
         `tokens` and `cost` are estimates; `least` tokens are certain, and more than a whole limit is never granted.
         """
         ...

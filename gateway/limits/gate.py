@@ -14,13 +14,13 @@ NANO = 1_000_000_000
 class Purse:
     """Money in the current window of one budget, in nano-units."""
 
-    __slots__ = ("amount", "budget", "ends", "holders", "reserved", "spent")
+    __slots__ = ("amount", "budget", "ends", "holders", "reserved", "spent", "start")
 
     def __init__(self, budget: BudgetWindow, spent: int) -> None:
         self.budget = budget
         self.amount = budget.amount
-        self.ends = budget.bounds(time.time())[1]
-        """Unix time."""
+        self.start, self.ends = budget.bounds(time.time())
+        """Of the window, in Unix time."""
         self.spent = spent
         self.reserved = 0
         """By requests that are under way."""
@@ -39,7 +39,7 @@ class Purse:
     def _turn(self, now: float) -> None:
         """Begin a new window, if the last one has ended."""
         if now >= self.ends:
-            self.ends = self.budget.bounds(now)[1]
+            self.start, self.ends = self.budget.bounds(now)
             self.spent = 0
 
     def has_room(self, cost: int, now: float) -> bool:
@@ -89,12 +89,15 @@ class Gate:
             purse = old.get(budget.key)
             if purse is None:
                 spent = restored.pop((scope.kind, scope.name, budget.key), 0)
-                purse = Purse(budget, int(spent * share))
+                purse = self._new_purse(budget, spent)
                 begun += 1
             purse.amount = int(budget.amount * share)
             purses.append(purse)
         self.purses = purses
         return begun
+
+    def _new_purse(self, budget: BudgetWindow, spent: int) -> Purse:
+        return Purse(budget, int(spent * self._share))
 
     @staticmethod
     def _moved(level: float, old: float, new: float) -> float:
@@ -129,16 +132,19 @@ class Gate:
 
     def _check_budget(self, purse: Purse, cost: int, now: float) -> None:
         if not purse.has_room(cost, now):
-            window, left = purse.budget.window, max(0, purse.amount - purse.spent)
-            wait = min(purse.ends - now, 31 * 86_400.0)
-            held = f", and requests under way hold {purse.reserved / NANO:.6f}" if purse.reserved else ""
-            resets = "It never resets." if window == "total" else f"It resets in {_duration(wait)}."
-            raise GatewayError(
-                "policy_budget",
-                f"The {window} budget of the {self.scope.kind} {self.scope.name!r} is spent: {left / NANO:.6f} of "
-                f"{purse.budget.amount / NANO:.6f} is left{held}. {resets} Ask your administrator to raise it.",
-                headers=((b"retry-after", b"%d" % max(1, round(wait))),),
-            )
+            raise self._spent(purse, purse.amount - purse.spent, purse.reserved, now)
+
+    def _spent(self, purse: Purse, left: int, reserved: int, now: float) -> GatewayError:
+        """The refusal of a budget of which so much is not spent, and so much held by requests under way."""
+        window, wait = purse.budget.window, min(purse.ends - now, 31 * 86_400.0)
+        held = f", and requests under way hold {reserved / NANO:.6f}" if reserved else ""
+        resets = "It never resets." if window == "total" else f"It resets in {_duration(wait)}."
+        return GatewayError(
+            "policy_budget",
+            f"The {window} budget of the {self.scope.kind} {self.scope.name!r} is spent: {max(0, left) / NANO:.6f} of "
+            f"{purse.budget.amount / NANO:.6f} is left{held}. {resets} Ask your administrator to raise it.",
+            headers=((b"retry-after", b"%d" % max(1, round(wait))),),
+        )
 
     def _refusal(
         self, code: str, limit: float | None, what: str, left: int, minutes: float, needed: int | None = None
@@ -152,10 +158,14 @@ class Gate:
             headers=((b"retry-after", b"%d" % seconds), *self._rates()),
         )
 
+    def counters(self, now: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(limit, what is left) of requests and tokens a minute, as callers are told at `now`."""
+        return (self.rpm, self.requests), (self.tpm, self.tokens)
+
     def _rates(self) -> tuple[Header, ...]:
         """The x-ratelimit-* headers of this scope alone: the one that refused."""
         headers: tuple[Header, ...] = ()
-        for what, limit, level in ((b"requests", self.rpm, self.requests), (b"tokens", self.tpm, self.tokens)):
+        for what, (limit, level) in zip((b"requests", b"tokens"), self.counters(time.monotonic()), strict=True):
             if limit < math.inf:
                 headers += (
                     (b"x-ratelimit-limit-" + what, b"%d" % limit),

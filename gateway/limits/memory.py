@@ -49,10 +49,10 @@ class Held:
         lines = b""
         if requests < math.inf:
             left = requests if requests > 0.0 else 0.0
-            lines = _REQUEST_LINES % (rpm, left, (rpm - requests) * 60.0 / rpm)
+            lines = REQUEST_LINES % (rpm, left, (rpm - requests) * 60.0 / rpm)
         if tokens < math.inf:
             left = tokens if tokens > 0.0 else 0.0
-            lines += _TOKEN_LINES % (tpm, left, (tpm - tokens) * 60.0 / tpm)
+            lines += TOKEN_LINES % (tpm, left, (tpm - tokens) * 60.0 / tpm)
         return lines
 
     def settle(self, tokens: int, cost: int) -> None:
@@ -70,7 +70,7 @@ class Held:
             purse.spent += cost
 
 
-_REQUEST_LINES, _TOKEN_LINES = (
+REQUEST_LINES, TOKEN_LINES = (
     b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%.3fs\r\n"
     % (what, what, what)
     for what in (b"requests", b"tokens")
@@ -122,12 +122,15 @@ class MemoryLimiter:
         """This worker's share of an amount, rounded up."""
         return math.ceil(Fraction(self._share) * whole)
 
+    def _new_gate(self, scope: Scope) -> Gate:
+        return Gate(scope, self._share, self.restored)
+
     def _bind(self, scopes: tuple[Scope, ...]) -> tuple[Gate, ...]:
         gates = []
         for scope in scopes:
             gate = self._gates.get(scope.id)
             if gate is None:
-                gate = self._gates[scope.id] = Gate(scope, self._share, self.restored)
+                gate = self._gates[scope.id] = self._new_gate(scope)
                 self.budgets_begun += len(gate.purses)
             elif gate.scope != scope:
                 self.budgets_begun += gate.configure(scope, self.restored)

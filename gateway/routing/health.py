@@ -75,6 +75,12 @@ class TargetHealth:
             self.open_until = now + self.cooldown
             self.opened += 1
 
+    def rest(self, until: float) -> None:
+        """Others have found the target to be ill: send it nothing before then, unless it is being tried just now."""
+        if until > self.open_until and not self.probing:
+            self.opened += not self.open_until
+            self.open_until = until
+
     def done(self, probe: bool) -> None:
         """The request is over, however it ended; after a probe without a verdict another one may probe."""
         self.in_flight -= 1

@@ -56,6 +56,20 @@ TABLE: dict[str, Spec] = {
     "tunegate_overhead_seconds": Spec(
         "histogram", "Time to the first content less the time spent waiting for upstreams.", (), OVERHEAD
     ),
+    "tunegate_limits_redis_seconds": Spec("histogram", "Calls to Redis for limits that were answered.", (), OVERHEAD),
+    "tunegate_limits_redis_calls": Spec(
+        "counter",
+        "Calls to Redis for limits: answered, slow (answered after `[limits] wait`) or failed.",
+        ("outcome",),
+    ),
+    "tunegate_limits_redis_breaker": Spec("gauge", "Circuit breaker before Redis: 0 closed, 1 half open, 2 open."),
+    "tunegate_limits_uncovered": Spec(
+        "counter",
+        "Requests that no lease covered: granted or refused by Redis; without it, alone (by this worker's share) or "
+        "closed (answered 503).",
+        ("outcome",),
+    ),
+    "tunegate_limits_leases": Spec("gauge", "Keys, teams and routes of whose limits this worker holds a lease."),
     "tunegate_retrieval_seconds": Spec(
         "histogram",
         "Looking up passages in a route's knowledge bases, by outcome: found, nothing or failed.",

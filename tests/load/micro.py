@@ -5,6 +5,7 @@ The kernel's share is missing, so judge a change by the difference, and the whol
 
     python -m tests.load.micro              µs per chat request and per streamed chunk, the least of several runs
     python -m tests.load.micro --profile chat   also where the time goes, function by function
+    TUNEGATE_LIMITS_BACKEND=redis TUNEGATE_LIMITS_URL=redis://… python -m tests.load.micro   with limits in Redis
 """
 
 from __future__ import annotations
@@ -25,15 +26,12 @@ import uvloop
 from uvicorn.server import ServerState
 
 from gateway import app
-from gateway.api.routes import OPERATIONS
 from gateway.copies.shadow import Shadows
 from gateway.copies.watch import Watcher
 from gateway.dispatch import Dispatcher
 from gateway.pipeline import Pipeline
 from gateway.routing.places import Places
-from gateway.server.front import Front
 from gateway.server.protocol import bind
-from gateway.server.upload import Disk
 from gateway.snapshot.file import load
 from gateway.steps.base import Steps
 from gateway.upstream import pool
@@ -156,26 +154,18 @@ async def _measure(work: Path, runs: int, profiled: str) -> None:
     worker.spool.start()
     worker.limiter.apply(worker.holder.current)
     loop = asyncio.get_running_loop()
+    if worker.shared is not None:
+        await worker.shared.start()
+        leasing = loop.create_task(worker.shared.run())
     pool.connect = _upstream(loop)
     dispatcher = Dispatcher(Upstreams(), worker.health, loop)
     shadows = Shadows(dispatcher, worker.spool, worker.telemetry, worker.health, worker.keeper)
     watcher = Watcher(worker.keeper, shadows, loop)
     pipeline = Pipeline(
         worker.holder, worker.limiter, worker.spool, dispatcher, worker.telemetry, watcher, worker.kept,
-        Steps(worker.kept), Places(worker.objects),
+        Steps(worker.kept, worker.retriever), Places(worker.objects),
     )  # fmt: skip
-    front = Front(
-        OPERATIONS,
-        pipeline.handle,
-        worker.telemetry.rejected,
-        1 << 26,
-        1 << 26,
-        Disk(work, 0),
-        1 << 16,
-        100,
-        60.0,
-        60.0,
-    )
+    front = worker._front(pipeline)
     front.sweep(loop.time())
     uv = uvicorn.Config(lambda: None, http=bind(front), ws="none", lifespan="off", log_config=None, access_log=False)
     uv.load()
@@ -192,6 +182,9 @@ async def _measure(work: Path, runs: int, profiled: str) -> None:
     chat = min([await run(stream=False) for _ in range(runs)])
     stream = min([await run(stream=True) for _ in range(runs)])
     print(f"{chat:6.2f} µs per chat request\n{(stream - chat) / CHUNKS:6.2f} µs per further chunk of a stream")
+    if worker.shared is not None:
+        leasing.cancel()
+        print(f"{dict(worker.shared.link.calls)} calls to Redis")
     if profiled:
         with cProfile.Profile() as profile:
             await run(stream=profiled == "stream")

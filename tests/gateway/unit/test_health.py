@@ -120,6 +120,21 @@ def test_requests_under_way_are_counted_right_whatever_happens(steps):
     assert health.available(now + 1000.0), "no target rests for ever"
 
 
+def test_a_rest_that_others_ask_for_is_never_shorter_than_our_own_and_disturbs_no_probe():
+    health = TargetHealth()
+    health.rest(5.0)
+    assert not health.available(4.0)
+    assert (health.opened, health.state(4.0)) == (1, "open")
+    health.rest(3.0)
+    assert not health.available(4.0)
+    probe = health.begin(6.0)
+    health.rest(20.0)
+    assert health.state(6.0) == "half_open"
+    health.responded(7.0, 0.1)
+    health.done(probe)
+    assert health.available(7.0)
+
+
 def test_a_target_that_left_the_configuration_is_forgotten_when_its_last_request_has_ended():
     book = HealthBook()
     probe = book["gone"].begin(0.0)
