@@ -101,7 +101,7 @@ matrix: install ## try every dialect in against every provider out, and write do
 
 lock: $(VENV)/.uv ## resolve the lock files again, keeping the versions that still fit
 	@$(COMPILE) --universal requirements/uv.in -o requirements/uv.txt
-	@$(COMPILE) --universal pyproject.toml --extra gateway --no-emit-package tunegate -o requirements/gateway.lock
+	@$(COMPILE) --universal pyproject.toml --extra gateway --extra redis --no-emit-package tunegate -o requirements/gateway.lock
 	@$(COMPILE) --universal --excludes requirements/dev.excludes pyproject.toml --extra dev \
 		--no-emit-package tunegate -o requirements/dev.lock
 	@$(COMPILE) --universal --constraint requirements/dev.lock --excludes requirements/dev.excludes pyproject.toml \
