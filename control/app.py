@@ -25,9 +25,11 @@ from control.errors import Problem
 from control.gateways import service as gateways
 from control.jobs import workers
 from control.kit.files import Files
+from control.kit.metrics import Metrics
 from control.kit.outbound import Outbound
 from control.kit.throttle import Throttle
 from control.knowledge.engine import open_engine
+from control.monitoring.page import Counted, Page
 from control.openapi import described
 from control.security import open_vault
 from control.settings import Settings
@@ -64,8 +66,9 @@ def build(settings: Settings) -> FastAPI:
     files = Files(settings.training_dir)
     knowledge = open_engine(settings, db, vault)
     control = Control(
-        settings, db, vault, Publisher(db, vault), outbound, Throttle(), provider(settings), files, knowledge
+        settings, db, vault, Publisher(db, vault), outbound, Throttle(), provider(settings), files, knowledge, Metrics()
     )
+    page = Page(control)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -107,8 +110,10 @@ def build(settings: Settings) -> FastAPI:
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
     assert_guarded(app)
     app.add_route("/docs", _docs, include_in_schema=False)
+    app.add_route("/metrics", page.__call__, include_in_schema=False)
     app.mount("/", Console(settings.console.static_dir or BUILT, settings.console.gateway_url), name="console")
     app.add_middleware(BodyLimit, limit=settings.console.max_body_bytes)
+    app.add_middleware(Counted, metrics=control.metrics)
     return app
 
 

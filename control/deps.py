@@ -18,6 +18,7 @@ from control.db import Database
 from control.errors import Problem
 from control.kit.caller import caller
 from control.kit.files import Files
+from control.kit.metrics import Metrics
 from control.kit.oidc import Provider
 from control.kit.outbound import Outbound
 from control.kit.permissions import PUBLIC, SERVICE, Person, known_role
@@ -47,6 +48,7 @@ class Control:
     """Datasets, logs of jobs, adapters."""
     knowledge: Engine | None
     """None: there is no Milvus, so there are no knowledge bases."""
+    metrics: Metrics
 
 
 def control_of(request: Request) -> Control:

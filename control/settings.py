@@ -84,6 +84,9 @@ class ConsoleTable(_Table):
     public_url: str = ""
     """How browsers reach the console, such as https://console.example.com: single sign-on comes back there, and with
     https cookies are sent over TLS only."""
+    metrics_token: Secret = ""
+    """Bearer token that /metrics asks for, as `env:NAME` or `file:PATH`. Empty: it answers on a loopback listener only,
+    so keep it from your reverse proxy."""
     trusted_proxies: Networks = ()
     """Addresses (CIDR) of your own reverse proxies. Of their requests, the address of `X-Forwarded-For` that the
     outermost of them saw is the caller's, for the audit log and the throttling of sign-in. Empty: the header is not

@@ -1,0 +1,76 @@
+"""GET /metrics, and the counting of every answer of this process."""
+
+from __future__ import annotations
+
+import hmac
+import time
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from control.deps import Control
+from control.errors import Problem
+from control.kit.metrics import Metrics
+from control.monitoring.figures import Look
+from control.settings import reference
+
+
+class Page:
+    """The page of this process."""
+
+    def __init__(self, control: Control) -> None:
+        """Raises ConfigError where the token's reference leads nowhere."""
+        self._look = Look(control)
+        self._metrics = control.metrics
+        console = control.settings.console
+        self._token = reference(console.metrics_token)
+        self._open = not self._token and console.is_loopback
+
+    async def __call__(self, request: Request) -> Response:
+        """The metrics; 401 without the token, 403 where there is none and others than this machine reach us."""
+        self._check(request.headers.get("authorization", ""))
+        figures = await self._look.figures()
+        return Response(self._metrics.render(figures), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    def _check(self, authorization: str) -> None:
+        if self._open:
+            return
+        if not self._token:
+            text = "set [console] metrics_token: without it, metrics are for a loopback listener only"
+            raise Problem(403, "metrics_off", text)
+        if not hmac.compare_digest(authorization.encode(), b"Bearer " + self._token.encode()):
+            raise Problem(401, "bad_metrics_token", "send the token of [console] metrics_token as a bearer token")
+
+
+class Counted:
+    """Pure ASGI: counts answers by operation and status, and how long operations of the API took."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and look at what comes back. No answer at all (the client is gone) counts as 499."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 499
+
+        async def seen(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, seen)
+        except Exception:
+            status = 500
+            raise
+        finally:
+            route = scope.get("route")
+            timed = str(scope["path"]).startswith("/api/v1/") and route is not None
+            operation = str(route.name) if route is not None else "page"
+            self._metrics.requested(operation, status, time.monotonic() - started if timed else None)
