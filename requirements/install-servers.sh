@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests use (databases, Slurm), where that is possible: Debian, as root. The tests start
+# Installs the servers that the tests use (databases, Slurm, Prometheus), where that is possible: Debian, as root. The tests start
 # their own, with folders and ports of their own.
 set -euo pipefail
 missing=()
@@ -7,6 +7,7 @@ compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgres
 [ -x /usr/sbin/mariadbd ] || missing+=(mariadb-server)
 [ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmd ] && [ -x /usr/sbin/munged ] && [ -x /usr/bin/sbatch ] ||
   missing+=(slurmctld slurmd slurm-client munge)
+command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
 command -v ip >/dev/null || missing+=(iproute2)
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then

@@ -72,10 +72,7 @@ TABLE: dict[str, Spec] = {
         "gauge", "How long the first of the jobs that may run now has been in the queue; 0: none waits."
     ),
     "tunegate_worker_silent_seconds": Spec("gauge", "Since a training worker was heard last.", ("worker",)),
-    "tunegate_devices": Spec("gauge", "Devices of a worker, in use and free.", ("worker",)),
-    "tunegate_devices_claimed": Spec(
-        "gauge", "Devices of a worker that training jobs have for themselves.", ("worker",)
-    ),
+    "tunegate_devices": Spec("gauge", "Devices of a worker by use: free, job or engine.", ("worker", "use")),
     "tunegate_device_busy_ratio": Spec("gauge", "How busy a device was when its worker looked.", ("worker", "device")),
     "tunegate_device_memory_used_bytes": Spec("gauge", "Memory of a device in use.", ("worker", "device")),
     "tunegate_device_memory_bytes": Spec("gauge", "Memory of a device.", ("worker", "device")),

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +49,7 @@ NEARLY = 0.9
 ATTEMPTS = ("ordered", "preparing", "running", "finalizing", "ended", "lost")
 DEPLOYMENTS = ("placing", "live", "degraded", "draining", "retired", "failed")
 ENTRIES = ("waiting", "parsing", "embedding", "ready", "failed")
+USES = ("free", "job", "engine")
 ENGINES = get_args(EngineStatus.model_fields["state"].annotation)
 _EVERYBODY = Person("", "metrics", "admin", "")
 """Who sees every budget."""
@@ -107,18 +109,19 @@ async def _jobs(session: AsyncSession, moment: datetime) -> Figures:
 
 
 async def _workers(session: AsyncSession, moment: datetime) -> Figures:
-    claims: dict[str, int] = {}
-    for worker, count in await session.execute(select(DeviceClaim.worker, func.count()).group_by(DeviceClaim.worker)):
-        claims[worker] = count
+    claims = {(row[0], row[1]) for row in await session.execute(select(DeviceClaim.worker, DeviceClaim.uuid))}
     rows = (await session.scalars(select(TrainerRow).order_by(TrainerRow.name))).all()
     heard = [row for row in rows if row.seen_at > moment - HEARD]
     devices = [(row.name, Device.model_validate(one)) for row in heard for one in row.devices]
     engines = [(row.name, EngineStatus.model_validate(one)) for row in heard for one in row.engines]
+    uses = Counter(
+        (worker, "engine" if one.held_by else "job" if (worker, one.uuid) in claims else "free")
+        for worker, one in devices
+    )
     named = [((worker, one.uuid), one) for worker, one in devices]
     return {
         "tunegate_worker_silent_seconds": [((row.name,), _age(moment, row.seen_at)) for row in rows],
-        "tunegate_devices": [((row.name,), len(row.devices)) for row in heard],
-        "tunegate_devices_claimed": [((row.name,), claims.get(row.name, 0)) for row in heard],
+        "tunegate_devices": [((row.name, use), uses[row.name, use]) for row in heard for use in USES],
         "tunegate_device_busy_ratio": [(labels, one.percent / 100) for labels, one in named],
         "tunegate_device_memory_used_bytes": [(labels, one.used_mib * 2**20) for labels, one in named],
         "tunegate_device_memory_bytes": [(labels, one.memory_mib * 2**20) for labels, one in named],

@@ -59,7 +59,7 @@ def test_every_metric_of_the_table_is_there_and_every_figure_says_what_the_datab
     assert told - names == {"tunegate_ledger_lag_seconds", "tunegate_search_seconds"}, "nothing was asked for yet"
     assert found["tunegate_database_up"] == 1
     assert found['tunegate_ledger_events_total{outcome="quarantined"}'] == 1
-    assert found['tunegate_devices{worker="w1"}'] == 2
+    assert found['tunegate_devices{use="free",worker="w1"}'] == 2
     assert found['tunegate_engine_state{engine="tiny",state="starting",worker="w1"}'] == 1
     assert found['tunegate_engine_state{engine="tiny",state="ready",worker="w1"}'] == 0
     assert 0 <= found['tunegate_worker_silent_seconds{worker="w1"}'] < 30
