@@ -29,7 +29,7 @@ from control.kit.metrics import Metrics
 from control.kit.outbound import Outbound
 from control.kit.throttle import Throttle
 from control.knowledge.engine import open_engine
-from control.monitoring.page import Counted, Page
+from control.monitoring import page as monitoring
 from control.openapi import described
 from control.security import open_vault
 from control.settings import Settings
@@ -68,7 +68,6 @@ def build(settings: Settings) -> FastAPI:
     control = Control(
         settings, db, vault, Publisher(db, vault), outbound, Throttle(), provider(settings), files, knowledge, Metrics()
     )
-    page = Page(control)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -98,6 +97,8 @@ def build(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.control = control
+    app.add_middleware(BodyLimit, limit=settings.console.max_body_bytes)
+    monitoring.install(app, control)
     errors.install(app)
     app.include_router(api.router)
     generate = app.openapi
@@ -110,10 +111,7 @@ def build(settings: Settings) -> FastAPI:
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
     assert_guarded(app)
     app.add_route("/docs", _docs, include_in_schema=False)
-    app.add_route("/metrics", page.__call__, include_in_schema=False)
     app.mount("/", Console(settings.console.static_dir or BUILT, settings.console.gateway_url), name="console")
-    app.add_middleware(BodyLimit, limit=settings.console.max_body_bytes)
-    app.add_middleware(Counted, metrics=control.metrics)
     return app
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 
+from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +16,16 @@ from control.errors import Problem
 from control.kit.metrics import Metrics
 from control.monitoring.figures import Look
 from control.settings import reference
+
+
+def install(app: FastAPI, control: Control) -> None:
+    """Let the app tell its metrics, and count its answers: those of the middleware that is there already, too.
+
+    Raises:
+        ConfigError: the token of /metrics cannot be read.
+    """
+    app.add_route("/metrics", Page(control).__call__, include_in_schema=False)
+    app.add_middleware(Counted, metrics=control.metrics)
 
 
 class Page:

@@ -85,8 +85,10 @@ def test_a_path_of_nobodys_is_no_label_and_wrong_passwords_are_counted(control: 
     for path in ("/api/v1/no-such-thing", "/internal/v1/%00", "/" + "x" * 500):
         assert client.get(path).status_code in (200, 404)
     client.post("/api/v1/auth/login", json={"username": "nobody", "password": "wrong"})
+    client.post("/api/v1/auth/login", content=b"x" * 2_000_000)
     found = samples(client)
     assert found['tunegate_api_requests_total{operation="login",status="401"}'] == 1
+    assert found['tunegate_api_requests_total{operation="page",status="413"}'] == 1
     told = {re.findall(r'operation="([^"]*)"', name)[0] for name in found if "operation=" in name}
     assert told <= {"page", "login", "healthz", "metrics"}, told
 
