@@ -23,6 +23,7 @@ from control.kit.oidc import Provider
 from control.kit.outbound import Outbound
 from control.kit.permissions import PUBLIC, SERVICE, Person, known_role
 from control.kit.throttle import Throttle
+from control.kit.tracing import Tracer
 from control.models import ServiceToken, User
 from control.security import Vault, sha256
 from control.settings import Settings
@@ -49,6 +50,8 @@ class Control:
     knowledge: Engine | None
     """None: there is no Milvus, so there are no knowledge bases."""
     metrics: Metrics
+    tracer: Tracer | None
+    """None: nothing is traced."""
 
 
 def control_of(request: Request) -> Control:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.auth import authenticate
@@ -65,7 +66,7 @@ class Pipeline:
                 started = time.monotonic()  # how long a form takes to arrive is its client's affair
             identity = new_id()
             ctx = Context(exchange.operation, runtime, key, call, route, identity, request_id or identity, started, ts)
-            admission = self._admit(ctx)
+            admission = self._admit(ctx, exchange.headers)
         except Exception as exc:  # noqa: BLE001  (a bug is logged and answered: the client must not hang)
             request_id = request_id or new_id()
             self._reject(exchange, exc if isinstance(exc, GatewayError) else _bug(request_id), request_id)
@@ -119,8 +120,9 @@ class Pipeline:
             return None
         return self.watcher.begin(ctx, exchange, ctx.route.watched)
 
-    def _admit(self, ctx: Context) -> Admission:
+    def _admit(self, ctx: Context, headers: Mapping[bytes, bytes]) -> Admission:
         """Reserve quota in all scopes, then open the usage record: both, or neither."""
+        ctx.trace = self.telemetry.traced(headers)
         key, call, route = ctx.key, ctx.call, ctx.route
         cost = 0
         if key.has_budget:

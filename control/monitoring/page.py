@@ -7,6 +7,7 @@ import time
 
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,8 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from control.deps import Control
 from control.errors import Problem
 from control.kit.metrics import Metrics
+from control.kit.tracing import Tracer, current
 from control.monitoring.figures import Look
 from control.settings import reference
+from gateway.contract.trace import HEADER, continued
 
 
 def install(app: FastAPI, control: Control) -> None:
@@ -25,7 +28,7 @@ def install(app: FastAPI, control: Control) -> None:
         ConfigError: the token of /metrics cannot be read.
     """
     app.add_route("/metrics", Page(control).__call__, include_in_schema=False)
-    app.add_middleware(Counted, metrics=control.metrics)
+    app.add_middleware(Counted, metrics=control.metrics, tracer=control.tracer)
 
 
 class Page:
@@ -56,11 +59,14 @@ class Page:
 
 
 class Counted:
-    """Pure ASGI: counts answers by operation and status, and how long operations of the API took."""
+    """Pure ASGI: counts answers by operation and status, and how long operations of the API took. What belongs to a
+    recorded trace gets a span in it.
+    """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer | None) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, and look at what comes back. No answer at all (the client is gone) counts as 499."""
@@ -68,6 +74,8 @@ class Counted:
             await self._app(scope, receive, send)
             return
         started, status = time.monotonic(), 499
+        trace = continued(Headers(scope=scope).get(HEADER, "")) if self._tracer is not None else None
+        current.set(trace)
 
         async def seen(message: Message) -> None:
             nonlocal status
@@ -84,4 +92,7 @@ class Counted:
             route = scope.get("route")
             timed = str(scope["path"]).startswith("/api/v1/") and route is not None
             operation = str(route.name) if route is not None else "page"
-            self._metrics.requested(operation, status, time.monotonic() - started if timed else None)
+            took = time.monotonic() - started
+            self._metrics.requested(operation, status, took if timed else None)
+            if self._tracer is not None and trace is not None:
+                self._tracer.answered(trace, operation, scope["method"], status, took)
