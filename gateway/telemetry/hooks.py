@@ -107,4 +107,6 @@ class Telemetry:
             "tokens": usage.total,
             "ms": round((ended - ctx.started) * 1000.0, 1),
         }
+        if ctx.trace is not None:
+            data["trace"] = f"{ctx.trace.id:032x}"
         log.info("request.ended", extra={"data": data})
