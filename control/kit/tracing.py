@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from control.errors import ConfigError
 from gateway.contract.trace import Trace
 
+PATIENCE = 2.0
+"""Seconds, with all tries, that the collector gets to take some spans: a stop waits for it."""
 current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 """The span of the request that is being answered; what it asks of a gateway is told of it."""
 
@@ -37,7 +39,7 @@ class Tracer:
         except ModuleNotFoundError as exc:
             raise ConfigError("[console] otlp_endpoint needs OpenTelemetry: pip install 'tunegate[otel]'") from exc
         self._resource = Resource.create({"service.name": "tunegate-control"})
-        self._processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint))
+        self._processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=PATIENCE))
 
     def answered(self, trace: Trace, operation: str, method: str, status: int, seconds: float) -> None:
         """A request that took so long has just been answered."""

@@ -27,6 +27,10 @@ _PROVIDERS = {
 }
 
 
+PATIENCE = 2.0
+"""Seconds, with all tries, that the collector gets to take some spans: a stop waits for it."""
+
+
 class Tracer:
     """Sends a server span per request and a client span per attempt. Needs the extra `tunegate[otel]`."""
 
@@ -39,7 +43,7 @@ class Tracer:
             raise SystemExit("[telemetry] otlp_endpoint needs OpenTelemetry: pip install 'tunegate[otel]'") from exc
         self._sample = sample
         self._resource = Resource.create({"service.name": "tunegate-gateway"})
-        self._processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint))
+        self._processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=PATIENCE))
 
     def begin(self, headers: Mapping[bytes, bytes]) -> Trace | None:
         """The span of a request: below its client's, whose word on recording counts; else the dice decide."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -95,6 +96,9 @@ def test_a_dead_collector_harms_no_request(start, tmp_path):
     }
     gateway = start(config, folder=tmp_path)
     assert all(gateway.chat("m").status == 200 for _ in range(20))
+    began = time.monotonic()
+    gateway.stop()
+    assert time.monotonic() - began < 8, "the last spans are given up soon"
 
 
 CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-%s"
@@ -166,3 +170,4 @@ def test_a_header_that_is_none_begins_nothing_where_no_share_is_traced(traced, u
 def test_a_client_may_not_put_a_header_of_its_own_beside_ours(traced, upstream):
     """Two headers of one name: which of them an engine believes would be anybody's guess."""
     assert len(ask(traced, upstream, CLIENT % "01")) == 1
+    traced[0].stop()
