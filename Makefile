@@ -60,6 +60,8 @@ fix: $(VENV)/.installed console/node_modules/.installed ## let ruff repair and f
 	@$(VENV)/bin/python -m gateway docs metrics > docs/metrics.md
 	@$(VENV)/bin/python -m gateway docs settings > docs/settings.md
 	@$(VENV)/bin/python -m control.commands settings > docs/settings-control.md
+	@$(VENV)/bin/python -m control.commands metrics > docs/metrics-control.md
+	@$(VENV)/bin/python charts/monitoring/make.py
 	@$(VENV)/bin/python -m control.commands openapi > docs/openapi.json
 	@cd console && npm run --silent generate > /dev/null
 	@$(VENV)/bin/python -m tests.charts.values_table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -25,9 +25,12 @@ from control.errors import Problem
 from control.gateways import service as gateways
 from control.jobs import workers
 from control.kit.files import Files
+from control.kit.metrics import Metrics
 from control.kit.outbound import Outbound
 from control.kit.throttle import Throttle
+from control.kit.tracing import open_tracer
 from control.knowledge.engine import open_engine
+from control.monitoring import page as monitoring
 from control.openapi import described
 from control.security import open_vault
 from control.settings import Settings
@@ -64,24 +67,21 @@ def build(settings: Settings) -> FastAPI:
     files = Files(settings.training_dir)
     knowledge = open_engine(settings, db, vault)
     control = Control(
-        settings, db, vault, Publisher(db, vault), outbound, Throttle(), provider(settings), files, knowledge
-    )
+        settings, db, vault, Publisher(db, vault), outbound, Throttle(), provider(settings), files, knowledge,
+        Metrics(), open_tracer(settings.console.otlp_endpoint),
+    )  # fmt: skip
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        works = [
-            control.publisher.run(), bodies.keep_sweeping(db), gateways.keep_sweeping(db),
-            retention.run(db, settings.retention), checker.run(db, files, settings.training),
-            workers.run(db, settings.training), rollout.run(db), gated.run(db), schedules.run(db),
-            runner.run(db, files, vault, settings.console.gateway_url), *([knowledge.run()] if knowledge else []),
-        ]  # fmt: skip
-        standing = [asyncio.create_task(work) for work in works]
+        standing = [asyncio.create_task(work) for work in _standing(control)]
         yield
         for task in standing:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
         await db.close()
+        if control.tracer is not None:
+            await asyncio.to_thread(control.tracer.close)
 
     app = FastAPI(
         title="Tunegate control API",
@@ -95,6 +95,8 @@ def build(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.control = control
+    app.add_middleware(BodyLimit, limit=settings.console.max_body_bytes)
+    monitoring.install(app, control)
     errors.install(app)
     app.include_router(api.router)
     generate = app.openapi
@@ -108,8 +110,19 @@ def build(settings: Settings) -> FastAPI:
     assert_guarded(app)
     app.add_route("/docs", _docs, include_in_schema=False)
     app.mount("/", Console(settings.console.static_dir or BUILT, settings.console.gateway_url), name="console")
-    app.add_middleware(BodyLimit, limit=settings.console.max_body_bytes)
     return app
+
+
+def _standing(control: Control) -> list[Coroutine[Any, Any, None]]:
+    """What runs as long as the process does."""
+    db, settings = control.db, control.settings
+    return [
+        control.publisher.run(), bodies.keep_sweeping(db), gateways.keep_sweeping(db),
+        retention.run(db, settings.retention), checker.run(db, control.files, settings.training),
+        workers.run(db, settings.training), rollout.run(db), gated.run(db), schedules.run(db),
+        runner.run(db, control.files, control.vault, settings.console.gateway_url),
+        *([control.knowledge.run()] if control.knowledge else []),
+    ]  # fmt: skip
 
 
 async def _docs(_: Request) -> Response:

@@ -23,6 +23,7 @@ from control.errors import ConfigError, Problem
 from control.imports import apply as imports
 from control.imports.plan import Line, Plan
 from control.internal.tokens import new_service_token
+from control.kit.metrics import documentation
 from control.migrations.run import migrate
 from control.models import ChatSession, RequestBody
 from control.providers import secrets
@@ -30,6 +31,9 @@ from control.rewrap import rewrap
 from control.server import serve
 from control.settings import ConsoleTable, Settings, load
 from control.settings_page import settings_page
+
+PAGES = {"settings": settings_page, "metrics": documentation}
+"""Of docs/, made from code."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
     commands.add_parser("bootstrap", help="fill an empty database with what standard input says (JSON)")
     commands.add_parser("check", help="say what is wrong with the settings")
     commands.add_parser("settings", help="print the page of settings")
+    commands.add_parser("metrics", help="print the page of metrics")
     commands.add_parser("openapi", help="print the description of the control API")
     commands.add_parser("secrets-new", help="print a new key-encryption key")
     commands.add_parser("secrets-rotate", help="wrap every credential anew under [secrets] key")
@@ -78,8 +83,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             asyncio.run(_bootstrap(settings, FirstRun.model_validate_json(sys.stdin.read())))
         case "check":
             security.open_vault(settings)
-        case "settings":
-            print(settings_page(), end="")
+        case "settings" | "metrics":
+            print(PAGES[options.command](), end="")
         case "openapi":
             print(json.dumps(describe(), indent=1, ensure_ascii=False, sort_keys=True))
         case "migrate":

@@ -18,10 +18,12 @@ from control.db import Database
 from control.errors import Problem
 from control.kit.caller import caller
 from control.kit.files import Files
+from control.kit.metrics import Metrics
 from control.kit.oidc import Provider
 from control.kit.outbound import Outbound
 from control.kit.permissions import PUBLIC, SERVICE, Person, known_role
 from control.kit.throttle import Throttle
+from control.kit.tracing import Tracer
 from control.models import ServiceToken, User
 from control.security import Vault, sha256
 from control.settings import Settings
@@ -47,6 +49,9 @@ class Control:
     """Datasets, logs of jobs, adapters."""
     knowledge: Engine | None
     """None: there is no Milvus, so there are no knowledge bases."""
+    metrics: Metrics
+    tracer: Tracer | None
+    """None: nothing is traced."""
 
 
 def control_of(request: Request) -> Control:

@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from control.db import Database
+from control.kit import logs
 from control.migrations.run import migrate
 from control.settings import Settings
 from control.snapshots.publisher import Publisher
@@ -17,6 +18,7 @@ from control.snapshots.publisher import Publisher
 
 def serve(app: FastAPI, settings: Settings) -> int:
     """Serve until told to stop; 0 after a clean end."""
+    logs.configure()
     settings.console.data_dir.mkdir(parents=True, exist_ok=True)
     asyncio.run(_prepare(settings))
     config = uvicorn.Config(
@@ -25,6 +27,7 @@ def serve(app: FastAPI, settings: Settings) -> int:
         port=settings.console.port,
         loop="auto" if sys.platform != "win32" else "asyncio",
         access_log=False,
+        log_config=None,  # as `logs` says
         log_level="warning",
         proxy_headers=False,
         server_header=False,

@@ -84,6 +84,12 @@ class ConsoleTable(_Table):
     public_url: str = ""
     """How browsers reach the console, such as https://console.example.com: single sign-on comes back there, and with
     https cookies are sent over TLS only."""
+    metrics_token: Secret = ""
+    """Bearer token that /metrics asks for, as `env:NAME` or `file:PATH`. Empty: it answers on a loopback listener only,
+    so keep it from your reverse proxy."""
+    otlp_endpoint: Annotated[str, Field(pattern=r"^(https?://[^\s?#@]+)?$")] = ""
+    """OTLP/HTTP traces URL, such as http://127.0.0.1:4318/v1/traces: spans of requests that belong to a recorded trace,
+    such as gateways' searches. Empty: no tracing. Needs the extra `otel`."""
     trusted_proxies: Networks = ()
     """Addresses (CIDR) of your own reverse proxies. Of their requests, the address of `X-Forwarded-For` that the
     outermost of them saw is the caller's, for the audit log and the throttling of sign-in. Empty: the header is not

@@ -326,6 +326,7 @@ class Worker:
             tunegate_upstream_queue=lambda: [((p.endpoint.name,), p.queued) for p in upstreams.pools()],
             tunegate_credential_failures=lambda: [((e,), float(count)) for e, count in renewals.failures.items()],
             tunegate_spool_bytes=one(lambda: spool.bytes_used),
+            tunegate_spool_max_bytes=one(lambda: spool.max_bytes),
             tunegate_spool_backlog_bytes=one(lambda: spool.backlog),
             tunegate_spool_refused=one(lambda: spool.refused),
             tunegate_spool_recovered=one(lambda: spool.recovered),

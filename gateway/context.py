@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from gateway.contract.trace import Trace
 from gateway.contract.usage import End
 from gateway.errors import GatewayError
 from gateway.protocols.base import Inbound
@@ -110,6 +111,8 @@ class AttemptRecord:
     status: int = 0
     error: str = ""
     ms: float = 0.0
+    trace: Trace | None = None
+    """Its span; None: the request is not traced."""
 
 
 class Retrieved(NamedTuple):
@@ -127,6 +130,8 @@ class Retrieved(NamedTuple):
     started: float
     """Monotonic time, seconds."""
     ms: float
+    trace: Trace | None
+    """Its span; None: the request is not traced."""
 
 
 @dataclass(slots=True)
@@ -143,6 +148,8 @@ class Context:
     started: float
     ts: float
     """Unix time of admission."""
+    trace: Trace | None = None
+    """Its span; None: it is not traced."""
     facts: bytes = b""
     """The part of the usage event that is known at admission, encoded."""
     document: dict[str, Any] | None = None

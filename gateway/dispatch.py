@@ -41,6 +41,7 @@ class Dispatcher:
             began = time.monotonic()
             health = self._health[target.id]
             attempt = AttemptRecord(target, began, encoded_model(ctx.call, target, plan.route))
+            attempt.trace = ctx.trace.child() if ctx.trace is not None else None
             ctx.attempts.append(attempt)
             ctx.target = target
             reply = Reply(ctx, exchange, target, health, began, self._loop)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import orjson
 
 from gateway.context import Call, Context
+from gateway.contract.trace import Trace
 from gateway.errors import GatewayError, UpstreamFailure
 from gateway.kept import missing
 from gateway.protocols.base import Origin
@@ -53,6 +54,8 @@ def written(ctx: Context, exchange: Exchange, target: Target, route: Route, repl
     if not endpoint.forward_headers.isdisjoint(exchange.headers):
         for name in endpoint.forward_headers & exchange.headers.keys():
             extra += name + b": " + exchange.headers[name] + b"\r\n"
+    if (trace := ctx.attempts[-1].trace) is not None:
+        extra = _traced(extra, trace)
     size = sum(map(len, body))
     if exchange.upload is None:
         framing = b"content-length: %d\r\n" % size
@@ -61,6 +64,12 @@ def written(ctx: Context, exchange: Exchange, target: Target, route: Route, repl
     request_id = ctx.request_id.encode()
     head = b"%baccept: %b\r\nx-request-id: %b\r\n%b%b\r\n" % (first, accept, request_id, extra, framing)
     return operation, head, body, size
+
+
+def _traced(extra: bytes, trace: Trace) -> bytes:
+    """The header lines with that of the attempt's span, in place of the client's own."""
+    others = [line for line in extra.splitlines(keepends=True) if not line.startswith(b"traceparent:")]
+    return b"".join([*others, b"traceparent: %b\r\n" % trace.header.encode()])
 
 
 def _content(

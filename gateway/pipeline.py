@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.auth import authenticate
@@ -66,9 +67,9 @@ class Pipeline:
             identity = new_id()
             ctx = Context(exchange.operation, runtime, key, call, route, identity, request_id or identity, started, ts)
             try:
-                admission = self._admit(ctx)
+                admission = self._admit(ctx, exchange.headers)
             except Short as short:
-                admission = self._admit(ctx, await short.granted)
+                admission = self._admit(ctx, exchange.headers, await short.granted)
         except Exception as exc:  # noqa: BLE001  (a bug is logged and answered: the client must not hang)
             self._reject(exchange, exc, request_id or new_id())
             return
@@ -139,8 +140,10 @@ class Pipeline:
                 await reply.finished()
         return reply
 
-    def _admit(self, ctx: Context, reservation: Reservation | None = None) -> Admission:
+    def _admit(self, ctx: Context, headers: Mapping[bytes, bytes], reservation: Reservation | None = None) -> Admission:
         """Reserve quota in all scopes, unless that is done, then open the usage record: both, or neither."""
+        if reservation is None:
+            ctx.trace = self.telemetry.traced(headers)
         key, call, route = ctx.key, ctx.call, ctx.route
         cost = 0
         if key.has_budget:

@@ -225,7 +225,7 @@ class TelemetryTable(_Table):
     otlp_endpoint: str | None = None
     """OTLP/HTTP traces URL, such as http://127.0.0.1:4318/v1/traces. Absent: no tracing, at no cost."""
     trace_sample: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of requests that are traced."""
+    """Share of requests that are traced. Those with a header `traceparent` (W3C) are traced if that says so."""
 
 
 class Settings(_Table):

@@ -58,9 +58,11 @@ async def get_key_page(
 
 
 @router.post("/usage")
-async def post_usage(batch: UsageBatch, session: Db, token: ServiceToken) -> UsageAck:
+async def post_usage(batch: UsageBatch, session: Db, parts: Parts, token: ServiceToken) -> UsageAck:
     """Store a batch of usage events. Sending it again changes nothing."""
-    return await ingest.store(session, batch)
+    ack = await ingest.store(session, batch)
+    parts.metrics.ledger(ack)
+    return ack
 
 
 @router.post("/request-log")
@@ -91,8 +93,11 @@ async def post_knowledge(body: BasesRequest, session: Db, token: ServiceToken) -
 @router.post("/retrieval", responses=answers(404))
 async def post_retrieval(body: RetrievalRequest, parts: Parts, token: ServiceToken) -> RetrievalReply:
     """Passages for a query: those that the caller may see, whom the gateway has authenticated."""
-    engine = required(parts.knowledge)
-    async with parts.db.read() as session:
-        caller = await access.of_principal(session, body.principal)
-    query = access.Query(body.query, caller, body.limits, body.filter, trial=body.trial)
-    return await engine.retriever.search(body.bases, query)
+    with parts.metrics.searching() as found:
+        engine = required(parts.knowledge)
+        async with parts.db.read() as session:
+            caller = await access.of_principal(session, body.principal)
+        query = access.Query(body.query, caller, body.limits, body.filter, trial=body.trial)
+        reply = await engine.retriever.search(body.bases, query)
+        found.extend(reply.passages)
+    return reply

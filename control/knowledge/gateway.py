@@ -11,8 +11,10 @@ import aiohttp
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control.kit.tracing import current
 from control.models import ApiKey
 from control.security import Vault
+from gateway.contract.trace import HEADER
 
 _TOKEN_SECONDS = 300
 _CONNECT = 5.0
@@ -35,6 +37,8 @@ class Gateway:
             self._http = aiohttp.ClientSession()
         token = self._vault.session_token(digest, int(time.time()) + _TOKEN_SECONDS)
         headers = {"authorization": f"Bearer {token}"}
+        if (trace := current.get()) is not None:
+            headers[HEADER] = trace.header
         bounds = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT))
         try:
             async with self._http.post(f"{self._url}{path}", json=body, headers=headers, timeout=bounds) as answer:

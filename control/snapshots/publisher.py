@@ -86,6 +86,11 @@ class Publisher:
         """The snapshot that gateways get now; None before the database has answered for the first time."""
         return self._current
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last look at the database brought no snapshot."""
+        return self._failed
+
     async def release(self) -> None:
         """Let everybody go who waits: the process is going to end."""
         self._released = True

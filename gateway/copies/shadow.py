@@ -61,6 +61,7 @@ class Shadows:
             time.monotonic(), time.time(),
         )  # fmt: skip
         ctx.document = original.document
+        ctx.trace = original.trace.child() if original.trace is not None else None
         ctx.facts = meter.facts(ctx) + b'"shadow_of":"%b",' % original.id.encode()
         try:
             admission = Admission(Held((), 0, 0), self._spool.open(ctx.facts))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from gateway.contract.trace import Trace
+
 
 class RetrievalError(Exception):
     """A search brought nothing, and not because there is nothing. The message holds no secret and no question.
@@ -33,10 +35,11 @@ class Found(NamedTuple):
 class Retriever(Protocol):
     """Searches knowledge bases."""
 
-    async def search(self, request: dict[str, Any], patience: float) -> Found:
+    async def search(self, request: dict[str, Any], patience: float, trace: Trace | None = None) -> Found:
         """The passages for a question.
 
-        `request` has the members of `RetrievalRequest`; `patience` is in seconds. Raises RetrievalError.
+        `request` has the members of `RetrievalRequest`; `patience` is in seconds; `trace` is the span of the search.
+        Raises RetrievalError.
         """
         ...
 
@@ -51,7 +54,7 @@ class Retriever(Protocol):
 class Nowhere:
     """A gateway of its own configuration: there is no control plane to ask."""
 
-    async def search(self, request: dict[str, Any], patience: float) -> Found:
+    async def search(self, request: dict[str, Any], patience: float, trace: Trace | None = None) -> Found:
         """Always a RetrievalError."""
         raise _nowhere()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from gateway.contract.trace import HEADER, Trace
 from gateway.internal import Control, ControlError, Line
 from gateway.retrieval.base import Found, RetrievalError
 
@@ -29,9 +30,9 @@ class ControlRetriever:
         self._control = control
         self.line = Line("retrieval")
 
-    async def search(self, request: dict[str, Any], patience: float) -> Found:
+    async def search(self, request: dict[str, Any], patience: float, trace: Trace | None = None) -> Found:
         """See `Retriever`. Not repeated: the caller waits."""
-        passages, reply = await self._asked("/retrieval", "passages", _PASSAGE, request, patience)
+        passages, reply = await self._asked("/retrieval", "passages", _PASSAGE, request, patience, trace)
         indexes = reply.get("indexes", {})
         if not isinstance(indexes, dict):
             raise RetrievalError(503, "knowledge bases cannot be searched: the answer says nothing of its indexes")
@@ -43,9 +44,17 @@ class ControlRetriever:
         return bases
 
     async def _asked(
-        self, path: str, name: str, members: dict[str, type], request: dict[str, Any], patience: float
+        self,
+        path: str,
+        name: str,
+        members: dict[str, type],
+        request: dict[str, Any],
+        patience: float,
+        trace: Trace | None = None,
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         headers = {"content-type": "application/json"}
+        if trace is not None:
+            headers[HEADER] = trace.header
         call = self._control.call(
             "POST", path, most=REPLY_BYTES, silent=patience, total=patience, headers=headers,
             body=orjson.dumps(request),

@@ -120,16 +120,17 @@ class Rag:
             },
             "trial": trial,
         }  # fmt: skip
+        trace = ctx.trace.child() if ctx.trace is not None else None
         started = time.monotonic()
         problem: RetrievalError | None = None
         found = Found([])
         try:
-            found = await self._retriever.search(request, knowledge.timeout)
+            found = await self._retriever.search(request, knowledge.timeout, trace)
         except RetrievalError as exc:
             problem = exc
         took = time.monotonic() - started
         outcome = "failed" if problem else "found" if found.passages else "nothing"
-        ctx.retrieved = retrieved = Retrieved(outcome, *found, trial, started, took * 1000.0)  # type: ignore[arg-type]
+        ctx.retrieved = retrieved = Retrieved(outcome, *found, trial, started, took * 1000.0, trace)  # type: ignore[arg-type]
         ctx.upstream_seconds += took
         if problem is not None and knowledge.on_failure == "closed":
             raise GatewayError("tunegate_retrieval", f"This model answers with passages only, and {problem}.")

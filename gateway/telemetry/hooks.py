@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
+from collections.abc import Mapping
 
 from gateway.context import Context
+from gateway.contract.trace import Trace
 from gateway.errors import GatewayError
 from gateway.protocols.canonical import Usage
 from gateway.telemetry.metrics import OVERHEAD, SECONDS, Cell, Metrics
@@ -51,6 +53,10 @@ class Telemetry:
             data = {"request_id": request_id, "peer": peer, "status": error.status, "error": error.code}
             log.info("request.rejected", extra={"data": data})
 
+    def traced(self, headers: Mapping[bytes, bytes]) -> Trace | None:
+        """The span of a request with these headers; None: it is not traced."""
+        return self.tracer.begin(headers) if self.tracer is not None else None
+
     def settled(self, ctx: Context, usage: Usage, source: str, cost: int, ended: float) -> None:
         """A request has ended, at `ended` in monotonic seconds."""
         self.in_flight -= 1
@@ -85,8 +91,8 @@ class Telemetry:
                 self._attempts[attempt.target.id, attempt.error] += 1
         if self._log_all or (self._log_errors and ctx.end not in QUIET_ENDS):
             self._log(ctx, usage, ended)
-        if self.tracer is not None:
-            self.tracer.record(ctx, usage)
+        if self.tracer is not None and ctx.trace is not None:
+            self.tracer.record(ctx, ctx.trace, usage)
 
     def _log(self, ctx: Context, usage: Usage, ended: float) -> None:
         data = {
@@ -101,4 +107,6 @@ class Telemetry:
             "tokens": usage.total,
             "ms": round((ended - ctx.started) * 1000.0, 1),
         }
+        if ctx.trace is not None:
+            data["trace"] = f"{ctx.trace.id:032x}"
         log.info("request.ended", extra={"data": data})

@@ -5,6 +5,7 @@ No record may hold a credential or a prompt: there is no redaction to rely on, n
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -27,7 +28,10 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "data", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # half of a character, such as of a file name that is not UTF-8
+            return json.dumps(line, default=str)
 
 
 def configure(level: str) -> None:

@@ -19,6 +19,8 @@ OVERHEAD = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0
 
 
 DURATION = "gen_ai_server_request_duration_seconds"
+LOG_OUTCOMES = ("kept", "full", "refused", "failed")
+"""Of entries of the request log; each is there from the start."""
 TOKEN_BUCKETS = ("input", "cache_read", "cache_write", "output", "reasoning")
 """In the order of `gateway.providers.base.Usage`."""
 
@@ -87,6 +89,7 @@ TABLE: dict[str, Spec] = {
         "counter", "Tries to fetch or renew an endpoint's credential that brought none.", ("endpoint",)
     ),
     "tunegate_spool_bytes": Spec("gauge", "Disk space that the usage spool holds."),
+    "tunegate_spool_max_bytes": Spec("gauge", "Disk space at which the usage spool is full, and new work refused."),
     "tunegate_spool_backlog_bytes": Spec("gauge", "Usage records that were not delivered yet."),
     "tunegate_spool_refused": Spec("counter", "Requests refused because the usage spool was full."),
     "tunegate_spool_recovered": Spec("counter", "Requests that an earlier process left open, settled at start."),
@@ -190,6 +193,8 @@ class Metrics:
         self.histograms: dict[str, dict[Labels, Histogram]] = {
             name: {} for name, spec in TABLE.items() if spec.kind == "histogram"
         }
+        for outcome in LOG_OUTCOMES:
+            self.counters["tunegate_request_log"][(outcome,)] = 0
         self.cells: dict[tuple[str, str, str, str, str, str], Cell] = {}
         """By route, target, operation, end, error, usage source."""
         self.sources: dict[str, Gauge] = {}
@@ -219,7 +224,8 @@ class Metrics:
             if name in self.sources:
                 samples = self.sources[name]()
             else:
-                samples = tuple({**self.counters.get(name, {}), **counted.get(name, {})}.items())
+                found = {**self.counters.get(name, {}), **counted.get(name, {})}
+                samples = tuple(found.items()) or _beginning(spec)
             kind = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
             plain = kind(name, spec.help, labels=labels)
             for values, value in samples:
@@ -246,6 +252,11 @@ class Metrics:
         for labels, failed in self.counters["tunegate_attempts"].items():
             sums["tunegate_attempts"][labels] += failed
         return {name: dict(values) for name, values in sums.items()}, durations
+
+
+def _beginning(spec: Spec) -> tuple[tuple[Labels, float], ...]:
+    """A counter without labels is there from the start: a rise from nothing to 1 is none that Prometheus sees."""
+    return (((), 0.0),) if spec.kind == "counter" and not spec.labels else ()
 
 
 def documentation() -> str:

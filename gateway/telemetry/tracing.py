@@ -1,19 +1,20 @@
 """OpenTelemetry spans with the GenAI conventions (semantic-conventions 1.41), made by hand for sampled requests only.
 
 Off unless `[telemetry] otlp_endpoint` is set: then nothing of OpenTelemetry is even imported. A request's spans are
-built after it has ended, with the times it noted, so tracing never stands in its way. Content is never captured.
+built after it has ended, with the times it noted, so tracing never stands in its way. Their ids are chosen before:
+upstreams and control are told of them (`traceparent`), and make spans below them. Content is never captured.
 """
 
 from __future__ import annotations
 
-import random
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
+from gateway.contract.trace import Trace, begun
 
-    from gateway.context import Context
+if TYPE_CHECKING:
+    from gateway.context import AttemptRecord, Context
     from gateway.protocols.canonical import Usage
 
 _OPERATIONS = {"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"}
@@ -26,6 +27,10 @@ _PROVIDERS = {
 }
 
 
+PATIENCE = 2.0
+"""Seconds, with all tries, that the collector gets to take some spans: a stop waits for it."""
+
+
 class Tracer:
     """Sends a server span per request and a client span per attempt. Needs the extra `tunegate[otel]`."""
 
@@ -33,75 +38,78 @@ class Tracer:
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
             from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-            from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
             from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
         except ModuleNotFoundError as exc:
             raise SystemExit("[telemetry] otlp_endpoint needs OpenTelemetry: pip install 'tunegate[otel]'") from exc
         self._sample = sample
-        self._provider: TracerProvider = TracerProvider(resource=Resource.create({"service.name": "tunegate-gateway"}))
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-        self._tracer = self._provider.get_tracer("tunegate.gateway")
+        self._resource = Resource.create({"service.name": "tunegate-gateway"})
+        self._processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=PATIENCE))
 
-    def record(self, ctx: Context, usage: Usage) -> None:
-        """Make the spans of a request that has ended, if the dice say so."""
-        if random.random() >= self._sample:
-            return
-        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context  # noqa: PLC0415
+    def begin(self, headers: Mapping[bytes, bytes]) -> Trace | None:
+        """The span of a request: below its client's, whose word on recording counts; else the dice decide."""
+        return begun(headers.get(b"traceparent", b"").decode("latin-1"), self._sample)
 
-        shift = time.time() - time.monotonic()
-
-        def nano(monotonic: float) -> int:
-            return int((monotonic + shift) * 1e9)
-
+    def record(self, ctx: Context, trace: Trace, usage: Usage) -> None:
+        """Make the spans of a request that has ended."""
         operation = _OPERATIONS.get(ctx.operation.name, ctx.operation.name)
-        server = self._tracer.start_span(
-            f"{operation} {ctx.call.model}", kind=SpanKind.SERVER, start_time=nano(ctx.started)
+        now = time.monotonic()
+        own = {"tunegate.request_id": ctx.request_id, "tunegate.route": ctx.route.name}
+        self._emit(f"{operation} {ctx.call.model}", "SERVER", trace, (ctx.started, now), own, ctx.error)
+        if (found := ctx.retrieved) is not None and found.trace is not None:
+            times = found.started, found.started + found.ms / 1000.0
+            told = {"tunegate.retrieval.outcome": found.outcome, "tunegate.passages": len(found.passages)}
+            error = "tunegate_retrieval" if found.outcome == "failed" else ""
+            self._emit(f"retrieval {ctx.route.name}", "CLIENT", found.trace, times, told, error)
+        for attempt in ctx.attempts:
+            if attempt.trace is None:
+                continue
+            last = attempt is ctx.attempts[-1]
+            times = attempt.started, now if last else attempt.started + attempt.ms / 1000.0
+            told = _attempted(ctx, attempt, operation) | (_usage(usage) if last else {})
+            name = f"{operation} {told['gen_ai.request.model']}"
+            self._emit(name, "CLIENT", attempt.trace, times, told, attempt.error)
+
+    def _emit(
+        self, name: str, kind: str, trace: Trace, times: tuple[float, float], attributes: dict[str, Any], error: str
+    ) -> None:
+        """One span; `times` are monotonic seconds."""
+        from opentelemetry.sdk.trace import ReadableSpan  # noqa: PLC0415
+        from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags  # noqa: PLC0415
+
+        recorded = TraceFlags(TraceFlags.SAMPLED)
+        shift = time.time() - time.monotonic()
+        span = ReadableSpan(
+            name,
+            SpanContext(trace.id, trace.span, is_remote=False, trace_flags=recorded),
+            SpanContext(trace.id, trace.parent, is_remote=True, trace_flags=recorded) if trace.parent else None,
+            self._resource,
+            attributes | ({"error.type": error} if error else {}),
+            kind=SpanKind[kind],
+            status=Status(StatusCode.ERROR if error else StatusCode.UNSET),
+            start_time=int((times[0] + shift) * 1e9),
+            end_time=int((times[1] + shift) * 1e9),
         )
-        server.set_attributes({"tunegate.request_id": ctx.request_id, "tunegate.route": ctx.route.name})
-        inside = set_span_in_context(server)
-        if (found := ctx.retrieved) is not None:
-            looked = self._tracer.start_span(f"retrieval {ctx.route.name}", inside, start_time=nano(found.started))
-            looked.set_attributes(
-                {"tunegate.retrieval.outcome": found.outcome, "tunegate.passages": len(found.passages)}
-            )
-            looked.end(nano(found.started + found.ms / 1000.0))
-        for number, attempt in enumerate(ctx.attempts, 1):
-            target = attempt.target
-            span = self._tracer.start_span(
-                f"{operation} {target.model or ctx.call.model}",
-                context=inside,
-                kind=SpanKind.CLIENT,
-                start_time=nano(attempt.started),
-            )
-            kind = target.endpoint.provider.kind
-            span.set_attributes(
-                {
-                    "gen_ai.operation.name": operation,
-                    "gen_ai.provider.name": _PROVIDERS.get(kind, kind),
-                    "gen_ai.request.model": target.model or ctx.call.model,
-                    "server.address": target.endpoint.host,
-                    "server.port": target.endpoint.port,
-                    **_attributes(ctx),
-                }
-            )
-            if attempt.error:
-                span.set_attribute("error.type", attempt.error)
-                span.set_status(Status(StatusCode.ERROR))
-            if number == len(ctx.attempts):
-                if ctx.first_content is not None and ctx.call.stream:
-                    span.set_attribute("gen_ai.response.time_to_first_chunk", ctx.first_content - attempt.started)
-                span.set_attributes(_usage(usage))
-                span.end(nano(time.monotonic()))
-            else:
-                span.end(nano(attempt.started + attempt.ms / 1000.0))
-        if ctx.error:
-            server.set_attribute("error.type", ctx.error)
-            server.set_status(Status(StatusCode.ERROR))
-        server.end()
+        self._processor.on_end(span)
 
     def close(self) -> None:
         """Send what is left."""
-        self._provider.shutdown()
+        self._processor.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _attempted(ctx: Context, attempt: AttemptRecord, operation: str) -> dict[str, Any]:
+    target = attempt.target
+    kind = target.endpoint.provider.kind
+    told: dict[str, Any] = {
+        "gen_ai.operation.name": operation,
+        "gen_ai.provider.name": _PROVIDERS.get(kind, kind),
+        "gen_ai.request.model": target.model or ctx.call.model,
+        "server.address": target.endpoint.host,
+        "server.port": target.endpoint.port,
+        **_attributes(ctx),
+    }
+    if attempt is ctx.attempts[-1] and ctx.first_content is not None and ctx.call.stream:
+        told["gen_ai.response.time_to_first_chunk"] = ctx.first_content - attempt.started
+    return told
 
 
 def _attributes(ctx: Context) -> dict[str, Any]:

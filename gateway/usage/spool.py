@@ -83,6 +83,11 @@ class Spool:
         self._segments.append(segment)
 
     @property
+    def max_bytes(self) -> int:
+        """Disk space that it may hold before new work is refused."""
+        return self._max_bytes
+
+    @property
     def bytes_used(self) -> int:
         """Bytes of disk that the spool holds now."""
         return sum(segment.size for segment in self._segments)

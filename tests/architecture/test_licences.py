@@ -1,4 +1,4 @@
-"""What is shipped may be shipped: every package of the images and of the console has a licence that companies may use."""
+"""What is shipped may be shipped: every package of the images and the console has a licence that companies may use."""
 
 from __future__ import annotations
 

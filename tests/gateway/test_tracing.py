@@ -5,41 +5,32 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
 
 import pytest
 
-from tests.fakes.gateway import eventually, route
-
-trace_service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+from tests.fakes.collector import Collector
+from tests.fakes.gateway import endpoint, eventually, new_id, route
 
 
 @pytest.fixture
 def collector():
     """A collector's URL, and the spans that it got."""
-    spans = []
+    with Collector() as running:
+        yield running.url, Spans(running)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            request = trace_service.ExportTraceServiceRequest.FromString(body)
-            for resource in request.resource_spans:
-                for scope in resource.scope_spans:
-                    spans.extend(scope.spans)
-            self.send_response(200)
-            self.end_headers()
 
-        def log_message(self, *_):
-            """Quiet."""
+class Spans:
+    """What a collector got."""
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1/traces", spans
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    def __init__(self, of: Collector) -> None:
+        self._of = of
+
+    def __iter__(self):
+        return iter([told.span for told in self._of.told])
+
+    def __len__(self) -> int:
+        return len(self._of.told)
 
 
 def attributes(span) -> dict:
@@ -105,3 +96,78 @@ def test_a_dead_collector_harms_no_request(start, tmp_path):
     }
     gateway = start(config, folder=tmp_path)
     assert all(gateway.chat("m").status == 200 for _ in range(20))
+    began = time.monotonic()
+    gateway.stop()
+    assert time.monotonic() - began < 8, "the last spans are given up soon"
+
+
+CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-%s"
+
+
+@pytest.fixture
+def traced(collector, start, upstream, tmp_path):
+    """A gateway that traces what it is told to, with a target that fails before one that answers."""
+    url, spans = collector
+    config = {
+        "telemetry": {"otlp_endpoint": url, "trace_sample": 0.0},
+        "endpoint": [
+            endpoint(upstream.url, forward_headers=["traceparent", "tracestate"]),
+            {"name": "bad", "provider": "dummy", "options": {"fail": 500}},
+        ],
+        "route": [route("m", "bad/one", "up/two", retry={"max_attempts": 2})],
+    }
+    config["route"][0]["target"][1]["priority"] = 1
+    return start(config, folder=tmp_path), spans
+
+
+def ask(traced, upstream, traceparent):
+    """One request with this header; `traceparent` lines that its upstream got."""
+    gateway, _ = traced
+    rid = new_id()
+    headers = {"traceparent": traceparent, "tracestate": "vendor=1"} if traceparent else {}
+    assert gateway.chat("m", rid=rid, headers=headers).status == 200
+    (seen,) = [one for one in upstream.requests if one.header("x-request-id") == rid]
+    return [value for name, value in seen.headers if name.lower() == "traceparent"]
+
+
+def test_a_trace_goes_on_from_the_client_to_the_upstream_through_the_attempt_that_answered(traced, upstream):
+    gateway, spans = traced
+    (sent,) = ask(traced, upstream, CLIENT % "01")
+    gateway.stop()
+    eventually(lambda: len(spans) == 3, 5)
+    server = next(s for s in spans if s.name == "chat m")
+    attempts = {s.name: s for s in spans if s is not server and s.parent_span_id == server.span_id}
+    assert {s.trace_id.hex() for s in spans} == {"0af7651916cd43dd8448eb211c80319c"}
+    assert server.parent_span_id.hex() == "b7ad6b7169203331"
+    assert attempts.keys() == {"chat one", "chat two"}
+    assert sent == f"00-0af7651916cd43dd8448eb211c80319c-{attempts['chat two'].span_id.hex()}-01"
+
+
+def test_what_the_client_does_not_record_is_not_recorded_and_its_header_goes_as_configured(traced, upstream):
+    assert ask(traced, upstream, CLIENT % "00") == [CLIENT % "00"]
+    gateway, spans = traced
+    gateway.stop()
+    assert len(spans) == 0
+
+
+WRONG = [
+    "",
+    "00-0-0-01",
+    CLIENT % "01-more",
+    (CLIENT % "01").replace("00-0a", "ff-0a"),
+    "00-" + "0" * 32 + "-b7ad6b7169203331-01",
+]
+
+
+@pytest.mark.parametrize("header", WRONG)
+def test_a_header_that_is_none_begins_nothing_where_no_share_is_traced(traced, upstream, header):
+    ask(traced, upstream, header)
+    gateway, spans = traced
+    gateway.stop()
+    assert len(spans) == 0
+
+
+def test_a_client_may_not_put_a_header_of_its_own_beside_ours(traced, upstream):
+    """Two headers of one name: which of them an engine believes would be anybody's guess."""
+    assert len(ask(traced, upstream, CLIENT % "01")) == 1
+    traced[0].stop()

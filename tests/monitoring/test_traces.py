@@ -1,0 +1,93 @@
+"""One trace from a client to the engine: through the gateway, control's search, and the gateway again, which embeds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.control.knowledge.conftest import vectors
+from tests.fakes.collector import Collector, Told
+from tests.fakes.gateway import Gateway, eventually
+from tests.fakes.milvus import MilvusLite
+from tests.fakes.plane import Plane
+from tests.fakes.upstream import Upstream
+from tests.processes import free_port
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+CLIENT = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+def test_everything_that_a_request_sets_going_is_in_its_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setenv("TUNEGATE_CONSOLE_GATEWAY_URL", f"http://127.0.0.1:{port}")
+    with Collector() as collector, Upstream() as upstream, MilvusLite(tmp_path / "milvus") as milvus:
+        monkeypatch.setenv("TUNEGATE_CONSOLE_OTLP_ENDPOINT", collector.url)
+        monkeypatch.setenv("TUNEGATE_KNOWLEDGE_MILVUS_URI", milvus.uri)
+        upstream.on("embed-1", vectors())
+        with Plane(tmp_path, f"sqlite+aiosqlite:///{tmp_path}/tunegate.db") as control:
+            config = {
+                "gateway": {"listen": f"127.0.0.1:{port}"},
+                "control": {"url": control.url, "token": "env:SERVICE_TOKEN"},
+                "telemetry": {"otlp_endpoint": collector.url, "trace_sample": 0.0},
+            }
+            (tmp_path / "g").mkdir()
+            with Gateway(config, tmp_path / "g", env={"SERVICE_TOKEN": control.service_token}) as gateway:
+                secret = _set_up(control, upstream)
+                headers = {"traceparent": CLIENT}
+
+                def answered() -> bool:
+                    reply = gateway.chat("desk", secret=secret, headers=headers)
+                    return reply.status == 200 and "found" in (reply.header("x-tunegate-retrieval") or "")
+
+                eventually(answered, 20)
+    _check([one for one in collector.told if one.trace == TRACE], upstream)
+    assert {one.trace for one in collector.told} == {TRACE}, "nothing else was to be recorded"
+
+
+def _set_up(control: Plane, upstream: Upstream) -> str:
+    """A route with a base whose texts are embedded through the gateway; the secret of a key."""
+    control.post("/endpoints", name="up", provider="openai", spec={"base_url": f"{upstream.url}/v1"})
+    control.post("/endpoints/up/credentials", name="main", secret="sk-upstream-secret-0123456789")
+    everyone = [{"principal_kind": "everyone"}]
+    control.post("/routes", name="embed", spec={"target": [{"endpoint": "up", "model": "embed-1"}]}, grants=everyone)
+    secret: str = control.post("/keys", name="app")["secret"]
+    embedding = {"kind": "route", "route": "embed", "key": "app@admin"}
+    control.post("/knowledge", name="handbook", embedding=embedding, retrieval={"mode": "bm25"})
+    sent = control.client.post(
+        "/api/v1/knowledge/handbook/documents", params={"name": "a.txt"}, content=b"Say hello to the world, always."
+    )
+    path = f"/knowledge/handbook/documents/{sent.json()['id']}"
+    eventually(lambda: control.get(path)["state"] == "ready", 30, "the document is not ready")
+    spec = {"target": [{"endpoint": "up", "model": "one"}], "knowledge": {"bases": ["handbook"], "score_floor": -1}}
+    control.post("/routes", name="desk", spec=spec, grants=everyone)
+    return secret
+
+
+def _check(told: list[Told], upstream: Upstream) -> None:
+    """Each span lies in that which caused it, and each engine was told of the attempt that asked it."""
+    by_id = {one.span.span_id: one for one in told}
+
+    def above(one: Told) -> Told:
+        return by_id[one.span.parent_span_id]
+
+    searches = [one for one in told if one.service == "tunegate-control"]
+    assert {one.span.name for one in searches} == {"post_retrieval"}
+    assert {(above(one).service, above(one).span.name) for one in searches} == {("tunegate-gateway", "retrieval desk")}
+    embeddings = [one for one in told if one.span.name == "embeddings embed"]
+    assert embeddings, "the question was embedded through the gateway"
+    assert {above(one).span.name for one in embeddings} == {"post_retrieval"}
+    roots = [one for one in told if one.span.name == "chat desk"]
+    assert {one.span.parent_span_id.hex() for one in roots} == {"b7ad6b7169203331"}
+    attempts = {one.header for one in told if one.span.name in ("chat one", "embeddings embed-1")}
+    asked = {one.header("traceparent"): json.loads(one.body)["model"] for one in upstream.requests}
+    assert attempts == {header for header in asked if header}, asked
+    assert set(asked.values()) == {"one", "embed-1"}
+
+
+def test_without_an_endpoint_control_does_not_load_the_sdk() -> None:
+    code = "import control.commands, sys; sys.exit('opentelemetry.sdk' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
