@@ -23,6 +23,7 @@ made key kek
 made postgresql-password random
 made database-url database_url
 made redis-password random
+made metrics-token random
 made grafana-password random
 if [ ! -e tls.crt ]; then
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=tunegate \

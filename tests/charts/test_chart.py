@@ -4,6 +4,7 @@ cluster or Helm: helm.go renders, and what the kubelet does with it is not tried
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -14,7 +15,10 @@ import yaml
 from tests.charts.rendering import ROOT, Object, Rendered, chosen, needs_go
 
 pytestmark = needs_go
-OF_OPERATORS = {"RayCluster": "ray.io/v1", "ServiceMonitor": "monitoring.coreos.com/v1"}
+OF_OPERATORS = {
+    "RayCluster": "ray.io/v1",
+    "ServiceMonitor": "monitoring.coreos.com/v1", "PrometheusRule": "monitoring.coreos.com/v1",
+}  # fmt: skip
 """Kinds whose schemas come with an operator, and are not at hand: checked by hand below."""
 
 
@@ -241,3 +245,26 @@ def test_monitors_find_services_with_metrics(every_set: dict[str, Rendered]) -> 
     assert endpoint["scheme"] == "https"
     assert endpoint["tlsConfig"]["ca"]["configMap"] == {"name": "company-ca", "key": "ca.crt"}
     assert endpoint["authorization"]["credentials"] == {"name": "my-gateway", "key": "metrics-token"}
+    (endpoint,) = locked.one("ServiceMonitor", "-control")["spec"]["endpoints"]
+    assert endpoint["authorization"]["credentials"] == {"name": "my-control", "key": "metrics-token"}
+    assert "metrics_token" in locked.one("ConfigMap", "-control")["data"]["config.toml"]
+    jobs = {one["relabelings"][0]["replacement"] for m in locked.of("ServiceMonitor") for one in m["spec"]["endpoints"]}
+    scraped = yaml.safe_load((ROOT / "charts/monitoring/prometheus.yaml").read_text())["scrape_configs"]
+    assert jobs == {job["job_name"] for job in scraped}, "rules and dashboards name them"
+
+
+def test_rules_and_dashboards_are_those_of_charts_monitoring(every_set: dict[str, Rendered]) -> None:
+    locked = every_set["locked"]
+    (rules,) = locked.of("PrometheusRule")
+    meant = (ROOT / "charts/monitoring/rules.yaml").read_text()
+    assert rules["spec"] == yaml.safe_load(
+        meant.replace("https://docs.example.com/tunegate", "https://wiki.example.com/llm")
+    )
+    assert rules["metadata"]["labels"]["release"] == "prometheus"
+    dashboards = locked.one("ConfigMap", "-dashboards")
+    assert dashboards["metadata"]["labels"]["grafana_dashboard"] == "1"
+    files = {f"tunegate-{path.name}": path for path in (ROOT / "charts/monitoring/dashboards").glob("*.json")}
+    assert dashboards["data"].keys() == files.keys()
+    for name, path in files.items():
+        assert json.loads(dashboards["data"][name]) == json.loads(path.read_text())
+    assert not every_set["minimal"].of("PrometheusRule", "ServiceMonitor")

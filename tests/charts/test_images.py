@@ -277,7 +277,12 @@ def test_nginx_takes_the_site_of_compose(tmp_path: Path) -> None:
     lines = [line for line in site.splitlines() if not line.startswith("#")]
     site = "\n".join(lines)
     assert "example.com" not in site
-    for line in ("listen 8443 ssl;", "server control:8080;", "server gateway:8000;", "server_name llm.localhost;"):
+    for line in (
+        "listen 8443 ssl;",
+        "server control:8080;",
+        "server gateway:8000 fail_timeout=1s;",
+        "server_name llm.localhost;",
+    ):
         assert line in site
     secrets = set(re.findall(r"/run/secrets/([\w.]+)", site))
     assert secrets == set(told()["services"]["nginx"]["secrets"])
@@ -285,17 +290,30 @@ def test_nginx_takes_the_site_of_compose(tmp_path: Path) -> None:
     check_with_nginx(site.replace("/run/secrets/", "/etc/tunegate/tls/"), tmp_path)
 
 
-def test_prometheus_asks_the_gateway() -> None:
+def test_prometheus_asks_gateway_and_control_and_has_the_rules(tmp_path: Path) -> None:
     service = told()["services"]["prometheus"]
     path = source_of(service, "/etc/prometheus/prometheus.yml")
-    (job,) = yaml.safe_load(path.read_text())["scrape_configs"]
-    assert job["static_configs"] == [{"targets": ["gateway:8000"]}]
+    jobs = {job["job_name"]: job for job in yaml.safe_load(path.read_text())["scrape_configs"]}
+    assert {name: job["static_configs"][0]["targets"] for name, job in jobs.items()} == {
+        "tunegate-gateway": ["gateway:8000"], "tunegate-control": ["control:8080"],
+    }  # fmt: skip
+    token = jobs["tunegate-control"]["authorization"]["credentials_file"].removeprefix("/run/secrets/")
+    assert token in service["secrets"]
+    rules = source_of(service, "/etc/prometheus/rules.yaml")
+    assert rules.resolve() == ROOT / "charts/monitoring/rules.yaml"
+    shown = source_of(told()["services"]["grafana"], "/etc/tunegate/dashboards")
+    assert len(list(shown.glob("*.json"))) == 6
     sources = yaml.safe_load(
         source_of(told()["services"]["grafana"], "/etc/grafana/provisioning/datasources/tunegate.yaml").read_text()
     )
     assert sources["datasources"][0]["url"] == "http://prometheus:9090"
     if promtool := shutil.which("promtool"):
-        subprocess.run([promtool, "check", "config", path], check=True, timeout=30, capture_output=True)
+        shutil.copy(rules, tmp_path)
+        text = path.read_text().replace("/run/secrets/metrics-token", str(tmp_path / "token"))
+        (tmp_path / "token").touch()
+        (tmp_path / "prometheus.yml").write_text(text)
+        command = [promtool, "check", "config", tmp_path / "prometheus.yml"]
+        subprocess.run(command, check=True, timeout=30, capture_output=True)
 
 
 def test_what_chart_and_compose_share_is_there_once() -> None:
