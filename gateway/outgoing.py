@@ -93,7 +93,10 @@ def _content(
     reply.translation = translation = _translation(ctx, target)
     if call.stream:
         accept = translation.target.event_stream.encode()
-    body = _encoded(lambda: translation.outbound.write_request(translation.request, model))
+    asked = translation.request  # what the client's answer is told by; a search adds to what the model is told
+    if ctx.consultation is not None:
+        asked = ctx.consultation.continued(asked)
+    body = _encoded(lambda: translation.outbound.write_request(asked, model))
     return translation.target.operation, accept, body
 
 
@@ -131,8 +134,6 @@ def _translation(ctx: Context, target: Target) -> Translation:
         raise missing(call.continues)
     request = inbound.read_request(document)
     request.stream, request.include_usage = call.stream, call.wants_usage
-    if ctx.consultation is not None:
-        request = ctx.consultation.continued(request)
     origin = Origin(ctx.id, call.model, int(ctx.ts))
     return Translation(inbound, provider.dialect, request, origin, provider.usage)
 

@@ -128,16 +128,25 @@ class Pipeline:
         """Answer what the model asks the knowledge bases, and ask it again: until an answer is the client's, and in a
         stream that the client gets already, to its end.
         """
-        consultation = ctx.consultation
+        consultation, first = ctx.consultation, reply
         assert consultation is not None
-        while consultation.asked and (reply.committed or consultation.writer is None) and not reply.client_left:
-            reply.succeeded()
-            ctx.first_content = ctx.first_content or reply.content_at  # what this answer took is charged from here on
-            await self.steps.consulted(ctx, reply.target)
-            earlier, reply = reply, await self.dispatcher.dispatch(ctx, exchange)
-            reply.follow(earlier)
-            if reply.committed:
-                await reply.finished()
+        try:
+            while consultation.asked and (reply.committed or consultation.writer is None) and not reply.client_left:
+                reply.succeeded()
+                ctx.first_content = ctx.first_content or reply.content_at  # from here on this answer is charged
+                await self.steps.consulted(ctx, reply.target)
+                if reply.client_left:
+                    raise ClientGone
+                ctx.usage = None
+                earlier, reply = reply, await self.dispatcher.dispatch(ctx, exchange)
+                reply.follow(earlier)
+                if reply.committed:
+                    await reply.finished()
+        except BaseException:
+            if reply is not first:  # nobody else knows it
+                reply.done()
+                reply.close()
+            raise
         return reply
 
     def _admit(self, ctx: Context, headers: Mapping[bytes, bytes], reservation: Reservation | None = None) -> Admission:

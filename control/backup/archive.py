@@ -73,6 +73,8 @@ class Writer:
 
     def add(self, name: str, source: IO[bytes], size: int, rows: int | None = None) -> None:
         """Add `size` bytes. BackupError if there are fewer: somebody has changed the file meanwhile."""
+        if not _harmless(name):
+            raise BackupError(f"{name!r} is a name that no backup takes: rename the file")
         digest = hashlib.sha256()
         info = tarfile.TarInfo(name)
         info.size, info.mtime, info.mode = size, int(time.time()), 0o600
@@ -128,6 +130,8 @@ class Reader:
         seen: dict[str, Member] = {}
         manifest = None
         for name, source, size in self._all():
+            if name in seen:
+                raise BackupError(f"{self._path} holds {name} twice")
             if manifest is not None:
                 raise BackupError(f"{self._path} goes on after its manifest")
             if name == MANIFEST:
@@ -169,6 +173,6 @@ def _harmless(name: str) -> bool:
     parts = PurePosixPath(name).parts
     if name == MANIFEST:
         return True
-    if ".." in parts or name.startswith("/") or "\\" in name or str(PurePosixPath(name)) != name:
+    if not parts or ".." in parts or name.startswith("/") or "\\" in name or str(PurePosixPath(name)) != name:
         return False
     return (parts[0] == "tables" and len(parts) == 2) or (parts[0] == "files" and len(parts) > 2 and parts[1] in AREAS)

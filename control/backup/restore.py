@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control.backup import rows
 from control.backup.archive import BackupError, Manifest, Reader
 from control.db import Database
-from control.migrations.run import current, migrate
+from control.migrations.run import migrate, newest
 from control.models import Counter
 from control.models.base import Base
 
@@ -28,36 +28,48 @@ async def restore(db: Database, path: Path, folders: Mapping[str, Path], told: C
     Raises:
         BackupError: it is damaged or of another schema, or something is there already: nothing has changed then.
     """
-    archive = Reader(path)
-    for area, folder in folders.items():
-        if _has(archive, area) and folder.exists() and any(folder.iterdir()):
+    archive, revision = Reader(path), newest()
+    if archive.manifest.schema_revision != revision:
+        made = f"it is of schema {archive.manifest.schema_revision}, made by Tunegate {archive.manifest.version}"
+        raise BackupError(f"{made}; this one has schema {revision}: restore it with that version, then upgrade")
+    wanted = {area: folder for area, folder in folders.items() if _has(archive, area)}
+    for folder in wanted.values():
+        if folder.exists() and any(folder.iterdir()):
             raise BackupError(f"{folder} is not empty")
     await migrate(db.engine)
     async with db.engine.connect() as connection:
-        revision = await connection.run_sync(current)
-        if archive.manifest.schema_revision != revision:
-            made = f"it is of schema {archive.manifest.schema_revision}, made by Tunegate {archive.manifest.version}"
-            raise BackupError(f"{made}; this one has schema {revision}: restore it with that version, then upgrade")
         tables = {table.name: table for table in Base.metadata.sorted_tables}
         await _check_empty(connection, tables)
         await connection.rollback()
         try:
-            async with connection.begin():
-                await connection.execute(delete(Counter.__table__))  # type: ignore[arg-type]
-                for name, source in archive.members():
-                    if name.startswith("tables/"):
-                        table = tables.get(Path(name).stem)
-                        if table is None:
-                            raise BackupError(f"{name} is no table of this Tunegate")
-                        told(f"{table.name}: {await _fill(connection, table, source)} rows")
-                if connection.dialect.name == "postgresql":
-                    await _count_on(connection, tables)
-        except SQLAlchemyError as exc:
-            raise BackupError(f"the database refuses it, and is empty as before: {exc}") from exc
-    for area, folder in folders.items():
-        if _has(archive, area):
-            told(f"{area}: {_unpack(archive, area, folder)} files")
+            for area, folder in wanted.items():
+                told(f"{area}: {_unpack(archive, area, folder)} files")
+            await _write(connection, archive, tables, told)
+        except BaseException as exc:
+            for folder in wanted.values():
+                shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(exc, SQLAlchemyError):
+                raise BackupError(f"the database refuses it, and is empty as before: {exc}") from exc
+            if isinstance(exc, OSError):
+                raise BackupError(f"its files cannot be written: {exc}. Nothing was kept") from exc
+            raise
     return archive.manifest
+
+
+async def _write(
+    connection: AsyncConnection, archive: Reader, tables: Mapping[str, Table], told: Callable[[str], None]
+) -> None:
+    """All rows, in one transaction."""
+    async with connection.begin():
+        await connection.execute(delete(Counter.__table__))  # type: ignore[arg-type]
+        for name, source in archive.members():
+            if name.startswith("tables/"):
+                table = tables.get(Path(name).stem)
+                if table is None:
+                    raise BackupError(f"{name} is no table of this Tunegate")
+                told(f"{table.name}: {await _fill(connection, table, source)} rows")
+        if connection.dialect.name == "postgresql":
+            await _count_on(connection, tables)
 
 
 def _has(archive: Reader, area: str) -> bool:

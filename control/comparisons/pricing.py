@@ -40,12 +40,13 @@ class Pricing:
     async def load(self) -> None:
         """Know which cells of an earlier process have no price."""
         table = ComparisonCell
+        mine = (table.run_id == self._row.id, table.reused_from == "")  # others have cost an earlier run
         async with self._db.read() as session:
             query = select(table.request_id, table.case, table.candidate, table.repeat)
-            unpriced = await session.execute(query.where(table.run_id == self._row.id, table.cost_nano.is_(None)))
+            unpriced = await session.execute(query.where(*mine, table.cost_nano.is_(None)))
             self._waiting = {request_id: (case, one, repeat) for request_id, case, one, repeat in unpriced}
             counted = select(func.count()).select_from(table)
-            there = await session.scalar(counted.where(table.run_id == self._row.id, table.cost_nano.is_not(None)))
+            there = await session.scalar(counted.where(*mine, table.cost_nano.is_not(None)))
         self._priced = there or 0
 
     def scored_by(self, scoring: Scoring, cases: Sequence[Mapping[str, Any]]) -> None:

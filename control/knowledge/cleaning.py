@@ -44,8 +44,8 @@ class Cleaning:
                 await self._vectors.forget(collection_of(index), document.id)
             await asyncio.to_thread(self._files.remove, f"documents/{document.id}")
             async with self._db.write() as session:
-                await session.execute(delete(KnowledgeDocument).where(KnowledgeDocument.id == document.id))
                 base = await session.get(KnowledgeBase, document.base_id, with_for_update=True)
+                await session.execute(delete(KnowledgeDocument).where(KnowledgeDocument.id == document.id))
                 if base is not None and not base.deleting:
                     await swap_if_complete(session, base)  # it may have been the last that was waited for
         for base_id in {document.base_id for document in gone}:

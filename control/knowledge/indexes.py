@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sqlalchemy import select, update as change
+from sqlalchemy import func, select, update as change
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.errors import Problem
@@ -110,7 +110,29 @@ async def swap_if_complete(session: AsyncSession, base: KnowledgeBase) -> None:
     if new is not None and not new.held and await _complete(session, new, live):
         live.state, new.state, new.live_at = "old", "live", now()
         await session.flush()
+        await replace(session, base)
         log.info("knowledge base %s answers from index %d now", base.name, new.number)
+
+
+async def replace(session: AsyncSession, base: KnowledgeBase) -> None:
+    """Documents go whose name a later one has that is found in the live index."""
+    found = (
+        select(KnowledgeDocument.name, func.max(KnowledgeDocument.id))
+        .join(KnowledgeEntry, KnowledgeEntry.document_id == KnowledgeDocument.id)
+        .join(KnowledgeIndex, KnowledgeIndex.id == KnowledgeEntry.index_id)
+        .where(KnowledgeIndex.base_id == base.id, KnowledgeIndex.state == "live", KnowledgeEntry.state == "ready")
+        .where(~KnowledgeDocument.deleting, KnowledgeDocument.name.in_(_repeated(base)))
+        .group_by(KnowledgeDocument.name)
+    )
+    for name, newest in (await session.execute(found)).all():
+        older = (KnowledgeDocument.base_id == base.id, KnowledgeDocument.name == name, KnowledgeDocument.id < newest)
+        await session.execute(change(KnowledgeDocument).where(*older).values(deleting=True))
+
+
+def _repeated(base: KnowledgeBase) -> Any:
+    """Query of the names that several documents of a base have."""
+    there = (KnowledgeDocument.base_id == base.id, ~KnowledgeDocument.deleting)
+    return select(KnowledgeDocument.name).where(*there).group_by(KnowledgeDocument.name).having(func.count() > 1)
 
 
 async def on_trial(session: AsyncSession, base: KnowledgeBase) -> KnowledgeIndex:

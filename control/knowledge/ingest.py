@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
@@ -199,7 +199,7 @@ class Ingest:
             service.documents_changed(base)
             await session.flush()
             await indexes.swap_if_complete(session, base)
-            await _replace(session, base)
+            await indexes.replace(session, base)
 
     async def _keep(self, entry: KnowledgeEntry, **values: Any) -> None:
         """Renew the claim, and keep how far it is."""
@@ -209,34 +209,28 @@ class Ingest:
 
     async def _end(self, entry: KnowledgeEntry, state: str, code: str, message: str) -> None:
         async with self._db.write() as session:
+            base = await _base_of(session, entry)
             row = await session.get(KnowledgeEntry, (entry.index_id, entry.document_id), with_for_update=True)
-            if row is None or row.state not in OPEN:
+            if base is None or row is None or row.state not in OPEN:
                 return
             pause = PAUSES[min(row.tries, len(PAUSES) - 1)]
             row.state, row.code, row.message, row.tries = state, code, message[:1000], row.tries + 1
             row.not_before = now() + timedelta(seconds=pause)
+            if state == "failed":  # it may have been the last one that an index waited for
+                await session.flush()
+                await indexes.swap_if_complete(session, base)
         log.warning("document %s: %s: %s: %s", entry.document_id, state, code, message)
 
 
-async def _replace(session: AsyncSession, base: KnowledgeBase) -> None:
-    """Documents go whose name a later one has that is found in the live index."""
-    found = (
-        select(KnowledgeDocument.name, func.max(KnowledgeDocument.id))
-        .join(KnowledgeEntry, KnowledgeEntry.document_id == KnowledgeDocument.id)
-        .join(KnowledgeIndex, KnowledgeIndex.id == KnowledgeEntry.index_id)
-        .where(KnowledgeIndex.base_id == base.id, KnowledgeIndex.state == "live", KnowledgeEntry.state == "ready")
-        .where(~KnowledgeDocument.deleting, KnowledgeDocument.name.in_(_repeated(base)))
-        .group_by(KnowledgeDocument.name)
+async def _base_of(session: AsyncSession, entry: KnowledgeEntry) -> KnowledgeBase | None:
+    """The base of an entry, locked: before its documents and entries, as everybody locks them."""
+    query = (
+        select(KnowledgeBase)
+        .join(KnowledgeIndex, KnowledgeIndex.base_id == KnowledgeBase.id)
+        .where(KnowledgeIndex.id == entry.index_id)
     )
-    for name, newest in (await session.execute(found)).all():
-        older = (KnowledgeDocument.base_id == base.id, KnowledgeDocument.name == name, KnowledgeDocument.id < newest)
-        await session.execute(update(KnowledgeDocument).where(*older).values(deleting=True))
-
-
-def _repeated(base: KnowledgeBase) -> Any:
-    """Query of the names that several documents of a base have."""
-    there = (KnowledgeDocument.base_id == base.id, ~KnowledgeDocument.deleting)
-    return select(KnowledgeDocument.name).where(*there).group_by(KnowledgeDocument.name).having(func.count() > 1)
+    found: KnowledgeBase | None = await session.scalar(query.with_for_update(of=KnowledgeBase))
+    return found
 
 
 def _is(entry: KnowledgeEntry) -> tuple[Any, Any]:

@@ -31,12 +31,19 @@ async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
         await connection.commit()
 
 
-def _config(connection: Connection) -> Config:
+def _config(connection: Connection | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
+
+
+def newest() -> str:
+    """The revision to which `migrate` brings a database."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None, "there is one migration at least"
+    return head
 
 
 def current(connection: Connection) -> str | None:

@@ -35,7 +35,7 @@ class Recording:
 
     def end(self, reply: Reply | None, failure: GatewayError | None) -> None:
         """What a client gets at the end: the last events, or the error in place of an answer."""
-        if failure is not None:
+        if failure is not None and (reply is None or not reply.committed):
             self.add(failure.body)
         elif reply is not None:
             self.add(reply.last)

@@ -17,7 +17,7 @@ from gateway.context import Context, Retrieved
 from gateway.contract.retrieval import QUERY_CHARS
 from gateway.contract.snapshot import PASSAGES, Knowledge
 from gateway.errors import GatewayError
-from gateway.protocols.canonical import Message, Request, Text, ToolCall, ToolResult
+from gateway.protocols.canonical import Message, Request, Text, ToolCall, ToolResult, Usage
 from gateway.retrieval.base import Found, RetrievalError, Retriever
 from gateway.runtime import Target
 from gateway.streaming.consultation import ROUNDS, Consultation
@@ -82,10 +82,10 @@ class Rag:
             if consultation.rounds + 1 == ROUNDS:
                 text += "\nThis was the last search: answer now."
             results.append(ToolResult(call.id, [Text(text)], call.name))
-        usage = ctx.usage
-        cost = target.prices.cost(consultation.since(usage)) if usage is not None else 0
-        consultation.answered(results, usage, cost)
-        ctx.usage = None
+        if ctx.usage is None:
+            guess = Usage(input=ctx.call.prompt_estimate, output=ctx.relayed_tokens)
+            ctx.usage, ctx.relayed_tokens, consultation.estimated = consultation.total(guess), 0, True
+        consultation.answered(results, ctx.usage, target.prices.cost(consultation.since(ctx.usage)))
 
     async def _looked_up(self, ctx: Context, knowledge: Knowledge, query: str) -> str:
         """What the model is told of one search; passages keep the numbers that they had in earlier ones."""

@@ -44,7 +44,7 @@ _SCHEMA = {
 class Consultation:
     """One request's."""
 
-    __slots__ = ("_about", "_turns", "asked", "cost", "name", "rounds", "spent", "writer")
+    __slots__ = ("_about", "_turns", "asked", "cost", "estimated", "name", "rounds", "spent", "writer")
 
     def __init__(self, about: str, taken: Iterable[str]) -> None:
         """`about` says what there is to be found; `taken` are names of the client's own tools."""
@@ -57,10 +57,12 @@ class Consultation:
         """What the model wants to know; answered by `answered`."""
         self.rounds = 0
         """Answers so far that were questions."""
-        self.spent: Usage | None = Usage()
-        """Tokens of these; None if a provider did not tell them."""
+        self.spent = Usage()
+        """Tokens of these."""
+        self.estimated = False
+        """Some of them, since a provider did not tell."""
         self.cost = 0
-        """What they cost, in nano-units; 0 if `spent` is not known."""
+        """What they cost, in nano-units."""
         self.writer: Writer | None = None
         """Of the client's stream, once it has got something."""
 
@@ -69,15 +71,13 @@ class Consultation:
         tool = Tool(self.name, f"Search the company's documents. {self._about}".strip(), _SCHEMA)
         return replace(request, tools=[*request.tools, tool], messages=[*request.messages, *self._turns])
 
-    def total(self, usage: Usage | None) -> Usage | None:
+    def total(self, usage: Usage) -> Usage:
         """The tokens of all rounds, `usage` being this one's."""
-        if usage is None or self.spent is None:
-            return None
         return Usage(*(before + now for before, now in zip(self.spent, usage, strict=True)))
 
     def since(self, usage: Usage) -> Usage:
         """What `usage`, of all rounds, has beyond the earlier ones."""
-        return Usage(*(max(0, now - before) for before, now in zip(self.spent or Usage(), usage, strict=True)))
+        return Usage(*(max(0, now - before) for before, now in zip(self.spent, usage, strict=True)))
 
     def takes(self, answer: Answer) -> bool:
         """Whether an answer is a question to the bases; if so, it is the next turn."""
@@ -90,23 +90,23 @@ class Consultation:
         self._turns.append(Message("assistant", list(blocks)))
         return True
 
-    def answered(self, results: list[ToolResult], usage: Usage | None, cost: int) -> None:
+    def answered(self, results: list[ToolResult], usage: Usage, cost: int) -> None:
         """What was found for `asked`. `usage` is that of all rounds so far, `cost` that of the last one."""
         self._turns.append(Message("tool", list(results)))
         self.asked = []
         self.rounds += 1
         self.spent = usage
-        self.cost = self.cost + cost if usage is not None else 0
+        self.cost += cost
 
 
 class Sieve:
     """Takes the tool's calls out of one answer, and adds to its counts those of the answers before."""
 
-    __slots__ = ("_collector", "_consultation", "_hiding", "_numbers", "hidden")
+    __slots__ = ("_consultation", "_hiding", "_numbers", "_seen", "hidden")
 
     def __init__(self, consultation: Consultation) -> None:
         self._consultation = consultation
-        self._collector = Collector()
+        self._seen: list[Delta] = []
         self._numbers: dict[int, int] = {}
         """Of the client's tools: the model's number of a call -> the client's."""
         self._hiding = False
@@ -118,7 +118,7 @@ class Sieve:
         """What of it is the client's."""
         kept = []
         for delta in deltas:
-            self._collector.add(delta)
+            self._seen.append(delta)
             one = self._kept(delta)
             if one is not None:
                 kept.append(one)
@@ -126,7 +126,12 @@ class Sieve:
 
     def asks(self) -> bool:
         """Whether the answer, which has ended, was a question to the bases: see `Consultation.takes`."""
-        return self._consultation.takes(self._collector.reply)
+        if not self.hidden:
+            return False
+        collector = Collector()
+        for delta in self._seen:
+            collector.add(delta)
+        return self._consultation.takes(collector.reply)
 
     def whole(self, answer: Answer) -> Answer:
         """A whole answer without the tool's calls."""
@@ -138,13 +143,12 @@ class Sieve:
     def _kept(self, delta: Delta) -> Delta | None:
         going_on = self._consultation.writer is not None
         if isinstance(delta, Start):
-            usage = self._consultation.total(delta.usage)
+            usage = self._consultation.total(delta.usage) if delta.usage is not None else None
             if going_on:  # the client's stream began with the answer before
                 return UsageNow(usage) if usage is not None else None
             return delta._replace(usage=usage)
         if isinstance(delta, UsageNow):
-            usage = self._consultation.total(delta.usage)
-            return UsageNow(usage) if usage is not None else None
+            return UsageNow(self._consultation.total(delta.usage))
         if isinstance(delta, ToolStart):
             self._hiding = delta.name == self._consultation.name
             self.hidden |= self._hiding

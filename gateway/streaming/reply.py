@@ -214,7 +214,7 @@ class Reply:
         if not self.over:
             self.over = True
             if self.ctx.usage is None and self.relay is not None:
-                self.ctx.relayed_tokens += self.relay.estimate()
+                self.ctx.relayed_tokens = self.relay.estimate()
             if self._finished is not None:
                 self._finished.come()
 

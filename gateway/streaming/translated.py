@@ -50,8 +50,6 @@ class TranslatedEvents:
         consultation = reply.ctx.consultation
         self._sieve = Sieve(consultation) if consultation is not None else None
         self._held: list[bytes] = []
-        if consultation is not None and consultation.writer is not None:
-            self._held.append(self._writer.write(BlockEnd()))  # what was written before the search is complete
         self._held_bytes = 0
         self._text = 0
         """Characters of generated text so far."""
@@ -110,7 +108,7 @@ class TranslatedEvents:
         if not self._reply.first.done:
             self._held_bytes += sum(map(len, events))
             if self._held_bytes > HELD_BYTES:
-                self._reply.ready()
+                self._send(self._ready())
 
     def _take(self, deltas: list[Delta]) -> None:
         reply, sieve = self._reply, self._sieve
@@ -136,11 +134,19 @@ class TranslatedEvents:
                 reply.fail(failure_in({"message": delta.message, "code": delta.status}, reply))
                 return
             if not reply.first.done and isinstance(delta, CONTENT):
-                reply.ready()
-                if reply.ctx.consultation is not None:
-                    reply.ctx.consultation.writer = self._writer
+                out += self._ready()
             out += self._writer.write(delta)
         self._send(out)
+
+    def _ready(self) -> bytes:
+        """The commit point is reached; what comes before the rest: what was written before a search is complete."""
+        self._reply.ready()
+        consultation, ended = self._reply.ctx.consultation, b""
+        if consultation is not None:
+            if consultation.writer is not None:
+                ended = self._writer.write(BlockEnd())
+            consultation.writer = self._writer
+        return ended
 
     def _send(self, block: bytes) -> None:
         reply = self._reply
@@ -235,9 +241,10 @@ class TranslatedBody(WrittenAnew):
         if translation.request.stream:
             writer = _writer(reply, translation)
             begun = consultation is not None and consultation.writer is not None
-            self.body = b"".join(
-                writer.write(one) for one in deltas_of(answer) if not (begun and isinstance(one, Start))
-            )
+            deltas = list(deltas_of(answer))
+            if begun:
+                deltas[:1] = [BlockEnd()]  # it began with the answer before, whose last block is complete
+            self.body = b"".join(map(writer.write, deltas))
             reply.last = writer.end()
         else:
             self.body = translation.inbound.write_reply(answer, translation.request, translation.origin)

@@ -32,7 +32,8 @@ def settlement(ctx: Context) -> tuple[Usage, str, int]:
     if (consultation := ctx.consultation) is None:
         return usage, source, ctx.target.prices.cost(usage)
     if source == "estimated":  # what the model's searches took may be known all the same
-        usage = consultation.total(usage) or usage
+        usage = consultation.total(usage)
+    source = "estimated" if consultation.estimated else source
     return usage, source, consultation.cost + ctx.target.prices.cost(consultation.since(usage))
 
 
