@@ -32,6 +32,11 @@ def quiet(_: str) -> None:
     """Told what is done."""
 
 
+def full(*_: object, **__: object) -> None:
+    """In place of what writes to a disk."""
+    raise OSError(28, "No space left on device")
+
+
 async def filled(db: Database) -> None:
     """People, keys, a ledger, an audit log, and rows with bytes, JSON and odd texts."""
     await migrate(db.engine)
@@ -205,6 +210,8 @@ HOSTILE = {
     "an odd manifest": changed(b'"format"', b'"form"'),
     "another schema": changed(b'"schema_revision": "', b'"schema_revision": "9'),
     "something after it": beside(MANIFEST, "tables/y.jsonl"),
+    "a name twice": beside(TABLE, TABLE),
+    "no name": beside(TABLE, "."),
 }
 
 
@@ -233,9 +240,14 @@ def test_rows_that_do_not_fit_undo_the_others(kept: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr(rows, "read", bad)
     with pytest.raises(BackupError, match="empty as before"):
-        taken_back(kept, tmp_path / "t")
+        taken_back(kept, tmp_path / "t", training=tmp_path / "t/training")
+    assert not (tmp_path / "t/training").exists()
     monkeypatch.undo()
-    taken_back(kept, tmp_path / "t")
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(BackupError, match="Nothing was kept"):
+        taken_back(kept, tmp_path / "t", training=tmp_path / "t/training")
+    monkeypatch.undo()
+    taken_back(kept, tmp_path / "t", training=tmp_path / "t/training")
 
 
 def test_one_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,9 +262,6 @@ def test_one_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: 
                 await save(db, tmp_path / "there.tar.gz", {}, quiet)
             with pytest.raises(BackupError, match="cannot be written"):
                 await save(db, tmp_path / "nowhere/a.tar.gz", {}, quiet)
-
-            def full(*_: object, **__: object) -> None:
-                raise OSError(28, "No space left on device")
 
             monkeypatch.setattr(archive.Writer, "add", full)
             with pytest.raises(BackupError, match="No space left"):

@@ -45,6 +45,7 @@ def gateway(control, upstream, tmp_path_factory):
     price = {"input": 1.0, "output": 10.0}
     routes = [route(f"{name}/*", name, knowledge=KNOWLEDGE, price=price) for name in VENDORS]
     routes += [
+        route("again/*", "openai", knowledge=KNOWLEDGE, retry={"max_attempts": 2, "backoff": 0.01}),
         route("cited/*", "openai", knowledge={**KNOWLEDGE, "citations": True}),
         route("closed/*", "openai", knowledge={**KNOWLEDGE, "on_failure": "closed"}, price=price),
     ]
@@ -278,3 +279,73 @@ def test_the_tool_says_what_there_is(gateway, upstream, says):
     ask(gateway, f"openai/{model}")
     [tool] = upstream.of(model)[0].json["tools"]
     assert ABOUT in tool["function"]["description"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
+def test_no_dialect_names_the_tool_to_the_client(gateway, says, path, stream):
+    asked = {"input": "Leave?"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "Leave?"}]}
+    body = {"model": f"openai/{says(QUERY, ANSWER)}", "stream": stream, **asked}
+    reply = gateway.call("POST", path, json.dumps(body | ({"max_tokens": 99} if "messages" in asked else {})).encode())
+    assert reply.status == 200, reply.body
+    assert b"search_knowledge" not in reply.body
+    assert ABOUT.encode() not in reply.body
+
+
+def test_a_round_that_is_tried_again_ends_what_was_written_before_once(gateway, says):
+    preamble = Said(text="Let me look. ", calls=QUERY.calls, finish="tool_calls")
+    body = {"model": f"again/{says(preamble, Said(text='x', cut_after=1), ANSWER)}", "max_tokens": 99, "stream": True}
+    body["messages"] = [{"role": "user", "content": "Leave?"}]
+    reply = gateway.call("POST", "/v1/messages", json.dumps(body).encode())
+    events = scripts.payloads(reply.body)
+    blocks = [
+        (one["type"], one["index"]) for one in events if one["type"] in ("content_block_start", "content_block_stop")
+    ]
+    assert blocks == [
+        ("content_block_start", 0), ("content_block_stop", 0), ("content_block_start", 1), ("content_block_stop", 1),
+    ]  # fmt: skip
+    assert [one["type"] for one in events].count("message_start") == 1
+
+
+def test_nothing_stays_behind_of_rounds_that_end_badly(gateway, says):
+    down = Said(status=400, message="no")
+    for stream in (False, True):
+        assert ask(gateway, f"openai/{says(QUERY, QUERY, down)}", stream=stream).status == 400
+    eventually(lambda: gateway.metric(r"^tunegate_target_in_flight\{.*openai") == 0 and _idle(gateway), 5)
+
+
+def _idle(gateway: Gateway) -> bool:
+    return gateway.metric(r"^tunegate_in_flight_requests") == 0
+
+
+def test_a_client_that_leaves_after_the_first_words_pays_for_these_alone(gateway, control, says):
+    control.manners["retrieval"] = fake.hang
+    preamble = Said(text="Let me look. ", calls=QUERY.calls, finish="tool_calls")
+    rid = new_id()
+    control.asked.clear()
+    client = gateway.open(f"openai/{says(preamble, ANSWER)}", rid, stream=True)
+    eventually(lambda: "retrieval" in [kind for kind, _ in control.asked])
+    client.abort()
+    row = row_of(control, rid)
+    assert (row["end"], row["tokens"]["input"], row["usage_source"]) == ("client_gone_partial", 20, "provider")
+    assert len(row["attempts"]) == 1
+
+
+class Silent(OpenAIVendor):
+    """One that tells no usage."""
+
+    def whole(self, said: Said, model: str) -> bytes:
+        answer = json.loads(super().whole(said, model))
+        return json.dumps({name: value for name, value in answer.items() if name != "usage"}).encode()
+
+
+def test_a_round_without_usage_is_estimated_and_the_others_are_not(gateway, control, upstream, says, asked):
+    model, rid = says(QUERY), new_id()
+    first, second = (script(vendor, QUERY, asked.append) for vendor in (PLAIN, Silent("openai")))
+    upstream.queue(model, first, second)
+    upstream.on(model, script(PLAIN, ANSWER, asked.append))
+    assert ask(gateway, f"openai/{model}", rid=rid).status == 200
+    row = row_of(control, rid)
+    assert row["usage_source"] == "estimated"
+    assert 90 < row["tokens"]["input"] < 140, "20 and 70, and what the question may have"
+    assert row["cost_nano"] == row["tokens"]["input"] * 1000 + row["tokens"]["output"] * 10_000

@@ -96,3 +96,16 @@ def test_scores_are_given_anew_and_what_failed_is_asked_for(
     for wrong in (0, 366, "1", True, 1.5):
         refused = client.post(f"{SUITES}/questions/runs", json={"candidates": [{"route": "bad"}], "reuse_days": wrong})
         assert refused.status_code == 422
+
+
+def test_what_was_taken_over_stays_so_after_a_pause(control: Running, client: httpx.Client, gateway: Upstream) -> None:
+    suite(client)
+    ran(control, client, "good")
+    gateway.on("bad", says("no", gap=0.2))
+    run = begun(client, "good", "bad", reuse_days=1, concurrency=1)
+    eventually(lambda: client.get(f"{RUNS}/{run}").json()["done"] >= 4)
+    client.post(f"{RUNS}/{run}/pause")
+    state(client, run, "paused")
+    assert client.post(f"{RUNS}/{run}/resume", json={}).is_success
+    ended = state(client, run, "done")
+    assert (ended["done"], ended["reused"], asked(gateway)) == (6, 3, 6)

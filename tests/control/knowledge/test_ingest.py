@@ -127,3 +127,11 @@ def test_milvus_may_die_and_come_back(start_control: Start, own_milvus: MilvusLi
     assert client.post(f"{BASES}/handbook/documents/{later['id']}/retry").status_code == 200
     assert settled(client, "handbook", later)["state"] == "ready"
     assert len(search(client, "handbook", "annual leave")) == 2
+
+
+def test_an_index_takes_over_when_the_last_document_that_it_waits_for_fails(engineer: httpx.Client) -> None:
+    ready(engineer, "handbook", "leave.txt", "Thirty days of leave.")
+    broken = settled(engineer, "handbook", add(engineer, "handbook", "broken.pdf", b"no pdf"))
+    assert broken["state"] == "failed"
+    assert engineer.post(f"{BASES}/handbook/rebuild").status_code == 200
+    eventually(lambda: indexes(engineer, "handbook") == [(2, "live")], 60)
