@@ -88,7 +88,7 @@ def run(
     ]
     settings = {
         "repeats": 1, "concurrency": 8, "tries": 4, "timeout_seconds": 120, "seed": None, "stream": True,
-        "budget_nano": 50_000_000 if state == "paused" else None,
+        "budget_nano": 50_000_000 if state == "paused" else None, "reuse_days": 7,
     }  # fmt: skip
     estimate = {"cells": total, "cost_nano": 60_000_000, "output_basis": "guess", "candidates": []}
     places = [(case, number) for case in range(1, cases + 1) for number in range(len(candidates))][: cells or total]
@@ -97,9 +97,9 @@ def run(
     code, message = ("budget", "it has cost about 50000000 nano-units") if state == "paused" else ("", "")
     control.sql(
         "INSERT INTO comparison_run (id, suite_id, version_id, note, key, candidates, settings, estimate, state,"
-        " wanted, code, message, total, done, failed, pairs, judged, rate, billed_nano, scale, claim, created_at,"
-        " created_by, started_at) VALUES (?, ?, ?, '', 'comparisons@admin', ?, ?, ?, ?, 'run', ?, ?, ?, ?, 1, ?, ?, 0,"
-        " 48000000, '', '', ?, 'admin', ?)",
+        " wanted, code, message, total, done, failed, reused, pairs, judged, rate, billed_nano, scale, claim,"
+        " created_at, created_by, started_at) VALUES (?, ?, ?, '', 'comparisons@admin', ?, ?, ?, ?, 'run', ?, ?, ?, ?,"
+        " 1, 3, ?, ?, 0, 48000000, '', '', ?, 'admin', ?)",
         id, suite_id, version_id, json.dumps(said), json.dumps(settings), json.dumps(estimate), state, code, message,
         total, len(places) - 1, pairs, pairs, MOMENT, MOMENT,
     )  # fmt: skip
@@ -153,10 +153,11 @@ def _cell(
     error = {"status": 500, "code": "provider_5xx", "message": "The upstream had an error."}
     control.sql(
         "INSERT INTO comparison_cell (run_id, case_number, candidate, repeat_number, ok, request_id, request, answer,"
-        " error, scores, latency_ms, ttft_ms, input_tokens, output_tokens, tries, cost_nano, snapshot, finished_at)"
-        " VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, 20, 12, 1, ?, '7', ?)",
+        " error, scores, latency_ms, ttft_ms, input_tokens, output_tokens, tries, cost_nano, snapshot, digest,"
+        " reused_from, finished_at) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, 20, 12, 1, ?, '7', '', ?, ?)",
         run, case, number, ok, f"{run}.{case}.{number}.0.0",
         json.dumps({"model": name, "messages": [{"role": "user", "content": question}], "stream": True}),
         json.dumps(answer) if ok else None, None if ok else json.dumps(error), json.dumps(scores if ok else {}),
-        took if ok else None, took / 4 if ok else None, int(good * good * 1_500_000), MOMENT,
+        took if ok else None, took / 4 if ok else None, int(good * good * 1_500_000),
+        f"01936f3a-0000-7000-8000-000000000099.{case}.{number}.0.0" if case <= 1 else "", MOMENT,
     )  # fmt: skip
