@@ -27,7 +27,7 @@ CHECKS = ",".join(
 SEED = "20261124"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", ["people", "knowledge", "internal", "retrieval", "single sign-on"])
 def test_no_operation_breaks_its_promise(
     start_control: Start, idp: IdentityProvider, milvus: MilvusLite, tmp_path: Path, part: str
