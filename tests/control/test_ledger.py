@@ -76,7 +76,7 @@ def run(url: str, work: Callable[[Database], Awaitable[None]]) -> None:
 
 def test_an_event_that_arrives_again_is_counted_once(database_url: str) -> None:
     async def work(db: Database) -> None:
-        looked_up = {"outcome": "found", "passages": 3, "ms": 7.5}
+        looked_up = {"outcome": "found", "passages": 3, "ms": 7.5, "indexes": {"handbook": 2}, "trial": True}
         one, two = event(retrieval=looked_up), event(cost_nano=5)
         assert await send(db, one, two) == (2, 0, 0)
         assert await send(db, two, one, one) == (0, 3, 0)

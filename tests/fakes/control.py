@@ -109,6 +109,7 @@ class Control:
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0.01)  # for transports to close
 
         asyncio.run_coroutine_threadsafe(run(), self._loop).result(5)
 

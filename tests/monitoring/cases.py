@@ -73,6 +73,7 @@ CASES: dict[str, Case] = {
          'tunegate_spool_backlog_bytes{instance="g", worker="0"}': "0x20"},
     ),
     "TunegateSpoolFull": Case({"tunegate_spool_refused_total": "0x16 1x4"}, {"tunegate_spool_refused_total": "7x20"}),
+    "TunegateRedisLost": level("tunegate_limits_redis_breaker", "2", "0"),
     "TunegateUsageNotDelivered": level("tunegate_usage_delivery_failing", "4", "0"),
     "TunegateUsageQuarantined": rise("tunegate_usage_quarantined_total"),
     "TunegateRecordsLost": Case(

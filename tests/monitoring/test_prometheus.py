@@ -21,12 +21,18 @@ from tests.processes import eventually, free_port
 
 EMPTY = {
     "gateway / Credentials that could not be renewed / {{endpoint}}": "no endpoint here has a credential that expires",
+    "gateway / Calls to Redis / {{outcome}}": "this gateway counts limits in memory",
+    "gateway / Time of calls / 99 %": "as above",
+    "gateway / Breaker before Redis / {{instance}}": "as above",
+    "gateway / Requests that no lease covered / {{outcome}}": "as above",
+    "gateway / Scopes with a lease / {{instance}}": "as above",
 }
 """Panels without data in this installation, and why."""
 EMPTY_SELECTORS = {
     'tunegate_retrieval_seconds_count{outcome="failed"}': "no look-up fails here; the rule takes none for 0",
     'tunegate_rejected_total{error=~"tunegate_.+"}': "the gateway refuses nothing by its own fault here",
     "tunegate_credential_failures_total": "no endpoint here has a credential that expires",
+    "tunegate_limits_redis_breaker": "this gateway counts limits in memory",
     'tunegate_api_requests_total{status=~"5.."}': "control makes no mistake here",
     'tunegate_api_requests_total{operation="login", status=~"401|429"}': "nobody mistypes a password here",
 }
