@@ -45,7 +45,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     """A profile of its own: no cookies, English, a window of 1280 × 800."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-US", timezone_id="Asia/Shanghai")
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(20_000)
     yield context
     context.close()
 
