@@ -72,7 +72,9 @@ class Writer:
         self.members: dict[str, Member] = {}
 
     def add(self, name: str, source: IO[bytes], size: int, rows: int | None = None) -> None:
-        """Add `size` bytes. BackupError if there are fewer: somebody has changed the file meanwhile."""
+        """Add `size` bytes. OSError if there are fewer: somebody has changed the file meanwhile. BackupError for a name
+        that could not be restored.
+        """
         if not _harmless(name):
             raise BackupError(f"{name!r} is a name that no backup takes: rename the file")
         digest = hashlib.sha256()

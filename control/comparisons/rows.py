@@ -38,12 +38,10 @@ def cell_row(run: ComparisonRun, one: Cell) -> dict[str, Any]:
     reused_from, snapshot, cost = one.kept or ("", "", None)
     return {
         "run_id": run.id, "case_number": one.case, "candidate": one.candidate, "repeat_number": one.repeat,
-        "ok": one.ok,
-        "request_id": one.request_id, "request": one.request, "answer": one.answer, "error": one.error,
-        "scores": one.scores, "latency_ms": answer["latency_ms"], "ttft_ms": answer["ttft_ms"],
-        "input_tokens": answer["usage"].get("prompt_tokens"), "tries": one.tries,
-        "output_tokens": answer["usage"].get("completion_tokens"), "snapshot": snapshot, "reused_from": reused_from,
+        "ok": one.ok, "request_id": one.request_id, "request": one.request, "answer": one.answer, "error": one.error,
+        "scores": one.scores, "latency_ms": answer["latency_ms"], "ttft_ms": answer["ttft_ms"], "tries": one.tries,
+        "input_tokens": answer["usage"].get("prompt_tokens"),
+        "output_tokens": answer["usage"].get("completion_tokens"), "cost_nano": cost, "snapshot": snapshot,
         "digest": digest_of(one.request, version, one.repeat) if one.kept is None else "",
-        "cost_nano": cost,
-        "finished_at": datetime.fromisoformat(one.finished_at),
+        "reused_from": reused_from, "finished_at": datetime.fromisoformat(one.finished_at),
     }  # fmt: skip
