@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import trustme
 from sqlalchemy import make_url
 
@@ -17,10 +15,10 @@ from control.cli import _COMMANDS
 from gateway.settings import Settings as GatewaySettings
 from gateway.snapshot.file import load as load_gateway
 from tests.charts.rendering import CHART, ROOT, Object, Rendered, needs_go
+from tests.fakes.nginx import NGINX, needs_nginx
 from trainer.settings import load as load_trainer
 
 pytestmark = needs_go
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 VARIABLES = {
     f"TUNEGATE_{table}_{key}".upper()
     for settings in (GatewaySettings, control_settings.Settings)
@@ -162,7 +160,7 @@ def test_the_site_is_that_of_charts_nginx() -> None:
     assert (CHART / "files/raycluster.yaml").resolve() == ROOT / "charts/kuberay/raycluster.yaml"
 
 
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed: it has not read the site of the chart")
+@needs_nginx
 def test_nginx_takes_the_site(rendered: Rendered, tmp_path: Path) -> None:
     site = rendered.one("ConfigMap", "-console")["data"]["tunegate.conf"]
     template = dict(rendered.workloads())["tunegate-console"]

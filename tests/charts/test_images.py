@@ -24,7 +24,8 @@ from control import settings as control_settings
 from control.cli import _COMMANDS
 from gateway.snapshot.file import load as load_gateway
 from tests.charts.rendering import CHART, ROOT
-from tests.charts.test_chart_settings import NGINX, VARIABLES, check_with_nginx
+from tests.charts.test_chart_settings import VARIABLES, check_with_nginx
+from tests.fakes.nginx import needs_nginx
 
 DOCKER = ROOT / "charts/docker"
 IMAGES = sorted(DOCKER.glob("*.Dockerfile"))
@@ -268,7 +269,7 @@ def test_secrets_are_made_once_for_their_owner_and_all_but_one(secrets: Path) ->
     assert checked.returncode in (0, 128), "never committed"
 
 
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed: it has not read the site of compose.yaml")
+@needs_nginx
 def test_nginx_takes_the_site_of_compose(tmp_path: Path) -> None:
     site = subprocess.run(
         ["sed", "-f", DOCKER / "site.sed", ROOT / "charts/nginx/tunegate.conf"],

@@ -4,10 +4,6 @@ another, and no client sees it.
 
 from __future__ import annotations
 
-import shutil
-import signal
-import ssl
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -17,71 +13,19 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-import trustme
 from openai import OpenAI, OpenAIError
 
 from tests.fakes.databases import Server, server
 from tests.fakes.gateway import Gateway, eventually
+from tests.fakes.nginx import Nginx, needs_nginx
 from tests.fakes.plane import Plane
 from tests.fakes.redis_server import RedisServer
 from tests.fakes.upstream import Upstream
 from tests.integration.test_session import serve
 from tests.processes import free_port
 
-ROOT = Path(__file__).parents[2]
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CLIENTS = 6
-pytestmark = [
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
-    pytest.mark.timeout(240),
-]
-
-
-class Nginx:
-    """The site of charts/nginx for several gateways, on a port of its own."""
-
-    def __init__(self, folder: Path, control: str, gateways: list[str]) -> None:
-        folder.mkdir()
-        authority = trustme.CA()
-        certificate = authority.issue_cert("localhost")
-        certificate.private_key_pem.write_to_path(folder / "key.pem")
-        certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-        authority.cert_pem.write_to_path(folder / "ca.pem")
-        self.ca, self.folder, port = folder / "ca.pem", folder, free_port()
-        self.url = f"https://localhost:{port}"
-        text = (ROOT / "charts/nginx/tunegate.conf").read_text()
-        for old, new in (
-            ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
-            ("server_name llm.example.com", "server_name localhost"),
-            ("server 127.0.0.1:8000 fail_timeout=1s;", " ".join(f"server {one} fail_timeout=1s;" for one in gateways)),
-            ("server 127.0.0.1:8080;", f"server {control};"),
-            *((f"/etc/ssl/{name}.example.com.{end}", str(folder / pem))
-              for name in ("console", "llm") for end, pem in (("crt", "cert.pem"), ("key", "key.pem"))),
-        ):  # fmt: skip
-            assert old in text
-            text = text.replace(old, new)
-        (folder / "site.conf").write_text(text)
-        folders = " ".join(
-            f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        (folder / "nginx.conf").write_text(
-            f"daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
-            f"http {{ access_log off; {folders} include {folder}/site.conf; }}"
-        )
-
-    def __enter__(self) -> Nginx:
-        command = [str(NGINX), "-c", str(self.folder / "nginx.conf"), "-e", str(self.folder / "error.log")]
-        self.process = subprocess.Popen(command)
-        eventually((self.folder / "pid").exists, 5, "nginx does not start")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait(10)
-
-    def reload(self) -> None:
-        """New workers; the old ones finish what they have."""
-        self.process.send_signal(signal.SIGHUP)
+pytestmark = [needs_nginx, pytest.mark.timeout(240)]
 
 
 class Client(threading.Thread):
@@ -93,7 +37,7 @@ class Client(threading.Thread):
         self.failures: list[str] = []
         self.over = threading.Event()
         self._name = name
-        http = httpx.Client(verify=ssl.create_default_context(cafile=nginx.ca), trust_env=False)
+        http = httpx.Client(verify=nginx.trust, trust_env=False)
         self._sdk = OpenAI(base_url=f"{nginx.url}/v1", api_key=secret, max_retries=0, timeout=20, http_client=http)
 
     def run(self) -> None:
@@ -148,8 +92,8 @@ def test_nobody_sees_that_every_process_is_restarted(parts, tmp_path: Path) -> N
     secret = control.post("/keys", name="app", limits={"rpm": 1_000_000, "concurrency": 1000})["secret"]
     for gateway in gateways:
         eventually(lambda g=gateway: g.chat("gpt", secret=secret).status == 200, 10)
-    addresses = [gateway.url.removeprefix("http://") for gateway in gateways]
-    nginx = stack.enter_context(Nginx(tmp_path / "nginx", control.url.removeprefix("http://"), addresses))
+    urls = [gateway.url for gateway in gateways]
+    nginx = stack.enter_context(Nginx(tmp_path / "nginx", control.url, urls, gateway_name="localhost"))
     clients = [Client(nginx, secret, f"client{number}") for number in range(CLIENTS)]
     marks: list[str] = []
 
