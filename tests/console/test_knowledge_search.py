@@ -1,15 +1,22 @@
-"""The retrieval test in a browser: what was tried is applied to the base or a route, and what is right is kept."""
+"""Knowledge bases in a browser: what was tried is applied to the base or a route, and what is right is kept; another way
+of cutting is held back, tried by a part of a route, compared, and promoted.
+"""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.console.browsing import Console
+from tests.console.test_route_settings import fold, put
 from tests.control.api.conftest import Running, Start
 from tests.control.knowledge.conftest import BASES, base, milvus, ready
 from tests.control.knowledge.test_vertical import ENGINE, LEAVE
+from tests.control.test_ledger import event
 from tests.fakes.milvus import MilvusLite
+from tests.processes import eventually
 
 __all__ = ["milvus"]
 
@@ -49,3 +56,45 @@ def test_what_was_tried_is_applied_and_what_is_right_is_kept(control: Running, c
     assert [(one["question"], one["expected"]) for one in questions] == [
         ("How many days of leave?", [{"document": "leave.txt", "text": LEAVE[:120]}])
     ]
+
+
+def test_an_index_is_held_back_compared_and_promoted(control: Running, console: Console) -> None:
+    admin = control.admin
+    base(admin, "handbook")
+    ready(admin, "handbook", "leave.txt", f"{LEAVE} {ENGINE} " * 3)
+    assert admin.post("/api/v1/endpoints", json={"name": "e", "provider": "dummy", "spec": {}}).status_code == 201
+    spec = {"target": [{"endpoint": "e", "model": "m"}], "knowledge": {"bases": ["handbook"]}}
+    assert admin.post("/api/v1/routes", json={"name": "asks", "spec": spec}).status_code == 201
+    console.open("/knowledge/handbook")
+    console.sign_in("admin")
+    console.open("/knowledge/handbook")
+    page = console.page
+    page.locator("[data-test=edit-index]").click()
+    page.get_by_label("Tokens of a chunk").fill("24")
+    page.get_by_label("Repeated tokens").fill("4")
+    page.locator("[data-test=hold]").click()
+    page.locator("[data-test=save-index]").click()
+    expect(page.get_by_text("Held back", exact=True)).to_be_visible()
+    expect(page.locator("[data-test=trial]")).to_contain_text("No route tries it yet")
+    console.open("/routes/asks/edit")
+    put(fold(page, "Knowledge"), "Share for an index held back (0–1)", "0.5")
+    page.locator("[data-test=route-save]").click()
+    eventually(lambda: admin.get("/api/v1/routes/asks").json()["spec"]["knowledge"].get("trial") == 0.5)
+    retrieval = {"outcome": "found", "passages": 3, "ms": 12.0, "trial": False, "indexes": {"handbook": 1}}
+    moment = datetime.now(UTC).timestamp() - 5
+    events = [
+        event(route="asks", ts=moment, retrieval=retrieval | {"indexes": {"handbook": 1 + n % 2}}) for n in range(6)
+    ]
+    sent = control.service().post("/internal/v1/usage", json={"gateway": "g", "events": events})
+    assert sent.status_code == 200, sent.text
+    console.open("/knowledge/handbook")
+    expect(page.locator("[data-test=trial] tbody tr")).to_have_count(2)
+    expect(page.locator("[data-test=trial]")).to_contain_text("Tried by: asks")
+    page.locator("[data-test=promote]").click()
+    page.locator(".el-message-box").get_by_role("button", name="Promote").click()
+    eventually(
+        lambda: (
+            [(one["number"], one["state"]) for one in admin.get(f"{BASES}/handbook").json()["indexes"]] == [(2, "live")]
+        ),
+        60,
+    )
