@@ -1,5 +1,5 @@
-"""Knowledge bases in a browser: what was tried is applied to the base or a route, and what is right is kept; another way
-of cutting is held back, tried by a part of a route, compared, and promoted.
+"""Knowledge bases in a browser: what was tried is applied to the base or a route, what is right is kept; another way of
+cutting is held back, tried by a part of a route, compared, and promoted.
 """
 
 from __future__ import annotations
