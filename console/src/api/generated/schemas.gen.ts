@@ -12012,6 +12012,81 @@ export const KnowledgeQuestionSchema = {
     type: 'object'
 } as const;
 
+export const KnowledgeProposalCreateSchema = {
+    additionalProperties: false,
+    description: 'What proposes a question.',
+    examples: [
+        {
+            key: 'alice@console',
+            route: 'gpt'
+        }
+    ],
+    properties: {
+        key: {
+            description: 'Name of an API key that you may change: it pays.',
+            maxLength: 255,
+            minLength: 1,
+            pattern: '^[^\\x00]*$',
+            title: 'Key',
+            type: 'string'
+        },
+        route: {
+            description: 'Name of the model that is asked.',
+            maxLength: 255,
+            minLength: 1,
+            pattern: '^[^\\x00]*$',
+            title: 'Route',
+            type: 'string'
+        }
+    },
+    required: [
+        'route',
+        'key'
+    ],
+    title: 'KnowledgeProposalCreate',
+    type: 'object'
+} as const;
+
+export const KnowledgeProposalSchema = {
+    description: 'A question that a model has made of a passage. It is in no set until you add it.',
+    examples: [
+        {
+            expected: [
+                {
+                    document: 'handbook.pdf',
+                    text: 'thirty days'
+                }
+            ],
+            passage: 'There are thirty days of leave in a year.',
+            question: 'How many days of leave are there?'
+        }
+    ],
+    properties: {
+        expected: {
+            items: {
+                $ref: '#/components/schemas/Expected'
+            },
+            title: 'Expected',
+            type: 'array'
+        },
+        passage: {
+            title: 'Passage',
+            type: 'string'
+        },
+        question: {
+            title: 'Question',
+            type: 'string'
+        }
+    },
+    required: [
+        'question',
+        'expected',
+        'passage'
+    ],
+    title: 'KnowledgeProposal',
+    type: 'object'
+} as const;
+
 export const KnowledgePreviewSchema = {
     description: 'How a document would be cut.',
     properties: {

@@ -6730,6 +6730,46 @@ export type KnowledgeQuestion = {
 };
 
 /**
+ * KnowledgeProposalCreate
+ *
+ * What proposes a question.
+ */
+export type KnowledgeProposalCreate = {
+    /**
+     * Key
+     *
+     * Name of an API key that you may change: it pays.
+     */
+    key: string;
+    /**
+     * Route
+     *
+     * Name of the model that is asked.
+     */
+    route: string;
+};
+
+/**
+ * KnowledgeProposal
+ *
+ * A question that a model has made of a passage. It is in no set until you add it.
+ */
+export type KnowledgeProposal = {
+    /**
+     * Expected
+     */
+    expected: Array<Expected>;
+    /**
+     * Passage
+     */
+    passage: string;
+    /**
+     * Question
+     */
+    question: string;
+};
+
+/**
  * KnowledgePreview
  *
  * How a document would be cut.
@@ -16447,6 +16487,72 @@ export type ImportKnowledgeQuestionsResponses = {
 };
 
 export type ImportKnowledgeQuestionsResponse = ImportKnowledgeQuestionsResponses[keyof ImportKnowledgeQuestionsResponses];
+
+export type ProposeKnowledgeQuestionData = {
+    body: KnowledgeProposalCreate;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/proposals';
+};
+
+export type ProposeKnowledgeQuestionErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Bad Gateway
+     */
+    502: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ProposeKnowledgeQuestionError = ProposeKnowledgeQuestionErrors[keyof ProposeKnowledgeQuestionErrors];
+
+export type ProposeKnowledgeQuestionResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeProposal;
+};
+
+export type ProposeKnowledgeQuestionResponse = ProposeKnowledgeQuestionResponses[keyof ProposeKnowledgeQuestionResponses];
 
 export type ListKnowledgeQuestionsData = {
     body?: never;
