@@ -173,10 +173,15 @@ async def cancel(session: AsyncSession, person: Person, id: str) -> ComparisonRu
     row = await of_id(session, person, id, to_change=True)
     if row.state in OVER:
         raise Problem(409, "over", f"the run is {row.state}")
+    drop(row)
+    return _noted(session, person, row, "cancel")
+
+
+def drop(row: ComparisonRun) -> None:
+    """End a run that is not over; what is under way is still answered."""
     if row.state in ("queued", "paused"):
         row.state, row.ended_at = "canceled", now()
     row.wanted = "cancel"
-    return _noted(session, person, row, "cancel")
 
 
 async def remove(session: AsyncSession, person: Person, id: str) -> None:
