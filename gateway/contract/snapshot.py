@@ -315,6 +315,15 @@ class Route(Wire):
     """Which bodies are kept."""
     shadow: Shadow | None = None
     """Who else is asked, for comparison."""
+    draft: bool = False
+    """Not live yet: there only for keys whose `models` have its whole name. For all others it does not exist, and no
+    list of models has it."""
+
+    @model_validator(mode="after")
+    def _a_draft_has_one_name(self) -> Route:
+        if self.draft and self.name.endswith("*"):
+            raise ValueError("a draft is one model: its name cannot end in *")
+        return self
 
 
 class Team(Wire):
