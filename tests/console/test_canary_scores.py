@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-import numpy as np
 from playwright.sync_api import Page, expect
 
-from control.comparisons import sequential
-from control.deployments import canary
 from tests.console import comparisons
 from tests.console.browsing import Console
 from tests.console.layout import faults
+from tests.console.training import evidence
 from tests.control.api.conftest import Running
 from tests.control.api.test_adapters import engine, has, post
 from tests.control.api.training import Worker, dataset, trained
 
 V1, V2 = "support-bot@v1", "support-bot@v2"
-
-
-def evidence(against: str, samples: int = 180) -> dict[str, Any]:
-    """What a rollout keeps of scores that have shown that a version is not worse."""
-    drawn = np.random.default_rng(4).choice([-1.0, 0.0, 1.0], samples, p=[0.01, 0.95, 0.04]).tolist()
-    points = sequential.points(drawn, 0.05, 0.05)
-    assert sequential.decided(points, 0.05, 40) == "not_worse"
-    return {
-        "state": "not_worse", "against": against, "suite": "support-bot-canary", "run": None, "runs": [],
-        "drawn": samples + 4, "left_out": 4, "after": "2026-11-24T09:30:00+00:00", "differences": drawn,
-        "points": canary.thinned(points), "message": "",
-    }  # fmt: skip
 
 
 def live(control: Running) -> None:

@@ -25,6 +25,13 @@ describe('evidenceChart', () => {
     expect(chart().series[0].showSymbol).toBe(false)
   })
 
+  it('goes as far as the later points need, and shows the line', () => {
+    const reach = (some: typeof points) => chart(some).yAxis.max
+    expect(reach(points)).toBe(0.3)
+    expect(reach([{ n: 1, mean: 1, low: -1, high: 1 }])).toBe(1)
+    expect(reach([...points, ...points].map((one) => ({ ...one, low: -0.01, high: 0.01 })))).toBe(0.3)
+  })
+
   it('says the figures under the pointer', () => {
     const said = chart().tooltip.formatter([{ value: [40, 0.05], seriesName: 'mean' }, { value: [40, -0.04], seriesName: 'low' }])
     expect(said).toBe('samples: 40<br>mean <b>0.05</b><br>low <b>-0.04</b>')

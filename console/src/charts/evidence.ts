@@ -19,10 +19,16 @@ interface Hovered {
   seriesName?: string
 }
 
+/** As far as the axis goes: what the later half of the points needs, since an interval begins with all that may be. */
+function reach(points: readonly ScorePoint[], margin: number): number {
+  const later = points.slice(Math.floor(points.length / 2)).flatMap((one) => [Math.abs(one.low), Math.abs(one.high)])
+  return Math.min(1, Math.ceil(12 * Math.max(4 * margin, ...later)) / 10)
+}
+
 export function evidenceChart({ points, margin, names, format, look }: Evidence): EChartsCoreOption {
   const [first, second] = [look.series[0]!, look.series[1]!]
   const line = (name: string, field: 'mean' | 'low' | 'high', colour: string, type: 'solid' | 'dashed') => ({
-    type: 'line', name, data: points.map((one) => [one.n, one[field]]), showSymbol: points.length === 1, animation: false,
+    type: 'line', name, data: points.map((one) => [one.n, one[field]]), clip: true, showSymbol: points.length === 1, animation: false,
     lineStyle: { width: 2, type, color: colour }, itemStyle: { color: colour },
   }) // prettier-ignore
   return {
@@ -33,8 +39,8 @@ export function evidenceChart({ points, margin, names, format, look }: Evidence)
       trigger: 'axis', confine: true, backgroundColor: look.surface, borderColor: look.line, textStyle: { color: look.text, fontSize: 13 },
       formatter: (hovered: Hovered[]) => [`${names.samples}: ${hovered[0]?.value[0] ?? ''}`, ...hovered.map((one) => `${one.marker ?? ''}${one.seriesName ?? ''} <b>${format(one.value[1])}</b>`)].join('<br>'),
     },
-    xAxis: { type: 'value', min: 0, max: 'dataMax', minInterval: 1, name: names.samples, nameLocation: 'middle', nameGap: 24, nameTextStyle: { color: look.text }, axisLabel: { color: look.text }, splitLine: { show: false } },
-    yAxis: { type: 'value', min: -1, max: 1, axisLabel: { color: look.text, formatter: format }, splitLine: { lineStyle: { color: look.line } } },
+    xAxis: { type: 'value', min: 0, max: 'dataMax', minInterval: 1, name: names.samples, nameLocation: 'middle', nameGap: 24, nameTextStyle: { color: look.text }, axisLine: { onZero: false, lineStyle: { color: look.line } }, axisLabel: { color: look.text }, splitLine: { show: false } },
+    yAxis: { type: 'value', min: -reach(points, margin), max: reach(points, margin), axisLabel: { color: look.text, formatter: format }, splitLine: { lineStyle: { color: look.line } } },
     series: [
       {
         ...line(names.mean, 'mean', first, 'solid'),
