@@ -317,13 +317,7 @@ class Route(Wire):
     """Who else is asked, for comparison."""
     draft: bool = False
     """Not live yet: there only for keys whose `models` have its whole name. For all others it does not exist, and no
-    list of models has it."""
-
-    @model_validator(mode="after")
-    def _a_draft_has_one_name(self) -> Route:
-        if self.draft and self.name.endswith("*"):
-            raise ValueError("a draft is one model: its name cannot end in *")
-        return self
+    list of models has it. Its name does not end in `*`."""
 
 
 class Team(Wire):

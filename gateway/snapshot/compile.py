@@ -295,6 +295,8 @@ def _check_fallbacks(snapshot: wire.Snapshot, runtime: Runtime, problems: Proble
     fallback = {route.name: route.fallback for route in snapshot.routes}
     drafts = {route.name for route in snapshot.routes if route.draft}
     for i, route in enumerate(snapshot.routes):
+        if route.draft and route.name.endswith("*"):
+            problems.append((("route", i, "draft"), "a draft is one model: its name cannot end in *"))
         seen, name = [route.name], route.fallback
         while name is not None:
             if name not in fallback or name.endswith("*"):
