@@ -38,7 +38,7 @@ run: install ## start everything: gateway on 127.0.0.1:8000 and vLLM with a tiny
 test: install llamafactory ray ## run all tests (one file: make test ARGS=tests/control)
 	@bash requirements/install-servers.sh
 	@bash requirements/install-browser.sh
-	@$(if $(ARGS),,cd console && npm run --silent test)
+	@$(if $(ARGS),,cd console && npm run --silent types && npm run --silent test)
 	@$(VENV)/bin/$(if $(ARGS),pytest -m 'not soak' $(ARGS),python -m tests.suite)
 
 check: $(VENV)/.installed console/node_modules/.installed ## lint, format, types, architecture
