@@ -14,7 +14,7 @@ from gateway.context import Context
 from gateway.errors import GatewayError
 from gateway.protocols.answers import mapping, objects
 from gateway.protocols.base import BadReply, Origin
-from gateway.protocols.canonical import Broken, Delta, Finished, Reply as Answer, Usage
+from gateway.protocols.canonical import Broken, Delta, Finished, Reply as Answer, Usage, UsageNow
 from gateway.protocols.collect import Collector, deltas_of
 from gateway.protocols.sse import event_data, last_border, split
 from gateway.routing.health import TargetHealth
@@ -100,6 +100,8 @@ def _streamed(dialect: Dialect, entry: Entry) -> list[Delta]:
     deltas += reader.end()
     if any(isinstance(delta, Broken) for delta in deltas):
         raise BadReply("holds an error")
+    if entry.source == "provider" and not any(isinstance(delta, UsageNow) for delta in deltas):
+        deltas.append(UsageNow(entry.usage))  # its client had not asked for it
     return deltas
 
 
