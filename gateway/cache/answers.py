@@ -56,10 +56,14 @@ class Answers:
         if rule is None:
             return self._watcher.begin(ctx, exchange, watched)
         found, keeping = None, None
-        if cacheable(ctx):
+        key = digest(ctx, rule, exchange.headers) if cacheable(ctx, exchange.body) else None
+        if key is not None:
             wanted = wishes(exchange.headers)
-            keeping = Keeping(ctx, rule, digest(ctx, rule, exchange.headers)) if wanted.store else None
-            found = await self._find(ctx, exchange, rule, wanted, keeping)
+            keeping = Keeping(ctx, rule, key) if wanted.store else None
+            if wanted.max_age > 0.0:
+                found = await self._find(ctx, exchange, rule, key, wanted, keeping)
+            elif keeping is not None:
+                keeping.asked = self._embedder.ask(ctx, exchange, rule)
         if ctx.cached is None:
             ctx.cached = Cached("bypass")
         self.outcomes[ctx.route.name, ctx.cached.result] += 1
@@ -69,14 +73,9 @@ class Answers:
         return Caching(self, watch, found, keeping)
 
     async def _find(
-        self, ctx: Context, exchange: Exchange, rule: CacheRule, wanted: Wishes, keeping: Keeping | None
+        self, ctx: Context, exchange: Exchange, rule: CacheRule, key: bytes, wanted: Wishes, keeping: Keeping | None
     ) -> Reply | None:
         semantic = rule.spec.semantic
-        if wanted.max_age <= 0.0:
-            if keeping is not None and semantic is not None:
-                keeping.asked = self._embedder.ask(ctx, exchange, rule)
-            return None
-        key = keeping.digest if keeping is not None else digest(ctx, rule, exchange.headers)
         ctx.cached = Cached("miss")
         entry = self._fresh(self.memory.get(key, time.time()), rule, wanted)
         if entry is None and self.shared is not None:
@@ -85,7 +84,7 @@ class Answers:
                 self.memory.put(key, entry, entry.at + rule.spec.ttl)
         if entry is not None:
             return self._hit(ctx, exchange, rule, entry, "hit")
-        asked = self._embedder.ask(ctx, exchange, rule) if semantic is not None else None
+        asked = self._embedder.ask(ctx, exchange, rule)
         if semantic is None or asked is None:
             return None
         began = time.monotonic()

@@ -41,6 +41,8 @@ CONVERSATIONS: Mapping[str, Dialect] = {
 }  # fmt: skip
 """Operations whose answers can be told as a stream or as a whole, whichever they were; and the dialect of each."""
 _KEPT = frozenset({*CONVERSATIONS, "completions", "embeddings", "gemini_embed", "rerank", "rerank_v2", "moderations"})
+LONGEST_BODY = 1_048_576
+"""Bytes: a digest of more would hold up other requests, and pictures are rarely sent twice."""
 _MAX_AGE = re.compile(r"max-age=(\d{1,9})")
 
 
@@ -68,18 +70,22 @@ def wishes(headers: Mapping[bytes, bytes]) -> Wishes:
     return Wishes(store, max_age)
 
 
-def cacheable(ctx: Context) -> bool:
-    """Whether an answer could be given twice. Not one that its upstream or this gateway keeps under its id, and not
-    where the model searches knowledge bases itself: what it may find is not known before.
+def cacheable(ctx: Context, body: bytes) -> bool:
+    """Whether the answer to a body could be given twice. Not one that its upstream or this gateway keeps under its id,
+    and not where the model searches knowledge bases itself: what it may find is not known before.
     """
     call = ctx.call
     stored = call.kept or bool(call.document.get("store")) or bool(call.document.get("background"))
-    return ctx.operation.name in _KEPT and not stored and ctx.consultation is None
+    known = ctx.operation.name in _KEPT and len(body) <= LONGEST_BODY
+    return known and not stored and ctx.consultation is None
 
 
-def digest(ctx: Context, rule: CacheRule, headers: Mapping[bytes, bytes]) -> bytes:
-    """Of a request after its route's steps, 32 bytes."""
-    return _sha(*common(ctx, rule, headers), *(canonical(one) for one in _documents(ctx)))
+def digest(ctx: Context, rule: CacheRule, headers: Mapping[bytes, bytes]) -> bytes | None:
+    """Of a request after its route's steps, 32 bytes; None if it is nested too deeply to be written down again."""
+    try:
+        return _sha(*common(ctx, rule, headers), *(canonical(one) for one in _documents(ctx)))
+    except orjson.JSONEncodeError:
+        return None
 
 
 def common(ctx: Context, rule: CacheRule, headers: Mapping[bytes, bytes]) -> list[bytes]:

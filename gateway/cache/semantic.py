@@ -75,7 +75,8 @@ class Embedder:
 
     def ask(self, ctx: Context, client: Exchange, rule: CacheRule) -> Asked | None:
         """Send a request's question to be embedded; None if it is not one that is compared by its meaning."""
-        spec, told = rule.spec.semantic, _told(ctx)
+        spec = rule.spec.semantic
+        told = _told(ctx) if spec is not None else None
         if spec is None or told is None:
             return None
         text, rest = told
@@ -114,11 +115,20 @@ def _vector(body: bytes) -> Vector | None:
 
 
 def _told(ctx: Context) -> tuple[str, bytes] | None:
-    """(the question, all else of the request); None if it is more than one question in plain text."""
+    """(the question, all else of the request); None if it is more than one question in plain text, or if a step has
+    changed the question itself: what it hides from the model is hidden from a comparison, too.
+    """
+    told = _question(ctx, ctx.call.document)
+    if told is None or ctx.document is None:
+        return told
+    made = _question(ctx, ctx.document)
+    return made if made is not None and made[0] == told[0] else None
+
+
+def _question(ctx: Context, document: dict[str, Any]) -> tuple[str, bytes] | None:
     dialect = CONVERSATIONS.get(ctx.operation.name)
     if dialect is None:
         return None
-    document = ctx.call.document if ctx.document is None else ctx.document
     try:
         request = dialect.read_request({name: value for name, value in document.items() if name not in IGNORED})
     except GatewayError:
@@ -130,7 +140,10 @@ def _told(ctx: Context) -> tuple[str, bytes] | None:
     if not all(isinstance(block, Text) for block in spoken[0].blocks) or not 0 < len(text) <= LONGEST:
         return None
     others = [Message("user", []) if message is spoken[0] else message for message in request.messages]
-    return text, orjson.dumps(replace(request, messages=others), default=_plain, option=orjson.OPT_SORT_KEYS)
+    try:
+        return text, orjson.dumps(replace(request, messages=others), default=_plain, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # nested too deeply
+        return None
 
 
 def _plain(value: Any) -> Any:

@@ -345,6 +345,14 @@ def test_bodies_that_are_to_be_kept_by_nobody_are_not_kept_here_either(gateway, 
     assert asked(gateway, f"c/{model}", **no) == ("miss", "answer 2")
 
 
+def test_bodies_that_are_huge_or_nested_without_end_are_not_looked_for(gateway, model):
+    deep = json.dumps(chat_request(f"c/{model}", odd="X")).replace('"X"', "[" * 400 + "]" * 400).encode()
+    huge = json.dumps(chat_request(f"c/{model}", odd="x" * 1_100_000)).encode()
+    for body in (deep, deep, huge, huge):
+        reply = gateway.call("POST", "/v1/chat/completions", body)
+        assert (reply.status, reply.header("x-tunegate-cache")) == (200, "bypass")
+
+
 def test_a_route_without_a_cache_says_nothing_of_one(gateway, model):
     rid = new_id()
     reply = gateway.chat(f"plain/{model}", rid=rid)

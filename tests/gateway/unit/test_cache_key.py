@@ -92,7 +92,9 @@ def told(request: tuple[Any, ...]) -> tuple[bytes, tuple[Any, ...]]:
     kept = {member: value for member, value in body.items() if member not in IGNORED}
     stream = operation == "completions" and bool(body.get("stream"))
     equal_by = (tenant, name, model, operation, orjson.dumps(kept, option=orjson.OPT_SORT_KEYS), header, stream)
-    return digest(ctx, rule, {b"openai-beta": header.encode()}), equal_by
+    found = digest(ctx, rule, {b"openai-beta": header.encode()})
+    assert found is not None
+    return found, equal_by
 
 
 @settings(max_examples=400, deadline=None)
