@@ -20,9 +20,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from gateway.api.embeddings import EMBEDDINGS
 from gateway.api.routes import OPERATIONS, Api, build, match
-from gateway.cache.answers import Answers
-from gateway.cache.memory import Memory
-from gateway.cache.semantic import Embedder
+from gateway.cache.answers import response_cache
 from gateway.contract import snapshot as wire
 from gateway.copies.deliver import FileBodies
 from gateway.copies.inner import Inner
@@ -141,7 +139,7 @@ class Worker:
         dispatcher = Dispatcher(upstreams, self.health, loop)
         inner = Inner(dispatcher, self.spool, self.telemetry)
         shadows = Shadows(inner, self.health, self.keeper)
-        answers = self._answers(inner, Watcher(self.keeper, shadows, loop), loop)
+        answers = response_cache(self._settings, inner, EMBEDDINGS, Watcher(self.keeper, shadows, loop), loop)
         pipeline = Pipeline(
             self.holder, self.limiter, self.spool, dispatcher, self.telemetry, answers, self.kept,
             Steps(self.kept, self.retriever), Places(self.objects),
@@ -234,15 +232,6 @@ class Worker:
         if self.tracer is not None:
             self.tracer.close()
         log.info("gateway.stopped")
-
-    def _answers(self, inner: Inner, watcher: Watcher, loop: asyncio.AbstractEventLoop) -> Answers:
-        shared = None
-        if self.shared is not None:
-            from gateway.cache.shared import SharedAnswers  # noqa: PLC0415  (a client that others need not have)
-
-            shared = SharedAnswers(self._settings.limits)
-        memory = Memory(self._settings.cache.max_bytes)
-        return Answers(memory, shared, Embedder(inner, EMBEDDINGS), watcher, loop)
 
     def _front(self, pipeline: Pipeline) -> Front:
         gateway = self._settings.gateway

@@ -15,12 +15,14 @@ from gateway.cache.key import Wishes, cacheable, digest, wishes
 from gateway.cache.memory import Memory
 from gateway.cache.replay import Replayed, finished, told
 from gateway.cache.semantic import Asked, Embedder
-from gateway.context import Cached, Context
+from gateway.context import Cached, Context, Operation
+from gateway.copies.inner import Inner
 from gateway.copies.recording import Recording, Tee
 from gateway.copies.watch import Watch, Watcher
 from gateway.errors import GatewayError
 from gateway.runtime import CacheRule, Watched
 from gateway.server.exchange import Exchange
+from gateway.settings import Settings
 from gateway.streaming.reply import ClientGone, Reply
 from gateway.telemetry.metrics import Gauge
 from gateway.usage import meter
@@ -156,6 +158,18 @@ class Answers:
         """Let go of Redis."""
         if self.shared is not None:
             await self.shared.close()
+
+
+def response_cache(
+    settings: Settings, inner: Inner, embeddings: Operation, watcher: Watcher, loop: asyncio.AbstractEventLoop
+) -> Answers:
+    """The cache of a worker with these settings; `embeddings` is the operation that embeds questions."""
+    shared = None
+    if settings.limits.backend == "redis":
+        from gateway.cache.shared import SharedAnswers  # noqa: PLC0415  (a client that others need not have)
+
+        shared = SharedAnswers(settings.limits)
+    return Answers(Memory(settings.cache.max_bytes), shared, Embedder(inner, embeddings), watcher, loop)
 
 
 class Keeping:

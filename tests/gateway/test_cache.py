@@ -4,74 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes import scripts, wire
-from tests.fakes.gateway import Gateway, chat_request, digest, endpoint, eventually, key, new_id, route
-from tests.fakes.upstream import Mark, Reset, Sleep, Wait
-from tests.fakes.wire import Usage
-from tests.matrix.clients import CLIENTS
-from tests.matrix.responses_client import ResponsesClient
-from tests.matrix.told import Ask, Call, Said, Tokens
-from tests.matrix.vendors import VENDORS, script
-
-PRICE = {"input": 1000.0, "output": 1000.0}
-USED = Usage(7, 3)
-FULL = 10_000_000
-"""Nano-units that USED costs."""
-KEYS: dict[str, dict[str, Any]] = {
-    "ann": {"team": "red"},
-    "ben": {"team": "red"},
-    "cleo": {"team": "blue"},
-    "alone": {},
-    "alone-too": {},
-    "few": {"limits": {"rpm": 2}},
-    "poor": {"budget": [{"amount": 0.015, "window": "total"}]},
-    "narrow": {"models": ["free/*"]},
-}
-
-
-def secret(name: str) -> str:
-    return "sk-tg-" + digest(name)[:40]
-
-
-def cached(name: str, *targets: Any, **more: Any) -> dict[str, Any]:
-    """A route with a cache; `cache` changes its settings."""
-    return route(name, *(targets or ("up",)), price=PRICE, cache={"ttl": 600.0, **more.pop("cache", {})}, **more)
+from tests.fakes import scripts
+from tests.fakes.gateway import Gateway, chat_request, eventually, new_id
+from tests.fakes.upstream import Mark, Wait
+from tests.gateway.caching import FULL, USED, asked, configuration, heard, secret
 
 
 @pytest.fixture(scope="module")
 def config(upstream) -> dict[str, Any]:
-    root = upstream.url.removesuffix("/v1")
-    kinds = {"claude": "anthropic", "gemini": "gemini", "responses": "openai"}
-    urls = {"gemini": f"{root}/v1beta"}
-    return {
-        "cache": {"max_bytes": 100_000},
-        "endpoint": [
-            endpoint(upstream.url),
-            *(endpoint(urls.get(name, upstream.url), name, provider=kind) for name, kind in kinds.items()),
-        ],
-        "team": [{"name": "red"}, {"name": "blue"}],
-        "route": [
-            cached("c/*"),
-            cached("team/*", cache={"scope": "team"}),
-            cached("full/*", cache={"billing": 1.0}),
-            cached("half/*", cache={"billing": 0.5}),
-            cached("free/*", cache={"billing": 0.0}),
-            cached("short/*", cache={"ttl": 0.3}),
-            cached("small/*", cache={"max_bytes": 1024}),
-            cached("prompted/*", system_prompt="Be kind."),
-            cached("shadowed/*", shadow={"endpoint": "up", "model": "copy", "share": 1.0}, log={"bodies": "both"}),
-            cached("spare/*", {"endpoint": "up", "model": "broken"}, fallback="rescue"),
-            route("rescue", {"endpoint": "up", "model": "rescue"}, price=PRICE),
-            route("plain/*"),
-        ],
-        "key": [key("tester"), *(key(name, secret(name), **fields) for name, fields in KEYS.items())],
-    }  # fmt: skip
+    return configuration(upstream.url)
 
 
 @pytest.fixture(scope="module")
@@ -83,23 +29,6 @@ def gateway(start, config) -> Gateway:
 def model(scripted) -> str:
     """The name of a model that answers each request with its number."""
     return scripted(*(scripts.chat([f"answer {n}"], USED) for n in range(1, 10)))
-
-
-def heard(reply: Any) -> str:
-    """What a chat answer says, streamed or not."""
-    assert reply.status == 200, reply.body
-    if (reply.header("content-type") or "").startswith("text/event-stream"):
-        assert reply.body.endswith(b"data: [DONE]\n\n")
-        chunks = scripts.payloads(reply.body)
-        assert len({chunk["id"] for chunk in chunks}) == 1
-        return "".join(c["delta"].get("content") or "" for chunk in chunks for c in chunk["choices"])  # type: ignore[attr-defined]
-    return reply.json["choices"][0]["message"]["content"]
-
-
-def asked(gateway: Gateway, model: str, **fields: Any) -> tuple[str, str]:
-    """(what the cache had, what the client heard)."""
-    reply = gateway.chat(model, **fields)
-    return reply.header("x-tunegate-cache"), heard(reply)
 
 
 # ---- equal requests
@@ -182,182 +111,6 @@ def test_other_operations_are_answered_again_in_their_own_form(gateway, upstream
         assert [one.header("x-tunegate-cache") for one in (first, second)] == ["miss", "hit"], path
         assert first.body == second.body
         assert len(upstream.of(model)) == before + 1
-
-
-class Unstored(ResponsesClient):
-    """A client whose answers nobody keeps."""
-
-    def _body(self, ask: Ask) -> dict[str, Any]:
-        return {**super()._body(ask), "store": False}
-
-
-@pytest.mark.parametrize("kind", ["openai", "anthropic", "gemini", "openai-responses"])
-@pytest.mark.parametrize("inbound", list(CLIENTS))
-def test_official_clients_hear_the_same_streamed_and_whole(start, upstream, scripted, inbound, kind):
-    gateway = start_once(start, upstream)
-    said = Said("Hello, 世界", calls=(Call("c1", "f", {"a": 1}),), finish="tool_calls", tokens=Tokens(120, 80, 30, 0))
-    client = Unstored if inbound == "responses" else CLIENTS[inbound]
-    with closing(client(gateway.url, "sk-tg-blackbox-0123456789abcdefghijklmnopqrstuv")) as sdk:
-        for first in (False, True):
-            model, arrived = scripted([]), []
-            upstream.on(model, script(VENDORS[kind], said, arrived.append))
-            answers = [sdk.ask(Ask(f"{kind}/{model}", stream=stream)) for stream in (first, first, not first, False)]
-            assert len(arrived) == 1, "the others were hits"
-            for heard in answers:
-                assert (heard.text, heard.calls, heard.finish) == (said.text, list(said.calls), "tool_calls")
-                assert heard.tokens == answers[0].tokens
-
-
-_ONE: list[Gateway] = []
-
-
-def start_once(start, upstream) -> Gateway:
-    """The gateway of the test above: one for all its cases."""
-    if not _ONE or _ONE[0].process is None:
-        root = upstream.url.removesuffix("/v1")
-        kinds = ("openai", "anthropic", "gemini", "openai-responses")
-        ends = [
-            endpoint(
-                root + VENDORS[kind].base, kind, provider=VENDORS[kind].kind,
-                api_key="vendor-secret-0123456789", **getattr(VENDORS[kind], "endpoint", {}),
-            )
-            for kind in kinds
-        ]  # fmt: skip
-        _ONE[:] = [start({"endpoint": ends, "route": [cached(f"{kind}/*", kind) for kind in kinds]})]
-    return _ONE[0]
-
-
-# ---- what is not given again
-
-
-BROKEN = {
-    "an error": scripts.error(500),
-    "an error inside": scripts.reply(b'{"error": {"message": "no", "code": 500}}'),
-    "no end": scripts.reply(wire.chat_body("half").replace(b'"stop"', b"null")),
-}
-
-
-@pytest.mark.parametrize("what", list(BROKEN))
-def test_failed_and_unfinished_answers_are_not_kept(gateway, scripted, what):
-    model = scripted(BROKEN[what], scripts.chat(["good"], USED))
-    gateway.chat(f"c/{model}")
-    assert asked(gateway, f"c/{model}") == ("miss", "good")
-    assert asked(gateway, f"c/{model}") == ("hit", "good")
-
-
-CUT = {
-    "reset": scripts.stream([wire.word_event("half"), Reset()], end=False),
-    "ended early": scripts.stream([wire.word_event("half")]),
-    "an error in the middle": scripts.stream(
-        [wire.word_event("half"), b'data: {"error": {"message": "no"}}\n\n', b"data: [DONE]\n\n"]
-    ),
-    "one of two ended": scripts.stream(
-        [
-            wire.word_event("half"),
-            wire.event(wire.chunk("m", [{"index": 1, "delta": {"content": "x"}, "finish_reason": None}])),
-            wire.finish_event(),
-            b"data: [DONE]\n\n",
-        ]
-    ),
-}
-
-
-@pytest.mark.parametrize("what", list(CUT))
-def test_a_stream_that_broke_off_is_not_kept(gateway, scripted, what):
-    model = scripted(CUT[what], scripts.chat(["good"], USED))
-    gateway.chat(f"c/{model}", stream=True)
-    assert asked(gateway, f"c/{model}", stream=True) == ("miss", "good")
-
-
-def test_the_answer_of_a_client_that_left_is_not_kept(gateway, upstream, scripted):
-    model, rid = scripted(scripts.stream([wire.word_event("half"), Sleep(5.0)]), scripts.chat(["good"], USED)), new_id()
-    with gateway.open(f"c/{model}", rid, stream=True) as conn:
-        conn.response(stop=10)
-        conn.abort()
-    assert gateway.row(rid)["end"] == "client_gone_partial"
-    assert asked(gateway, f"c/{model}", stream=True) == ("miss", "good")
-
-
-def test_too_long_an_answer_is_not_kept(gateway, scripted):
-    model = scripted(scripts.chat(["x" * 900], USED))
-    for stream in (False, True):
-        for _ in range(2):
-            assert asked(gateway, f"small/{model}", stream=stream)[0] == "miss"
-
-
-def test_answers_that_somebody_keeps_under_their_id_are_asked_for_again(gateway, upstream, scripted):
-    vendor, arrived = VENDORS["openai"], []
-    model = scripted([])
-    upstream.on(model, script(vendor, Said("Hello"), arrived.append))
-    for fields in ({}, {"store": True}, {"store": False}, {"store": False}):
-        body = json.dumps({"model": f"c/{model}", "input": "x", **fields}).encode()
-        reply = gateway.call("POST", "/v1/responses", body)
-        fields["id"] = reply.json["id"]
-        last = reply.header("x-tunegate-cache")
-    assert (last, len(arrived)) == ("hit", 3)
-    assert asked(gateway, f"c/{model}", store=True)[0] == "bypass"
-
-
-def test_an_answer_is_forgotten_when_its_time_is_over(gateway, model):
-    assert asked(gateway, f"short/{model}")[0] == "miss"
-    eventually(lambda: asked(gateway, f"short/{model}") == ("miss", "answer 2"), 5)
-
-
-def test_the_least_recently_used_go_when_there_is_no_room(gateway, scripted):
-    model = scripted(scripts.chat(["x" * 9000], USED))
-    for seed in (0, 1, 2):
-        asked(gateway, f"c/{model}", seed=seed)
-    for seed in (*range(3, 9), 0, *range(9, 14)):
-        asked(gateway, f"c/{model}", seed=seed)
-    assert asked(gateway, f"c/{model}", seed=0)[0] == "hit"
-    assert asked(gateway, f"c/{model}", seed=1)[0] == "miss"
-    assert 50_000 < gateway.metric("^tunegate_cache_bytes") <= 100_000
-
-
-# ---- what the client says
-
-
-def test_no_store_neither_reads_nor_keeps(gateway, model):
-    no = {"headers": {"cache_control": "no-store"}}
-    assert asked(gateway, f"c/{model}", **no) == ("bypass", "answer 1")
-    assert asked(gateway, f"c/{model}") == ("miss", "answer 2")
-    assert asked(gateway, f"c/{model}", **no) == ("bypass", "answer 3")
-    assert asked(gateway, f"c/{model}") == ("hit", "answer 2")
-
-
-def test_no_cache_asks_anew_and_keeps_what_comes(gateway, model):
-    asked(gateway, f"c/{model}")
-    assert asked(gateway, f"c/{model}", headers={"cache_control": "No-Cache"}) == ("bypass", "answer 2")
-    assert asked(gateway, f"c/{model}") == ("hit", "answer 2")
-
-
-def test_an_answer_may_be_too_old_for_a_client(gateway, model):
-    asked(gateway, f"c/{model}")
-    assert asked(gateway, f"c/{model}", headers={"cache_control": "max-age=60, other"}) == ("hit", "answer 1")
-    assert asked(gateway, f"c/{model}", headers={"cache_control": "max-age=0"}) == ("bypass", "answer 2")
-    for nonsense in ("max-age=x", "max-age=-1", ",,=", "max-age=99999999999999999999", "\x80"):
-        assert asked(gateway, f"c/{model}", headers={"cache_control": nonsense})[0] == "hit", nonsense
-
-
-def test_bodies_that_are_to_be_kept_by_nobody_are_not_kept_here_either(gateway, model):
-    no = {"headers": {"x_tunegate_no_log": "1"}}
-    assert asked(gateway, f"c/{model}", **no)[0] == "miss"
-    assert asked(gateway, f"c/{model}", **no) == ("miss", "answer 2")
-
-
-def test_bodies_that_are_huge_or_nested_without_end_are_not_looked_for(gateway, model):
-    deep = json.dumps(chat_request(f"c/{model}", odd="X")).replace('"X"', "[" * 400 + "]" * 400).encode()
-    huge = json.dumps(chat_request(f"c/{model}", odd="x" * 1_100_000)).encode()
-    for body in (deep, deep, huge, huge):
-        reply = gateway.call("POST", "/v1/chat/completions", body)
-        assert (reply.status, reply.header("x-tunegate-cache")) == (200, "bypass")
-
-
-def test_a_route_without_a_cache_says_nothing_of_one(gateway, model):
-    rid = new_id()
-    reply = gateway.chat(f"plain/{model}", rid=rid)
-    assert reply.header("x-tunegate-cache") is None
-    assert "cache" not in gateway.row(rid)
 
 
 # ---- whose it is

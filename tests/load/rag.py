@@ -223,10 +223,11 @@ def page(facts: Facts, small: Times, large: Times) -> str:
     lines = [
         "# Finding passages", "",
         f"`make bench-rag` on {datetime.now(UTC):%Y-%m-%d}, Milvus Lite, Python "
-        f"{sys.version_info.major}.{sys.version_info.minor}; all on one machine, other programs may have run beside it.",
+        f"{sys.version_info.major}.{sys.version_info.minor}; all on one machine, "
+        "other programs may have run beside it.",
         "",
-        f"**A**: docstrings of {facts.modules} modules of the standard library as {small.chunks:,} chunks, embedded with "
-        f"{MODEL} in process; {facts.questions} questions whose answer is known, which are the docstrings' first "
+        f"**A**: docstrings of {facts.modules} modules of the standard library as {small.chunks:,} chunks, embedded "
+        f"with {MODEL} in process; {facts.questions} questions whose answer is known, which are the docstrings' first "
         f"sentences, taken out of the corpus. **B**: sources of the standard library as {large.chunks:,} chunks, "
         "embedded by the same model without its layers: only its times mean something.", "",
         f"| recall@{TOP}, A | Tunegate | pymilvus and the same model alone |", "|---|--:|--:|", *rows, "",
@@ -247,9 +248,9 @@ def _kept(name: str, times: Times) -> str:
     cost = "kept" if ratio <= COST_BUDGET else "**missed**"
     fast = "kept" if times.added <= P50_BUDGET_MS else "**missed**"
     return (
-        f"{name}: retrieval and injection add {times.added:.1f} ms (p50, embedding apart), {ratio:.2f} × the same query "
-        f"made with plain pymilvus. Budgets: {COST_BUDGET} ×: {cost}; {P50_BUDGET_MS:.0f} ms up to {SMALL:,} chunks: "
-        f"{fast}.\n"
+        f"{name}: retrieval and injection add {times.added:.1f} ms (p50, embedding apart), {ratio:.2f} × the same "
+        f"query made with plain pymilvus. Budgets: {COST_BUDGET} ×: {cost}; {P50_BUDGET_MS:.0f} ms up to {SMALL:,} "
+        f"chunks: {fast}.\n"
     )
 
 
