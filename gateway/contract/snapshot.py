@@ -310,6 +310,9 @@ class Route(Wire):
     """Who else is asked, for comparison."""
     cache: Cache | None = None
     """Whether answers are kept for equal requests."""
+    draft: bool = False
+    """Not live yet: there only for keys whose `models` have its whole name. For all others it does not exist, and no
+    list of models has it. Its name does not end in `*`."""
 
 
 class Team(Wire):

@@ -222,9 +222,8 @@ def page(facts: Facts, small: Times, large: Times) -> str:
     ingest = [f"{one.chunks / one.seconds:.0f} / {one.chunks / one.plain_seconds:.0f}" for one in (small, large)]
     lines = [
         "# Finding passages", "",
-        f"`make bench-rag` on {datetime.now(UTC):%Y-%m-%d}, Milvus Lite, Python "
-        f"{sys.version_info.major}.{sys.version_info.minor}; all on one machine, "
-        "other programs may have run beside it.",
+        f"`make bench-rag` on {datetime.now(UTC):%Y-%m-%d}, Milvus Lite, Python {sys.version_info.major}."
+        f"{sys.version_info.minor}; all on one machine, other programs may have run beside it.",
         "",
         f"**A**: docstrings of {facts.modules} modules of the standard library as {small.chunks:,} chunks, embedded "
         f"with {MODEL} in process; {facts.questions} questions whose answer is known, which are the docstrings' first "
