@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.contract import snapshot as wire
+from gateway.contract.caching import Cache
 from gateway.protocols.canonical import Usage
 from gateway.providers.auth import Auth
 from gateway.providers.base import Provider, Wire
@@ -234,11 +235,23 @@ class ShadowRule:
     concurrency: int
 
 
+@dataclass(slots=True, frozen=True, eq=False)
+class CacheRule:
+    """How a route keeps answers."""
+
+    spec: Cache
+    version: bytes
+    """Differs as soon as anything differs that an answer may depend on: see `gateway.snapshot.cacherule`."""
+    headers: tuple[bytes, ...]
+    """Client headers that reach an upstream, and so may change its answer."""
+
+
 class Watched(NamedTuple):
     """What a route does beside answering."""
 
     log: LogRule | None
     shadow: ShadowRule | None
+    cache: CacheRule | None = None
 
 
 @dataclass(slots=True, frozen=True, eq=False)

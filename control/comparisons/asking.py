@@ -71,7 +71,10 @@ class Asker:
         if self._http is None:
             timeout = aiohttp.ClientTimeout(total=self._seconds, sock_connect=10)
             self._http = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
-        headers = {"authorization": f"Bearer {self._bearer()}", "x-request-id": request_id}
+        headers = {
+            "authorization": f"Bearer {self._bearer()}", "x-request-id": request_id,
+            "cache-control": "no-store",  # what a model answers is to be seen, not what it has answered once
+        }  # fmt: skip
         url = self._url + path
         try:
             async with self._http.post(url, json=body, headers=headers, allow_redirects=False) as response:

@@ -70,7 +70,7 @@ def problems(name: str, spec: Mapping[str, Any], known: Known) -> list[FieldErro
     ]
     if taken := _taken(name, known).get(name):
         found.append(FieldError(at="body.name", message=f"{name!r} is an alias of the route {taken!r}"))
-    parts = (_targets, _shadow, _knowledge, _aliases, _fallback)
+    parts = (_targets, _shadow, _knowledge, _cache, _aliases, _fallback)
     beyond = [problem for part in parts for problem in part(name, route, known)]
     if route.system_prompt is not None and len(route.system_prompt) > LONGEST_PROMPT:
         beyond.append(("system_prompt", f"is longer than {LONGEST_PROMPT} characters"))
@@ -102,6 +102,16 @@ def _knowledge(name: str, route: wire.Route, known: Known) -> Found:
     for number, base in enumerate(route.knowledge.bases if route.knowledge is not None else ()):
         if base not in known.bases:
             yield f"knowledge.bases.{number}", f"there is no knowledge base {base!r}"
+
+
+def _cache(name: str, route: wire.Route, known: Known) -> Found:
+    semantic = route.cache.semantic if route.cache is not None else None
+    if semantic is None:
+        return
+    if semantic.route == name:
+        yield "cache.semantic.route", "a route cannot embed its own questions"
+    elif semantic.route not in known.routes or semantic.route.endswith("*"):
+        yield "cache.semantic.route", f"there is no route {semantic.route!r}"
 
 
 def _place(at: str, name: str, place: wire.Target | wire.Shadow, known: Known) -> Found:

@@ -22,6 +22,7 @@ from gateway.providers.operations import FORMS, METHODS
 from gateway.providers.registry import PROVIDERS
 from gateway.redact import Redactor
 from gateway.runtime import Endpoint, LogRule, Prices, Route, Runtime, ShadowRule, Target, Watched
+from gateway.snapshot.cacherule import cache_rule
 from gateway.snapshot.keytable import KeyTable, Problems, collector_at_rest, duplicates, nano, scope_of
 from gateway.snapshot.secrets import Credential, plain_credential
 
@@ -197,8 +198,8 @@ def _routes(snapshot: wire.Snapshot, endpoints: dict[str, Endpoint], problems: P
         tiers = tuple(tuple(t for t in targets if t.priority == tier) for tier in sorted({t.priority for t in targets}))
         route = _route(spec, prefix, tiers)
         shadow = _shadow(i, spec, route, endpoints, specs, problems)
-        log = _log(spec.log)
-        routes.append(replace(route, watched=Watched(log, shadow) if log or shadow else None))
+        log, cache = _log(spec.log), cache_rule(i, snapshot, endpoints, problems)
+        routes.append(replace(route, watched=Watched(log, shadow, cache) if log or shadow or cache else None))
     return routes
 
 

@@ -1461,6 +1461,10 @@ export const UsageSumsSchema = {
             title: 'Cache Write Tokens',
             type: 'integer'
         },
+        cached: {
+            title: 'Cached',
+            type: 'integer'
+        },
         cost_nano: {
             title: 'Cost Nano',
             type: 'integer'
@@ -1558,6 +1562,10 @@ export const UsageSumsSchema = {
             title: 'Requests',
             type: 'integer'
         },
+        saved_nano: {
+            title: 'Saved Nano',
+            type: 'integer'
+        },
         total_tokens: {
             title: 'Total Tokens',
             type: 'integer'
@@ -1574,6 +1582,8 @@ export const UsageSumsSchema = {
         'reasoning_tokens',
         'total_tokens',
         'cost_nano',
+        'cached',
+        'saved_nano',
         'mean_duration_ms',
         'p50_duration_ms',
         'p95_duration_ms',
@@ -1593,6 +1603,7 @@ export const UsageReportSchema = {
                 {
                     cache_read_tokens: 8000,
                     cache_write_tokens: 0,
+                    cached: 12,
                     cost_nano: 205000000,
                     failed: 1,
                     group: {
@@ -1608,6 +1619,7 @@ export const UsageReportSchema = {
                     p95_ttft_ms: 700,
                     reasoning_tokens: 0,
                     requests: 120,
+                    saved_nano: 20000000,
                     total_tokens: 59000
                 }
             ],
@@ -1615,6 +1627,7 @@ export const UsageReportSchema = {
             total: {
                 cache_read_tokens: 8000,
                 cache_write_tokens: 0,
+                cached: 12,
                 cost_nano: 205000000,
                 failed: 1,
                 group: {},
@@ -1628,6 +1641,7 @@ export const UsageReportSchema = {
                 p95_ttft_ms: 700,
                 reasoning_tokens: 0,
                 requests: 120,
+                saved_nano: 20000000,
                 total_tokens: 59000
             },
             until: '2026-11-24T00:00:00Z'
@@ -5776,6 +5790,104 @@ export const KnowledgeSchema = {
     type: 'object'
 } as const;
 
+export const SemanticCacheSchema = {
+    additionalProperties: false,
+    description: 'Answers of questions that mean the same. Only of conversations of one question in plain text: all else of the\nrequest must be equal.',
+    properties: {
+        candidates: {
+            default: 1000,
+            description: 'Latest questions that a new one is compared with, per worker, of the same caller with the same settings.',
+            maximum: 1000,
+            minimum: 1,
+            title: 'Candidates',
+            type: 'integer'
+        },
+        route: {
+            description: 'Route that embeds the questions; each is a request of its own in the ledger of the key that asks.',
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        },
+        threshold: {
+            default: 0.95,
+            description: 'Cosine similarity that two questions must have.',
+            maximum: 1,
+            minimum: 0.9,
+            title: 'Threshold',
+            type: 'number'
+        },
+        timeout: {
+            default: 0.5,
+            description: 'Seconds that a request waits for its embedding; without it, the model is asked.',
+            exclusiveMinimum: 0,
+            maximum: 10,
+            title: 'Timeout',
+            type: 'number'
+        }
+    },
+    required: [
+        'route'
+    ],
+    title: 'SemanticCache',
+    type: 'object'
+} as const;
+
+export const CacheSchema = {
+    additionalProperties: false,
+    description: 'Answers that are given again to equal requests of the same caller. See docs/cache.md for what is equal.',
+    properties: {
+        billing: {
+            default: 0,
+            description: 'Part of the price that a repeated answer costs its caller, 0 to 1.',
+            maximum: 1,
+            minimum: 0,
+            title: 'Billing',
+            type: 'number'
+        },
+        max_bytes: {
+            default: 262144,
+            description: 'A longer answer is not kept.',
+            maximum: 1048576,
+            minimum: 1024,
+            title: 'Max Bytes',
+            type: 'integer'
+        },
+        scope: {
+            default: 'key',
+            description: 'Who shares answers: nobody but the key itself, or all keys of its team.',
+            enum: [
+                'key',
+                'team'
+            ],
+            title: 'Scope',
+            type: 'string'
+        },
+        semantic: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/SemanticCache'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Whether questions that mean the same are equal, too. Its vectors are in the memory of each worker.'
+        },
+        ttl: {
+            default: 3600,
+            description: 'Seconds that an answer is kept.',
+            exclusiveMinimum: 0,
+            maximum: 86400,
+            title: 'Ttl',
+            type: 'number'
+        }
+    },
+    title: 'Cache',
+    type: 'object'
+} as const;
+
 export const BreakerSchema = {
     additionalProperties: false,
     description: 'When a target is taken out of the rotation, and for how long.',
@@ -8025,6 +8137,17 @@ export const RouteSpecSchema = {
             },
             description: 'When a target is given a rest.'
         },
+        cache: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Cache'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Whether answers are kept for equal requests.'
+        },
         fallback: {
             anyOf: [
                 {
@@ -9937,6 +10060,38 @@ export const LoggedRequestSchema = {
     type: 'object'
 } as const;
 
+export const CacheOutcomeSchema = {
+    additionalProperties: false,
+    description: 'What the response cache of a route had for a request.',
+    properties: {
+        age: {
+            default: 0,
+            title: 'Age',
+            type: 'integer'
+        },
+        result: {
+            enum: [
+                'hit',
+                'semantic',
+                'miss',
+                'bypass'
+            ],
+            title: 'Result',
+            type: 'string'
+        },
+        saved_nano: {
+            default: 0,
+            title: 'Saved Nano',
+            type: 'integer'
+        }
+    },
+    required: [
+        'result'
+    ],
+    title: 'CacheOutcome',
+    type: 'object'
+} as const;
+
 export const LedgerRowSchema = {
     description: 'One admitted request.',
     examples: [
@@ -9976,6 +10131,16 @@ export const LedgerRowSchema = {
             items: {},
             title: 'Attempts',
             type: 'array'
+        },
+        cache: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/CacheOutcome'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
         cache_read_tokens: {
             title: 'Cache Read Tokens',
@@ -10145,6 +10310,7 @@ export const LedgerRowSchema = {
         'duration_ms',
         'attempts',
         'retrieval',
+        'cache',
         'shadow_of'
     ],
     title: 'LedgerRow',

@@ -815,6 +815,10 @@ export type UsageSums = {
      */
     cache_write_tokens: number;
     /**
+     * Cached
+     */
+    cached: number;
+    /**
      * Cost Nano
      */
     cost_nano: number;
@@ -868,6 +872,10 @@ export type UsageSums = {
      * Requests
      */
     requests: number;
+    /**
+     * Saved Nano
+     */
+    saved_nano: number;
     /**
      * Total Tokens
      */
@@ -3229,6 +3237,75 @@ export type Knowledge = {
 };
 
 /**
+ * SemanticCache
+ *
+ * Answers of questions that mean the same. Only of conversations of one question in plain text: all else of the
+ * request must be equal.
+ */
+export type SemanticCache = {
+    /**
+     * Candidates
+     *
+     * Latest questions that a new one is compared with, per worker, of the same caller with the same settings.
+     */
+    candidates?: number;
+    /**
+     * Route
+     *
+     * Route that embeds the questions; each is a request of its own in the ledger of the key that asks.
+     */
+    route: string;
+    /**
+     * Threshold
+     *
+     * Cosine similarity that two questions must have.
+     */
+    threshold?: number;
+    /**
+     * Timeout
+     *
+     * Seconds that a request waits for its embedding; without it, the model is asked.
+     */
+    timeout?: number;
+};
+
+/**
+ * Cache
+ *
+ * Answers that are given again to equal requests of the same caller. See docs/cache.md for what is equal.
+ */
+export type Cache = {
+    /**
+     * Billing
+     *
+     * Part of the price that a repeated answer costs its caller, 0 to 1.
+     */
+    billing?: number;
+    /**
+     * Max Bytes
+     *
+     * A longer answer is not kept.
+     */
+    max_bytes?: number;
+    /**
+     * Scope
+     *
+     * Who shares answers: nobody but the key itself, or all keys of its team.
+     */
+    scope?: 'key' | 'team';
+    /**
+     * Whether questions that mean the same are equal, too. Its vectors are in the memory of each worker.
+     */
+    semantic?: SemanticCache | null;
+    /**
+     * Ttl
+     *
+     * Seconds that an answer is kept.
+     */
+    ttl?: number;
+};
+
+/**
  * Breaker
  *
  * When a target is taken out of the rotation, and for how long.
@@ -4562,6 +4639,10 @@ export type RouteSpec = {
      */
     breaker?: Breaker;
     /**
+     * Whether answers are kept for equal requests.
+     */
+    cache?: Cache | null;
+    /**
      * Fallback
      *
      * Route to try when every target of this one has failed.
@@ -5618,6 +5699,26 @@ export type LoggedRequest = {
 };
 
 /**
+ * CacheOutcome
+ *
+ * What the response cache of a route had for a request.
+ */
+export type CacheOutcome = {
+    /**
+     * Age
+     */
+    age?: number;
+    /**
+     * Result
+     */
+    result: 'hit' | 'semantic' | 'miss' | 'bypass';
+    /**
+     * Saved Nano
+     */
+    saved_nano?: number;
+};
+
+/**
  * LedgerRow
  *
  * One admitted request.
@@ -5627,6 +5728,7 @@ export type LedgerRow = {
      * Attempts
      */
     attempts: Array<unknown>;
+    cache: CacheOutcome | null;
     /**
      * Cache Read Tokens
      */
