@@ -18,10 +18,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from gateway.api.media import MODERATIONS
 from gateway.api.routes import OPERATIONS, Api, build, match
 from gateway.contract import snapshot as wire
 from gateway.copies.deliver import FileBodies
 from gateway.copies.keeper import Keeper
+from gateway.copies.moderation import RouteModerator
 from gateway.copies.shadow import Shadows
 from gateway.copies.watch import Watcher
 from gateway.dispatch import Dispatcher
@@ -44,6 +46,8 @@ from gateway.snapshot.file import report, watch
 from gateway.snapshot.holder import Holder
 from gateway.snapshot.secrets import secret
 from gateway.steps.base import Steps
+from gateway.steps.guard import Guardian
+from gateway.steps.webhook import WebhookClient
 from gateway.telemetry.hooks import Telemetry
 from gateway.telemetry.metrics import Gauge, Metrics
 from gateway.telemetry.tracing import Tracer
@@ -136,9 +140,11 @@ class Worker:
         dispatcher = Dispatcher(upstreams, self.health, loop)
         shadows = Shadows(dispatcher, self.spool, self.telemetry, self.health, self.keeper)
         watcher = Watcher(self.keeper, shadows, loop)
+        hook = WebhookClient()
+        guardian = Guardian(RouteModerator(dispatcher, self.spool, self.telemetry, MODERATIONS), hook)
         pipeline = Pipeline(
             self.holder, self.limiter, self.spool, dispatcher, self.telemetry, watcher, self.kept,
-            Steps(self.kept, self.retriever), Places(self.objects),
+            Steps(self.kept, self.retriever, guardian), Places(self.objects),
         )  # fmt: skip
         front = self._front(pipeline)
         server = self._server(front)
@@ -176,6 +182,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await shadows.close()
+            await hook.close()
             upstreams.close()
             await renewals.close()
             await self._close()

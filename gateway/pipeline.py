@@ -80,7 +80,7 @@ class Pipeline:
             if route.has_steps or route.watched is not None or call.continues is not None:
                 watch = await self._prepared(ctx, exchange)
             reply = await self.dispatcher.dispatch(ctx, exchange)  # attempts and fallback, to first content
-            if watch is not None or ctx.consultation is not None:
+            if watch is not None or ctx.consultation is not None or ctx.guarded is not None:
                 reply = await self._answering(ctx, exchange, reply, watch)
             ctx.first_content, ctx.status = reply.content_at, reply.status
             if not reply.whole:
@@ -120,6 +120,8 @@ class Pipeline:
         """The reply that is the client's, at its commit point."""
         if ctx.consultation is not None:
             reply = await self._consulted(ctx, exchange, reply)
+        if ctx.guarded is not None:
+            await self.steps.answered(ctx, reply)
         if watch is not None:
             watch.answering(reply)
         return reply
@@ -189,7 +191,7 @@ class Pipeline:
                 body = citations.in_body(ctx, reply.body) if citations.wanted(ctx) else reply.body
                 exchange.respond(reply.status, _lines(ctx, admission) + reply.passed_lines, body)
         elif reply.is_event_stream:
-            told = reply.failure_told or ctx.end != "upstream_error_partial"
+            told = reply.failure_told or ctx.end not in ("upstream_error_partial", "blocked")
             error = b"" if told or reply.failure is None else ctx.operation.error_event(reply.failure)
             if ctx.end == "stopped":
                 error = ctx.operation.error_event(_stopping())
@@ -233,7 +235,8 @@ def _cut_short(ctx: Context, reply: Reply | None, exc: Exception) -> GatewayErro
         ctx.end = "client_gone" if begun is None else "client_gone_partial"
         return None
     failure = exc if isinstance(exc, GatewayError) else _bug(ctx.request_id)
-    ctx.end, ctx.status, ctx.error = "upstream_error", failure.status, failure.code
+    guarded = failure.code in ("policy_guard", "tunegate_guard")
+    ctx.end, ctx.status, ctx.error = "blocked" if guarded else "upstream_error", failure.status, failure.code
     if begun is not None:
         ctx.end, ctx.status, begun.failure = "upstream_error_partial", begun.status, failure
     return failure
@@ -302,6 +305,8 @@ def _lines(ctx: Context, admission: Admission) -> bytes:
         limits += b"x-tunegate-retrieval: %b; passages=%d; ms=%.1f%b\r\n" % (
             found.outcome.encode(), len(found.passages), found.ms, more,
         )  # fmt: skip
+    if ctx.guarded is not None:
+        limits += ctx.guarded.line()
     return b"x-request-id: %b\r\n%b%bx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n%b" % (
         ctx.request_id.encode(),
         ctx.route.head,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.contract import snapshot as wire
+from gateway.guarded import Guard
 from gateway.protocols.canonical import Usage
 from gateway.providers.auth import Auth
 from gateway.providers.base import Provider, Wire
@@ -205,6 +206,8 @@ class Route:
     """Whether any step changes its requests."""
     knowledge: wire.Knowledge | None = None
     """Whose passages are put before its conversations."""
+    guard: Guard | None = None
+    """What may be said, both ways."""
     watched: Watched | None = None
     """What is done with copies of its requests; None if nothing is, which is all that the request path asks."""
 

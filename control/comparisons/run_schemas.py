@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, JsonValue, StringConstraints, field_valid
 
 from control.comparisons.schemas import check_parameters
 from control.kit.schemas import A_MOMENT, Body, Flag, Moment, Note, Slug, example
-from gateway.contract.snapshot import Name
+from gateway.contract.base import Name
 
 State = Literal["queued", "running", "paused", "done", "partial", "failed", "canceled"]
 MOST_CELLS = 100_000

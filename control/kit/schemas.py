@@ -17,7 +17,8 @@ from pydantic import (
     create_model,
 )
 
-from gateway.contract.snapshot import Budget, Endpoint, Route, Wire
+from gateway.contract.base import Wire
+from gateway.contract.snapshot import Budget, Endpoint, Route
 
 Slug = Annotated[
     str,

@@ -13,23 +13,15 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from gateway.contract.patterns import check_pattern
+from gateway.contract.base import Name, Seconds, Share, Wire
+from gateway.contract.guard import Guard
+from gateway.contract.patterns import Pattern, Redaction
 from gateway.contract.version import SCHEMA_VERSION
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_\-./:@+*\u4e00-\u9fff]+$")]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, max_digits=18, decimal_places=9)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_pattern)]
-
-
-class Wire(BaseModel):
-    """Base of every wire model: frozen, and an unknown field is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
 
 
 class Timeouts(Wire):
@@ -198,9 +190,6 @@ def _distinct(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
 Budgets = Annotated[tuple[Budget, ...], AfterValidator(_distinct)]
 
 
-Redaction = Literal["email", "phone", "id_card", "bank_card", "secret"]
-
-
 class Log(Wire):
     """What is kept of the bodies of a route's requests: nothing, unless it says so. The ledger has a row for every
     request in any case. A request with the header `x-tunegate-no-log` is left out."""
@@ -311,6 +300,8 @@ class Route(Wire):
     """Overrides the endpoint's time-outs."""
     knowledge: Knowledge | None = None
     """Whose passages are put before conversations."""
+    guard: Guard | None = None
+    """What may be said, both ways."""
     log: Log = Log()
     """Which bodies are kept."""
     shadow: Shadow | None = None

@@ -85,7 +85,7 @@ class Shadows:
         reply: Reply | None = None
         failure: GatewayError | None = None
         try:
-            reply = await self._dispatcher.dispatch(ctx, Nobody(client, answer))
+            reply = await self._dispatcher.dispatch(ctx, Nobody(client.operation, client.headers, client.body, answer))
             ctx.first_content, ctx.status = reply.content_at, reply.status
             if not reply.whole:
                 reply.commit(b"")
