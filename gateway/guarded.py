@@ -105,7 +105,9 @@ class Guard:
 
     def judges(self, what: wire.Checked) -> bool:
         """Whether somebody is asked about prompts, or about answers."""
-        return any(judge is not None and judge.check in (what, "both") for judge in (self.spec.moderation, self.spec.webhook))
+        return any(
+            judge is not None and judge.check in (what, "both") for judge in (self.spec.moderation, self.spec.webhook)
+        )
 
 
 def _rules(spec: wire.GuardRules) -> tuple[list[Rule], list[Rule]]:
@@ -122,7 +124,8 @@ class Guarded:
     """One request's."""
 
     __slots__ = (
-        "_masks", "_tag", "after", "before", "blocked", "found_in_answer", "found_in_prompt", "guard", "unchecked", "vault",
+        "_masks", "_tag", "after", "before", "blocked", "found_in_answer", "found_in_prompt", "guard", "unchecked",
+        "vault",
     )  # fmt: skip
 
     def __init__(self, guard: Guard) -> None:

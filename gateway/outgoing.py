@@ -84,7 +84,8 @@ def _content(
         reply.wire = endpoint.wires[name]
         if ctx.guarded is None or not ctx.guarded.reads_answers or not operation.tells_text:
             return name, accept, _body(ctx, exchange, target, route, reply.wire)
-        if (reply.translation := _read_anew(ctx, target)) is not None:  # the request passes, its answer is read
+        reply.translation = _read_anew(ctx, target)
+        if reply.translation is not None:  # the request passes, and its answer is read
             return name, accept, _body(ctx, exchange, target, route, reply.wire)
     if operation.estimate is not None:
         reply.told(operation.estimate(call.document))

@@ -11,7 +11,7 @@ import re
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.contract.patterns import Redaction, widest
 
@@ -159,16 +159,38 @@ def own_rule(kind: str, pattern: str) -> Rule:
 
 
 def keyword_rule(words: Sequence[str]) -> Rule:
-    """Some words, in any case; where one begins or ends with a Latin letter or a digit, a word must begin or end."""
+    """Some words, in any case; where one begins or ends with a Latin letter or a digit, a word must begin or end.
+
+    They share their beginnings in one tree, so that two hundred take little more than one.
+    """
+    tree: dict[str, Any] = {}
+    for word in words:
+        node = tree
+        for letter in word:
+            node = node.setdefault(_any_case(letter), {})
+        node[""] = "(?![A-Za-z0-9])" if _latin(word[-1]) else ""
     ways = [
-        ("(?<![A-Za-z0-9])" if _latin(word[0]) else "")
-        + re.escape(word)
-        + ("(?![A-Za-z0-9])" if _latin(word[-1]) else "")
-        for word in sorted(words, key=len, reverse=True)
+        f"(?<={first}){_BEGINS if _latin(first.lstrip('[')[0]) else ''}{_below(node)}" for first, node in tree.items()
     ]
-    return Rule(
-        "keyword", re.compile("|".join(ways), re.IGNORECASE), max(map(len, words)), _always, _always, _nowhere
-    )
+    letters = "".join(first[1:-1] if first.startswith("[") else first for first in tree)
+    pattern = re.compile(f"[{letters}](?:{'|'.join(ways)})")
+    return Rule("keyword", pattern, max(map(len, words)), _always, _always, _nowhere)
+
+
+_BEGINS = r"(?<![A-Za-z0-9][\s\S])"
+
+
+def _below(node: dict[str, Any]) -> str:
+    """What may follow in a tree of words; the longest first."""
+    ways = [letter + _below(child) for letter, child in node.items() if letter]
+    if "" in node:
+        ways.append(node[""])
+    return ways[0] if len(ways) == 1 else f"(?:{'|'.join(ways)})"
+
+
+def _any_case(letter: str) -> str:
+    ways = {way for way in (letter, letter.lower(), letter.upper()) if len(way) == 1}
+    return f"[{''.join(sorted(ways))}]" if len(ways) > 1 else re.escape(letter)
 
 
 def _latin(letter: str) -> bool:
@@ -203,7 +225,7 @@ def _matches(rule: Rule, text: str) -> Iterator[re.Match[str]]:
 class Scan:
     """`replaced` for a text that arrives in pieces: what it gives, put together, is the same, however it was cut.
 
-    It holds back what may be the beginning of a match, at most the rule's widest one.
+    It holds back what may be the beginning of a match, at most an eighth more than the rule's widest one.
     """
 
     __slots__ = ("_at", "_put", "_rule", "_text")
@@ -219,7 +241,9 @@ class Scan:
     def feed(self, piece: str) -> str:
         """Take the next piece; what is ready by now."""
         self._text += piece
-        return self._go(max(len(self._text) - self._rule.widest - 1, self._rule.settled(self._text)))
+        edge, widest = max(self._rule.settled(self._text), self._at), self._rule.widest
+        far = len(self._text) - widest - 1
+        return self._go(far if far - edge >= widest // 8 else edge)  # a long match is not looked for at each letter
 
     def end(self) -> str:
         """What was still held. Another text may follow."""

@@ -18,7 +18,8 @@ End = Literal[
     "stopped",
     "interrupted",
 ]
-"""How a request ended. `blocked`: by its route's guard, before or after the model was asked. `_partial`: content had been relayed. `stopped`: this gateway was told to stop.
+"""How a request ended. `blocked`: by its route's guard, before or after the model was asked. `_partial`: content had
+been relayed. `stopped`: this gateway was told to stop.
 `interrupted`: the gateway process died; found in the spool afterwards and never charged."""
 
 

@@ -1,11 +1,11 @@
 """Asks a guard's webhook: one signed POST, its answer bounded in time and size, to an address that may be asked.
 
-    POST URL
-    x-tunegate-timestamp: Unix seconds
-    x-tunegate-signature: sha256=HEX of HMAC-SHA256(secret, timestamp "." body)
-    {"stage": "prompt" | "answer", "request_id", "route", "key", "team", "texts": [...]}
+POST URL
+x-tunegate-timestamp: Unix seconds
+x-tunegate-signature: sha256=HEX of HMAC-SHA256(secret, timestamp "." body)
+{"stage": "prompt" | "answer", "request_id", "route", "key", "team", "texts": [...]}
 
-    {"action": "allow"} | {"action": "block"} | {"action": "replace", "texts": [as many]}
+{"action": "allow"} | {"action": "block"} | {"action": "replace", "texts": [as many]}
 """
 
 from __future__ import annotations

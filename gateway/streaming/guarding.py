@@ -98,7 +98,12 @@ class Gate:
         for scan in self._open[choice][1]:
             text = scan.feed(text)
         if kind is ThinkingDelta and (delta.signature is not None or delta.redacted is not None):
-            return [*kept, *self._told(ThinkingDelta(text, choice=choice)), *self._ended(choice), delta._replace(text="")]
+            return [
+                *kept,
+                *self._told(ThinkingDelta(text, choice=choice)),
+                *self._ended(choice),
+                delta._replace(text=""),
+            ]
         return kept + self._told(delta._replace(text=text))
 
     def _told(self, delta: Any) -> list[Delta]:

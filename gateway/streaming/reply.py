@@ -229,7 +229,7 @@ class Reply:
             self.done()
 
     def blocked(self, error: GatewayError) -> None:
-        """The guard lets no more of the answer pass. What the upstream has done by now is charged; it is not to blame."""
+        """The guard lets no more of the answer pass. What the model has done by now is charged; it is not to blame."""
         self.stop()
         self.ctx.first_content = self.ctx.first_content or time.monotonic()
         if self.first.done:

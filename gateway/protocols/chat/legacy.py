@@ -44,7 +44,7 @@ class Legacy(Chat):
             "id": f"cmpl-{origin.id}", "object": "text_completion", "created": origin.created,
             "model": reply.model or origin.model,
             "choices": [
-                _choice(at, "".join(block.text for block in choice.blocks if isinstance(block, Text)), written_finish(choice.finish or "stop"))
+                _choice(at, _text(choice), written_finish(choice.finish or "stop"))
                 for at, choice in enumerate(reply.choices)
             ],
         }  # fmt: skip
@@ -75,6 +75,10 @@ class _Writer(ChatWriter):
     def _chunk(self, choice: int, delta: Document, more: Document | None = None) -> bytes:
         told = _choice(choice, delta.get("content") or "", (more or {}).get("finish_reason"))
         return b"%b[%b]}\n\n" % (self._head, orjson.dumps(told))
+
+
+def _text(choice: Choice) -> str:
+    return "".join(block.text for block in choice.blocks if isinstance(block, Text))
 
 
 def _choice(index: int, text: str, finish: str | None) -> Document:
