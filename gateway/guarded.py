@@ -124,7 +124,7 @@ class Guarded:
     """One request's."""
 
     __slots__ = (
-        "_masks", "_tag", "after", "before", "blocked", "found_in_answer", "found_in_prompt", "guard", "unchecked",
+        "_masks", "_numbers", "_tag", "after", "before", "blocked", "found_in_answer", "found_in_prompt", "guard", "unchecked",
         "vault",
     )  # fmt: skip
 
@@ -135,6 +135,8 @@ class Guarded:
         self.after: Document = {}
         """The same with its masks."""
         self._masks: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
+        """Kind -> its last mask's."""
         self.vault: dict[str, str] = {}
         """Mask -> what it stands for, where masks are restored."""
         self._tag = ""
@@ -222,7 +224,8 @@ class Guarded:
                 return f"[{kind}]"
             mask = self._masks.get(text)
             if mask is None:
-                mask = self._masks[text] = f"[{kind.upper()}{self._tag}_{len(self._masks) + 1}]"
+                self._numbers[kind] = self._numbers.get(kind, 0) + 1
+                mask = self._masks[text] = f"[{kind.upper()}{self._tag}_{self._numbers[kind]}]"
                 self.vault[mask] = text
             return mask
 

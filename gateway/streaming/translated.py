@@ -82,6 +82,7 @@ class TranslatedEvents:
         except (ValueError, BadReply) as exc:
             self._bad(exc)
         except GatewayError as error:
+            self._reply.ctx.usage = None  # what is told so far is not what it comes to
             self._reply.blocked(error)
 
     def on_end(self) -> None:

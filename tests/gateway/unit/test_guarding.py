@@ -165,7 +165,7 @@ def test_masks_are_the_same_for_the_same_thing_and_unlike_what_stands_there() ->
     guarded = Guarded(spec(restore=True, prompt={"personal": ["phone", "email"]}))
     said = ["13812345678 and 13912345678", "again 13812345678, a@example.com", "[PHONE_1] [PHONEX_7]"]
     masked = guarded.screen({"input": said})["input"]
-    assert masked == ["[PHONEXX_1] and [PHONEXX_2]", "again [PHONEXX_1], [EMAILXX_3]", "[PHONE_1] [PHONEX_7]"]
+    assert masked == ["[PHONEXX_1] and [PHONEXX_2]", "again [PHONEXX_1], [EMAILXX_1]", "[PHONE_1] [PHONEX_7]"]
     assert guarded.found_in_prompt == {"phone": 3, "email": 1}
     assert b"138" not in guarded.fact() + guarded.line()
 
