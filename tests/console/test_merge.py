@@ -19,9 +19,7 @@ def test_an_adapter_is_merged_from_its_page(console: Console, page: Page, contro
     console.open("/adapters/support-bot")
     console.sign_in("admin")
     for _ in range(2):
-        page.get_by_role("button", name="Merge", exact=True).click()
-        page.locator(".el-message-box").get_by_role("button", name="Merge").click()
-        page.wait_for_url("**/jobs/of/support-bot-v1-merged")
+        _merge(page, "No", "merged")
         page.go_back()
     attempt = worker.take()
     worker.tell(attempt, STARTED, {"kind": "metrics", "step": 4, "values": {"merged_layers": 4}})
@@ -30,6 +28,19 @@ def test_an_adapter_is_merged_from_its_page(console: Console, page: Page, contro
     expect(page.locator(".el-progress").first).to_be_visible()
     assert not faults(page)
     assert control.admin.get("/api/v1/jobs").json()["total"] == 2
+    page.goto(f"{control.url}/adapters/support-bot")
+    _merge(page, "8 bits (q8_0): half the size", "merged-q8_0")
+    expect(page.get_by_role("cell", name="q8_0", exact=True)).to_be_visible()
+    assert control.admin.get("/api/v1/jobs/support-bot-v1-merged-q8_0").json()["spec"]["gguf"] == "q8_0"
+
+
+def _merge(page: Page, gguf: str, job: str) -> None:
+    page.get_by_role("button", name="Merge", exact=True).click()
+    page.locator('[data-test="gguf"]').click()
+    page.get_by_role("option", name=gguf, exact=True).click()
+    assert not faults(page)
+    page.locator('[data-test="merge"]').click()
+    page.wait_for_url(f"**/jobs/of/support-bot-v1-{job}")
 
 
 def test_an_adapter_is_evaluated_from_its_page(console: Console, page: Page, control: Running) -> None:

@@ -15,6 +15,9 @@ RECIPES: tuple[RecipeName, ...] = ("lora_sft", "lora_dpo", "full_sft", "llamafac
 OF_AN_ADAPTER: tuple[RecipeName, ...] = ("merge", "evaluate")
 """Recipes whose `data.train` is an adapter that is there already. They learn nothing."""
 
+GgufType = Literal["f32", "f16", "bf16", "q8_0"]
+"""Of the weights in a GGUF file; norms and biases are always f32."""
+
 RowKind = Literal["sft", "preference", "kto", "pretrain", "choice"]
 """What a dataset's rows are once they were checked; `trainer.data` writes them, recipes read nothing else.
 
@@ -152,6 +155,8 @@ class JobSpec(_Part):
     """Answered by the model at each measurement, to be read by people."""
     eval: Questions | None = None
     """What is asked after training; of the recipe `evaluate` all that it does."""
+    gguf: GgufType | None = None
+    """Of the recipe `merge`: write model.gguf too, beside the safetensors, with weights of this type."""
     max_hours: Annotated[float, Field(gt=0, le=10_000)] | None = None
     """The job is stopped, with a checkpoint, after so long."""
 
@@ -166,6 +171,8 @@ class JobSpec(_Part):
             raise ValueError("eval: evaluate needs eval.data, the questions")
         if self.recipe == "merge" and self.eval is not None:
             raise ValueError("eval: merge asks nothing; evaluate the adapter")
+        if self.gguf is not None and self.recipe != "merge":
+            raise ValueError("gguf: only a whole model has such a file; merge the adapter")
         if self.recipe == "full_sft" and self.lora.quantization != "none":
             raise ValueError("lora.quantization: full_sft trains the weights themselves, which cannot be quantised")
         if self.training.early_stop and not self.training.eval_every:

@@ -14,6 +14,7 @@ from transformers import Trainer, TrainingArguments
 from trainer.recipes.common import checkpoints
 from trainer.recipes.common.evaluate import evaluated
 from trainer.recipes.common.follow import Follow
+from trainer.recipes.common.gguf_file import GgufFile
 from trainer.recipes.common.model import base_hash, device_name, probes
 from trainer.recipes.common.rows import Encoded, Padded, encode, split
 from trainer.recipes.common.run import Refused, Run
@@ -95,7 +96,7 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in _PACKAGES}
 
 
-def keep(run: Run, model: Any, tokenizer: Any) -> None:
+def keep(run: Run, model: Any, tokenizer: Any, gguf: GgufFile | None = None) -> None:
     """Write what came out beside its place, then put it there: it is whole or absent."""
     partial = run.output.with_name(f"{run.output.name}.partial")
     for left in (partial, run.output):
@@ -103,6 +104,8 @@ def keep(run: Run, model: Any, tokenizer: Any) -> None:
     model.config.use_cache = True  # who serves it wants what training does not
     model.save_pretrained(partial, **({"save_embedding_layers": False} if hasattr(model, "peft_config") else {}))
     tokenizer.save_pretrained(partial)
+    if gguf is not None:
+        gguf.write(partial / "model.gguf")
     partial.rename(run.output)
 
 

@@ -10650,6 +10650,23 @@ export const JobSpecSchema = {
                 }
             ]
         },
+        gguf: {
+            anyOf: [
+                {
+                    enum: [
+                        'f32',
+                        'f16',
+                        'bf16',
+                        'q8_0'
+                    ],
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Gguf'
+        },
         lora: {
             $ref: '#/components/schemas/Lora',
             default: {

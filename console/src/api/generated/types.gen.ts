@@ -6023,6 +6023,10 @@ export type JobSpec = {
     base: BaseModelRef;
     data: Data;
     eval?: Questions | null;
+    /**
+     * Gguf
+     */
+    gguf?: 'f32' | 'f16' | 'bf16' | 'q8_0' | null;
     lora?: Lora;
     /**
      * Max Hours
