@@ -124,8 +124,8 @@ class Guarded:
     """One request's."""
 
     __slots__ = (
-        "_masks", "_numbers", "_tag", "after", "before", "blocked", "found_in_answer", "found_in_prompt", "guard", "unchecked",
-        "vault",
+        "_masks", "_numbers", "_tag", "after", "before", "blocked", "found_in_answer", "found_in_prompt", "guard",
+        "unchecked", "vault",
     )  # fmt: skip
 
     def __init__(self, guard: Guard) -> None:
