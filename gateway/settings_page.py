@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway.contract import snapshot as wire
+from gateway.contract import guard, snapshot as wire
 from gateway.settings import Settings
 
 INTRO = """# Settings
@@ -27,6 +27,10 @@ SNAPSHOT: tuple[tuple[str, type[BaseModel]], ...] = (
     ("retry (of a route)", wire.Retry),
     ("breaker (of a route)", wire.Breaker),
     ("knowledge (of a route)", wire.Knowledge),
+    ("guard (of a route)", wire.Guard),
+    ("prompt, answer (of a guard)", guard.GuardRules),
+    ("moderation (of a guard)", guard.Moderation),
+    ("webhook (of a guard)", guard.Webhook),
     ("log (of a route)", wire.Log),
     ("shadow (of a route)", wire.Shadow),
     ("limits (of a route, team or key)", wire.Limits),
