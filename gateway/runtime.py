@@ -128,6 +128,10 @@ class KeyRecord:
         """Whether the key's grants cover a route name (see `wire.Key.models`)."""
         return route in self.models or route.startswith(self.model_prefixes)
 
+    def sees(self, route: Route) -> bool:
+        """Whether a route is there for the key at all: a draft is for those alone that are granted it by name."""
+        return not route.draft or route.name in self.models
+
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Endpoint:
@@ -208,6 +212,8 @@ class Route:
     """Whose passages are put before its conversations."""
     guard: Guard | None = None
     """What may be said, both ways."""
+    draft: bool = False
+    """There only for keys that are granted it by name."""
     watched: Watched | None = None
     """What is done with copies of its requests; None if nothing is, which is all that the request path asks."""
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests use (databases, Redis, nginx, Slurm, Prometheus), and what reads charts/ (Go with Helm's
-# template engine, Docker Compose without a daemon), where that is possible: Debian, as root. The tests start their own, with
-# folders and ports of their own.
+# Installs the servers that the tests use (databases, Redis, nginx, Slurm, Prometheus), clocks that jump, and what reads
+# charts/ (Go with Helm's template engine, Docker Compose without a daemon), where that is possible: Debian, as root. The
+# tests start their own, with folders and ports of their own.
 set -euo pipefail
 missing=()
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
@@ -12,6 +12,7 @@ command -v redis-server >/dev/null || missing+=(redis-server)
 command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
 command -v ip >/dev/null || missing+=(iproute2)
 [ -x /usr/sbin/nginx ] || missing+=(nginx)
+[ -e /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 ] || missing+=(libfaketime)
 [ -x /usr/bin/go ] && [ -d /usr/share/gocode/src/github.com/Masterminds/sprig ] &&
   [ -d /usr/share/gocode/src/sigs.k8s.io/yaml ] && [ -x /usr/bin/docker-compose ] ||
   missing+=(golang-go golang-github-masterminds-sprig-dev golang-k8s-sigs-yaml-dev docker-compose)

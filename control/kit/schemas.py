@@ -79,8 +79,8 @@ if TYPE_CHECKING:
         """`gateway.contract.snapshot.Endpoint` without name, provider and api_key."""
 
     class RouteSpec(Wire):
-        """`gateway.contract.snapshot.Route` without name."""
+        """`gateway.contract.snapshot.Route` without name and draft."""
 
 else:
     EndpointSpec = _without(Endpoint, "EndpointSpec", "name", "provider", "api_key")
-    RouteSpec = _without(Route, "RouteSpec", "name")
+    RouteSpec = _without(Route, "RouteSpec", "name", "draft")

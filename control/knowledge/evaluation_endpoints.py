@@ -7,11 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 
 from control.deps import Db, Parts, allow
+from control.errors import Problem, answers
 from control.kit.files import BYTES
+from control.kit.ownership import find_to_change
 from control.kit.pages import Page, Paging, paginate
 from control.kit.permissions import Person
+from control.knowledge import service as knowledge
 from control.knowledge.engine import required
-from control.knowledge.evaluation import files, schemas, service
+from control.knowledge.evaluation import files, proposing, schemas, service
+from control.knowledge.gateway import digest_of_key
+from control.models import KnowledgeBase
 
 router = APIRouter(prefix="/knowledge/{base}/test-sets", tags=["knowledge"])
 Reader = Annotated[Person, Depends(allow("knowledge:list"))]
@@ -83,6 +88,23 @@ async def import_knowledge_questions(
     """
     row = await service.add(session, person, base, set, files.read(await request.body(), format))
     return (await service.shown(session, [row]))[0]
+
+
+@router.post("/{set}/proposals", responses=answers(502))
+async def propose_knowledge_question(
+    base: Base, set: Set, body: schemas.KnowledgeProposalCreate, parts: Parts, person: Writer
+) -> schemas.KnowledgeProposal:
+    """Have a model read some passage of the base and ask what it answers. Nothing is kept: add it if it is good."""
+    engine = required(parts.knowledge)
+    async with parts.db.read() as session:
+        row = await find_to_change(session, person, KnowledgeBase, base)
+        await service.find(session, person, base, set)
+        await knowledge.check_key(session, person, body.key)
+        digest = await digest_of_key(session, body.key)
+        document, text = await proposing.passage(session, row)
+    if digest is None:
+        raise Problem(422, "unknown_key", f"the API key {body.key!r} is revoked")
+    return await proposing.proposal(engine.embedders.gateway, digest, body.route, document, text)
 
 
 @router.put("/{set}/questions/{number}")

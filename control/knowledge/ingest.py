@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -48,6 +49,8 @@ log = logging.getLogger("tunegate.control.knowledge")
 
 CLAIM = timedelta(seconds=30)
 """How long a claim holds unless it is renewed."""
+SETTLE = 20.0
+"""Seconds after which what was written is indexed, while more is being written."""
 PAUSES = (5, 15, 60, 300)
 """Seconds until an entry is tried again after a trouble that may pass; the last one again and again."""
 
@@ -60,11 +63,27 @@ class Ingest:
     ) -> None:
         self._db, self._files, self._settings = db, files, settings
         self._embedders, self._vectors = embedders, vectors
+        self._written: set[str] | None = None
+        """Collections written to since they were settled; at first unknown: whoever wrote last may have been killed."""
 
     async def all_there_is(self) -> None:
-        """Work on every entry that waits."""
+        """Work on every entry that waits, then have what was written indexed."""
+        if self._written is None:
+            async with self._db.read() as session:
+                filled = (KnowledgeIndex.state != "old", KnowledgeIndex.dimension > 0)
+                self._written = set(map(collection_of, await session.scalars(select(KnowledgeIndex.id).where(*filled))))
+        settled = time.monotonic()
         while (entry := await self._claimed()) is not None:
-            await self._work(entry)
+            await self._work(entry, self._written)
+            if time.monotonic() - settled > SETTLE:
+                await self._settle(self._written)
+                settled = time.monotonic()
+        await self._settle(self._written)
+
+    async def _settle(self, written: set[str]) -> None:
+        for collection in sorted(written):
+            await self._vectors.settle(collection)
+            written.discard(collection)
 
     async def _claimed(self) -> KnowledgeEntry | None:
         moment = now()
@@ -86,10 +105,10 @@ class Ingest:
             done = await session.execute(mine)
         return entry if done.rowcount == 1 else None  # type: ignore[attr-defined]
 
-    async def _work(self, entry: KnowledgeEntry) -> None:
+    async def _work(self, entry: KnowledgeEntry, written: set[str]) -> None:
         keeping = asyncio.create_task(every(CLAIM.total_seconds() / 3, lambda: self._keep(entry), "no claim"))
         try:
-            await self._put(entry)
+            await self._put(entry, written)
         except Unparsed as exc:
             await self._end(entry, "failed", exc.code, str(exc))
         except Trouble as exc:
@@ -99,7 +118,7 @@ class Ingest:
             with contextlib.suppress(asyncio.CancelledError):
                 await keeping
 
-    async def _put(self, entry: KnowledgeEntry) -> None:
+    async def _put(self, entry: KnowledgeEntry, written: set[str]) -> None:
         async with self._db.read() as session:
             index = await session.get(KnowledgeIndex, entry.index_id)
             document = await session.get(KnowledgeDocument, entry.document_id)
@@ -125,6 +144,7 @@ class Ingest:
                 for chunk, vector in zip(some, vectors, strict=True)
             ]
             await self._vectors.put(collection_of(index.id), rows)
+            written.add(collection_of(index.id))
             await self._keep(entry, done=start + len(some), reused=reused)
         await self._show(index, document, result, chunks, embedder)
         log.info("document %s of knowledge base %s: %d chunks", document.id, index.base_id, len(chunks))

@@ -26,7 +26,7 @@ from control.knowledge.local_model import Floats
 from control.knowledge.rerank import Reranker, Unranked
 from control.knowledge.results import Results, Scope, scope_of
 from control.knowledge.schemas import Retrieval
-from control.knowledge.terms import terms
+from control.knowledge.terms import asked
 from control.knowledge.trouble import Trouble
 from control.knowledge.vectors import Hit, Vectors, none_of, one_of
 from control.models import KnowledgeBase, KnowledgeChunk, KnowledgeDocument, KnowledgeIndex
@@ -156,7 +156,7 @@ class Retriever:
     async def _candidates(self, place: _Place, query: Query) -> list[_Candidate]:
         """What one base has. In any mode, the query's vector says the similarity."""
         many = max(place.policy.candidates, query.limits.top_k)
-        words = terms(query.text)
+        words = asked(query.text)
         vector = await self._embedders.query(place.embedder, query.text)
         if vector.shape != (place.index.dimension,):
             said = (

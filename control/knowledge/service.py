@@ -197,10 +197,11 @@ async def check_rerank(
     """
     known = schemas.Retrieval.model_validate(base.retrieval).rerank if base is not None else None
     if retrieval.rerank is not None and (known is None or known.key != retrieval.rerank.key):
-        await _check_key(session, person, retrieval.rerank.key)
+        await check_key(session, person, retrieval.rerank.key)
 
 
-async def _check_key(session: AsyncSession, person: Person, name: str) -> None:
+async def check_key(session: AsyncSession, person: Person, name: str) -> None:
+    """Whoever could not use a key does not make it pay. Raises Problem 422 `unknown_key`."""
     try:
         await keys.find_to_change(session, person, name)
     except Problem as exc:
@@ -209,7 +210,7 @@ async def _check_key(session: AsyncSession, person: Person, name: str) -> None:
 
 async def _check(session: AsyncSession, person: Person, embedding: schemas.Embedding, models: Sequence[str]) -> None:
     if isinstance(embedding, schemas.RouteEmbedding):
-        await _check_key(session, person, embedding.key)  # whoever could not use it does not make it pay
+        await check_key(session, person, embedding.key)  # whoever could not use it does not make it pay
     elif embedding.model not in models:
         raise Problem(
             422, "unknown_model", f"there is no model {embedding.model!r} here: {', '.join(models) or 'none'}"

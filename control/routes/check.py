@@ -63,8 +63,11 @@ def problems(name: str, spec: Mapping[str, Any], known: Known) -> list[FieldErro
         route = wire.Route.model_validate({**spec, "name": "route"})
     except ValidationError as exc:
         return found + fields(exc, AT)
-    if "name" in spec:
-        found.append(FieldError(at=f"{AT}.name", message="the name stands beside the spec, not in it"))
+    found += [
+        FieldError(at=f"{AT}.{field}", message=f"the {field} stands beside the spec, not in it")
+        for field in ("name", "draft")
+        if field in spec
+    ]
     if taken := _taken(name, known).get(name):
         found.append(FieldError(at="body.name", message=f"{name!r} is an alias of the route {taken!r}"))
     parts = (_targets, _shadow, _knowledge, _moderation, _aliases, _fallback)
@@ -160,6 +163,8 @@ def _fallback(name: str, route: wire.Route, known: Known) -> Found:
     if following != name and following not in known.routes:
         yield "fallback", f"there is no route {following!r} (aliases do not count)"
         return
+    if following != name and known.routes[following].draft:
+        yield "fallback", f"the route {following!r} is a draft: nothing may lead to it"
     if following != name and not known.routes[following].enabled:
         yield "fallback", f"the route {following!r} is disabled"
     way: list[str] = [name]

@@ -158,7 +158,7 @@ def _route(
     if shadow is not None and shadow["endpoint"] not in names:
         log.error("route %r has no shadow now: its endpoint %r is not enabled", row.name, shadow["endpoint"])
         shadow = None
-    route = _valid(wire.Route, {**row.spec, "name": row.name, "target": targets, "shadow": shadow})
+    route = _valid(wire.Route, {**row.spec, "name": row.name, "draft": row.draft, "target": targets, "shadow": shadow})
     return route.model_dump(mode="json", by_alias=True) if route is not None else None
 
 

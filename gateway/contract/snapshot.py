@@ -306,6 +306,9 @@ class Route(Wire):
     """Which bodies are kept."""
     shadow: Shadow | None = None
     """Who else is asked, for comparison."""
+    draft: bool = False
+    """Not live yet: there only for keys whose `models` have its whole name. For all others it does not exist, and no
+    list of models has it. Its name does not end in `*`."""
 
 
 class Team(Wire):

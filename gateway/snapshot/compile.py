@@ -225,6 +225,7 @@ def _route(spec: wire.Route, prefix: str | None, tiers: tuple[tuple[Target, ...]
         facts=b'"route":' + orjson.dumps(spec.name),
         has_steps=spec.system_prompt is not None or spec.knowledge is not None or spec.guard is not None,
         knowledge=spec.knowledge,
+        draft=spec.draft,
     )
 
 
@@ -307,13 +308,18 @@ def _index(routes: list[Route], problems: Problems) -> dict[str, Route]:
 
 def _check_fallbacks(snapshot: wire.Snapshot, runtime: Runtime, problems: Problems) -> None:
     fallback = {route.name: route.fallback for route in snapshot.routes}
+    drafts = {route.name for route in snapshot.routes if route.draft}
     for i, route in enumerate(snapshot.routes):
+        if route.draft and route.name.endswith("*"):
+            problems.append((("route", i, "draft"), "a draft is one model: its name cannot end in *"))
         seen, name = [route.name], route.fallback
         while name is not None:
             if name not in fallback or name.endswith("*"):
                 if len(seen) == 1:
                     problems.append((("route", i, "fallback"), f"no route is named {name!r} (aliases do not count)"))
                 break
+            if name in drafts and len(seen) == 1:
+                problems.append((("route", i, "fallback"), f"the route {name!r} is a draft: nothing may lead to it"))
             if name in seen:
                 loop = " → ".join([*seen, name])
                 problems.append((("route", i, "fallback"), f"the fallback comes back to where it began: {loop}"))

@@ -4,18 +4,22 @@ cutting is held back, tried by a part of a route, compared, and promoted.
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.console.browsing import Console
+from tests.console.layout import faults
 from tests.console.test_route_settings import fold, put
 from tests.control.api.conftest import Running, Start
 from tests.control.knowledge.conftest import BASES, base, milvus, ready
 from tests.control.knowledge.test_vertical import ENGINE, LEAVE
 from tests.control.test_ledger import event
+from tests.fakes import scripts
 from tests.fakes.milvus import MilvusLite
+from tests.fakes.upstream import Upstream
 from tests.processes import eventually
 
 __all__ = ["milvus"]
@@ -56,6 +60,45 @@ def test_what_was_tried_is_applied_and_what_is_right_is_kept(control: Running, c
     assert [(one["question"], one["expected"]) for one in questions] == [
         ("How many days of leave?", [{"document": "leave.txt", "text": LEAVE[:120]}])
     ]
+
+
+def test_a_model_proposes_questions_and_a_person_takes_some(
+    start_control: Start, milvus: MilvusLite, page: Page
+) -> None:
+    with Upstream() as gateway:
+        control = start_control(knowledge={"milvus_uri": milvus.uri}, gateway_url=gateway.url)
+        admin = control.admin
+        base(admin, "handbook")
+        ready(admin, "handbook", "leave.txt", LEAVE)
+        assert admin.post(f"{BASES}/handbook/test-sets", json={"name": "common"}).status_code == 201
+        assert admin.post("/api/v1/endpoints", json={"name": "e", "provider": "dummy", "spec": {}}).status_code == 201
+        spec = {"target": [{"endpoint": "e", "model": "m"}]}
+        assert admin.post("/api/v1/routes", json={"name": "asker", "spec": spec}).status_code == 201
+        assert admin.post("/api/v1/keys", json={"name": "pays"}).status_code == 201
+        for text in ("How many days?", "Who may leave?", ""):
+            message = {"choices": [{"message": {"role": "assistant", "content": text}}]}
+            gateway.queue("asker", scripts.reply(json.dumps(message).encode()))
+        console = Console(page, control.url)
+        console.open("/knowledge/handbook?tab=tests")
+        console.sign_in("admin")
+        console.open("/knowledge/handbook?tab=tests")
+        page.locator("[data-test=propose-questions]").click()
+        dialog = page.get_by_role("dialog")
+        for which, name in (("route", "asker"), ("key", "pays")):
+            dialog.locator(f"[data-test=propose-{which}]").click()
+            page.get_by_role("option", name=name).click()
+        dialog.locator("[data-test=propose]").click()
+        expect(dialog.get_by_role("alert")).to_contain_text("0 characters, which is no question")
+        expect(dialog.locator("[data-test=proposal]")).to_have_count(2)
+        assert not faults(page)
+        dialog.locator("[data-test=leave]").last.click()
+        dialog.get_by_label("Question", exact=True).fill("How many days of leave are there?")
+        dialog.locator("[data-test=take]").click()
+        expect(dialog.get_by_role("status")).to_have_text("1 taken, 0 to look at")
+        dialog.get_by_role("button", name="Done").click()
+        expect(page.get_by_text("How many days of leave are there?")).to_be_visible()
+        questions = admin.get(f"{BASES}/handbook/test-sets/common/questions").json()["items"]
+        assert [one["question"] for one in questions] == ["How many days of leave are there?"]
 
 
 def test_an_index_is_held_back_compared_and_promoted(control: Running, console: Console) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from datetime import datetime
 
 import trustme
 
 
-def server_context(ca: trustme.CA, name: str = "localhost") -> ssl.SSLContext:
-    """A server's context with a certificate for the name."""
+def server_context(ca: trustme.CA, name: str = "localhost", not_after: datetime | None = None) -> ssl.SSLContext:
+    """A server's context with a certificate for the name, up to this moment if one is given."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(name).configure_cert(context)
+    ca.issue_cert(name, not_after=not_after).configure_cert(context)
     return context
 
 

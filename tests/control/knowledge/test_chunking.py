@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from control.knowledge.chunking import Chunk, cut, estimated, plain
 from control.knowledge.schemas import Chunking
-from control.knowledge.terms import MOST_BYTES, terms
+from control.knowledge.terms import MOST_BYTES, asked, terms
 
 KINDS = st.sampled_from(["heading", "text", "text", "table", "code"])
 TEXTS = st.text(st.sampled_from("ab 年假。！.?\n;, ｗ🚀"), min_size=1, max_size=300).filter(lambda text: text.strip())
@@ -124,3 +124,16 @@ def test_words(text: str, expected: str) -> None:
 def test_words_are_words_and_few_enough(text: str) -> None:
     assert len(terms(text * 20).encode()) <= MOST_BYTES
     assert terms(text) == " ".join(terms(text).split())
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ("How is the annual leave taken?", "how annual leave taken"),
+        ("To be or not to be", "to be or not to be"),
+        ("年假是 the 多少天", "年假 假是 多少 少天"),
+        ("", ""),
+    ],
+)
+def test_a_question_is_asked_without_the_words_that_every_chunk_has(question: str, words: str) -> None:
+    assert asked(question) == words

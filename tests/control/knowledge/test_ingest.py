@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from control.knowledge.vectors import Vectors
 from tests.control.api.conftest import Running, Start
 from tests.control.knowledge.conftest import BASES, add, base, ready, search, settled
 from tests.fakes.milvus import MilvusLite
@@ -135,3 +137,27 @@ def test_an_index_takes_over_when_the_last_document_that_it_waits_for_fails(engi
     assert broken["state"] == "failed"
     assert engineer.post(f"{BASES}/handbook/rebuild").status_code == 200
     eventually(lambda: indexes(engineer, "handbook") == [(2, "live")], 60)
+
+
+def test_milvus_lite_indexes_what_was_written_and_what_a_killed_control_has_left(
+    start_control: Start, own_milvus: MilvusLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def segments() -> int:
+        return len(list(own_milvus.folder.rglob("data_*.parquet")))  # what is only in its log has none
+
+    control = start_control(knowledge={"milvus_uri": own_milvus.uri})
+    client = control.as_("engineer")
+    base(client, "handbook")
+    ready(client, "handbook", "a.txt", "Annual leave is thirty days.")
+    eventually(lambda: segments() == 1, 20)
+    with monkeypatch.context() as killed:
+        killed.setattr(Vectors, "settle", lambda *_: asyncio.sleep(0))
+        ready(client, "handbook", "b.txt", "Annual leave is taken in summer.")
+        control.stop()
+    assert segments() == 1
+    again = Running(control.settings, control.service_token, {})
+    again.start()
+    try:
+        eventually(lambda: segments() == 2, 20)
+    finally:
+        again.stop()

@@ -6468,9 +6468,23 @@ export const CandidateReportSchema = {
             ],
             title: 'Cost Nano'
         },
+        errors: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Errors',
+            type: 'object'
+        },
         failed: {
             title: 'Failed',
             type: 'integer'
+        },
+        finish_reasons: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Finish Reasons',
+            type: 'object'
         },
         front: {
             title: 'Front',
@@ -6486,6 +6500,16 @@ export const CandidateReportSchema = {
             },
             title: 'Latency Ms',
             type: 'object'
+        },
+        limited: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figure'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
         name: {
             title: 'Name',
@@ -6512,6 +6536,16 @@ export const CandidateReportSchema = {
                 }
             ],
             title: 'Quality'
+        },
+        refused: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figure'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
         route: {
             title: 'Route',
@@ -6567,6 +6601,10 @@ export const CandidateReportSchema = {
         'route',
         'answered',
         'failed',
+        'finish_reasons',
+        'errors',
+        'refused',
+        'limited',
         'scores',
         'passed',
         'unscored',
@@ -7274,6 +7312,175 @@ export const ScorerAgreementSchema = {
         'kappa'
     ],
     title: 'ScorerAgreement',
+    type: 'object'
+} as const;
+
+export const ScoreRuleSchema = {
+    additionalProperties: false,
+    description: 'By which scores a canary is not worse than the version before it: both are asked the same, and a test that may\nlook after every sample decides.',
+    examples: [
+        {
+            alpha: 0.05,
+            at_max: 'roll_back',
+            cases: 'requests',
+            margin: 0.05,
+            max_samples: 500,
+            min_samples: 40,
+            scorer: 'good',
+            suite: 'support-questions',
+            version: 1
+        }
+    ],
+    properties: {
+        alpha: {
+            default: 0.05,
+            description: 'Chance of a wrong decision, however often one looks; half of it of taking a worse version.',
+            maximum: 0.5,
+            minimum: 0.0001,
+            title: 'Alpha',
+            type: 'number'
+        },
+        at_max: {
+            default: 'roll_back',
+            description: 'What becomes of a version that cannot be told from a worse one then: it goes, or the rollout ends where it is.',
+            enum: [
+                'roll_back',
+                'hold'
+            ],
+            title: 'At Max',
+            type: 'string'
+        },
+        budget_nano: {
+            anyOf: [
+                {
+                    maximum: 9000000000000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Once all questions have cost as much, no more are asked.',
+            title: 'Budget Nano'
+        },
+        cases: {
+            default: 'requests',
+            description: 'What is asked: what the request log keeps of the adapter\'s route, drawn by chance as it comes (needs the\npermission to read bodies), or cases of the suite, drawn by chance again and again.',
+            enum: [
+                'requests',
+                'suite'
+            ],
+            title: 'Cases',
+            type: 'string'
+        },
+        key: {
+            anyOf: [
+                {
+                    maxLength: 250,
+                    minLength: 1,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'API key that pays; absent: the one named `comparisons` of whoever begins.',
+            title: 'Key'
+        },
+        margin: {
+            default: 0.05,
+            description: 'So much lower may the mean score be, of 1.',
+            maximum: 1,
+            minimum: 0.001,
+            title: 'Margin',
+            type: 'number'
+        },
+        max_samples: {
+            default: 500,
+            description: 'Most questions.',
+            maximum: 5000,
+            minimum: 1,
+            title: 'Max Samples',
+            type: 'integer'
+        },
+        min_samples: {
+            default: 40,
+            description: 'Pairs of scores before anything is decided.',
+            maximum: 5000,
+            minimum: 1,
+            title: 'Min Samples',
+            type: 'integer'
+        },
+        scorer: {
+            description: 'Or judge, by its name in the suite.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Scorer',
+            type: 'string'
+        },
+        suite: {
+            description: 'Whose scorer decides.',
+            examples: [
+                'support'
+            ],
+            maxLength: 64,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+            title: 'Suite',
+            type: 'string'
+        },
+        version: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Of the suite; the newest one when the rollout begins, if absent.',
+            title: 'Version'
+        }
+    },
+    required: [
+        'suite',
+        'scorer'
+    ],
+    title: 'ScoreRule',
+    type: 'object'
+} as const;
+
+export const ScorePointSchema = {
+    description: 'The mean difference after so many pairs of scores, and where it lies.',
+    properties: {
+        high: {
+            title: 'High',
+            type: 'number'
+        },
+        low: {
+            title: 'Low',
+            type: 'number'
+        },
+        mean: {
+            title: 'Mean',
+            type: 'number'
+        },
+        n: {
+            title: 'N',
+            type: 'integer'
+        }
+    },
+    required: [
+        'n',
+        'mean',
+        'low',
+        'high'
+    ],
+    title: 'ScorePoint',
     type: 'object'
 } as const;
 
@@ -8014,6 +8221,18 @@ export const RouteUpdateSchema = {
         }
     ],
     properties: {
+        draft: {
+            anyOf: [
+                {
+                    type: 'boolean'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'False: it is live from now on.',
+            title: 'Draft'
+        },
         enabled: {
             anyOf: [
                 {
@@ -8304,6 +8523,7 @@ export const RouteSchema = {
                 'chat'
             ],
             created_at: '2026-11-24T09:30:00Z',
+            draft: false,
             enabled: true,
             granted: {
                 everyone: true
@@ -8338,6 +8558,11 @@ export const RouteSchema = {
             format: 'date-time',
             title: 'Created At',
             type: 'string'
+        },
+        draft: {
+            description: 'Only comparisons may call it.',
+            title: 'Draft',
+            type: 'boolean'
         },
         enabled: {
             title: 'Enabled',
@@ -8390,6 +8615,7 @@ export const RouteSchema = {
         'aliases',
         'price',
         'enabled',
+        'draft',
         'version',
         'spec',
         'granted',
@@ -8525,6 +8751,12 @@ export const RouteCreateSchema = {
         }
     ],
     properties: {
+        draft: {
+            default: false,
+            description: 'Not live yet: of those whom it is granted, only their comparisons may call it, by the key that these make for\nthemselves. For everybody else it is not there.',
+            title: 'Draft',
+            type: 'boolean'
+        },
         enabled: {
             default: true,
             description: 'A disabled route is answered as if it were not there.',
@@ -8663,6 +8895,17 @@ export const RolloutRuleSchema = {
             title: 'Min Requests',
             type: 'integer'
         },
+        score: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/ScoreRule'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Scores by which the first step is left, or the version goes; null: errors and latency alone decide.'
+        },
         steps: {
             default: [
                 0.1,
@@ -8758,6 +9001,16 @@ export const RolloutSchema = {
         rule: {
             $ref: '#/components/schemas/RolloutRule'
         },
+        score: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/CanaryScores'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
         served_name: {
             title: 'Served Name',
             type: 'string'
@@ -8792,11 +9045,86 @@ export const RolloutSchema = {
         'since',
         'new',
         'old',
+        'score',
         'created_at',
         'ended_at',
         'created_by'
     ],
     title: 'Rollout',
+    type: 'object'
+} as const;
+
+export const CanaryScoresSchema = {
+    description: 'How a canary\'s scores compare so far.',
+    properties: {
+        against: {
+            title: 'Against',
+            type: 'string'
+        },
+        drawn: {
+            title: 'Drawn',
+            type: 'integer'
+        },
+        left_out: {
+            title: 'Left Out',
+            type: 'integer'
+        },
+        message: {
+            title: 'Message',
+            type: 'string'
+        },
+        points: {
+            items: {
+                $ref: '#/components/schemas/ScorePoint'
+            },
+            title: 'Points',
+            type: 'array'
+        },
+        run: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Run'
+        },
+        runs: {
+            items: {
+                type: 'string'
+            },
+            title: 'Runs',
+            type: 'array'
+        },
+        state: {
+            enum: [
+                'collecting',
+                'not_worse',
+                'worse',
+                'undecided'
+            ],
+            title: 'State',
+            type: 'string'
+        },
+        suite: {
+            title: 'Suite',
+            type: 'string'
+        }
+    },
+    required: [
+        'state',
+        'against',
+        'suite',
+        'run',
+        'runs',
+        'drawn',
+        'left_out',
+        'points',
+        'message'
+    ],
+    title: 'CanaryScores',
     type: 'object'
 } as const;
 
@@ -8927,6 +9255,17 @@ export const RollOutSchema = {
             minimum: 1,
             title: 'Min Requests',
             type: 'integer'
+        },
+        score: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/ScoreRule'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Scores by which the first step is left, or the version goes; null: errors and latency alone decide.'
         },
         steps: {
             default: [
@@ -12359,6 +12698,81 @@ export const KnowledgeQuestionSchema = {
         'created_by'
     ],
     title: 'KnowledgeQuestion',
+    type: 'object'
+} as const;
+
+export const KnowledgeProposalCreateSchema = {
+    additionalProperties: false,
+    description: 'What proposes a question.',
+    examples: [
+        {
+            key: 'alice@console',
+            route: 'gpt'
+        }
+    ],
+    properties: {
+        key: {
+            description: 'Name of an API key that you may change: it pays.',
+            maxLength: 255,
+            minLength: 1,
+            pattern: '^[^\\x00]*$',
+            title: 'Key',
+            type: 'string'
+        },
+        route: {
+            description: 'Name of the model that is asked.',
+            maxLength: 255,
+            minLength: 1,
+            pattern: '^[^\\x00]*$',
+            title: 'Route',
+            type: 'string'
+        }
+    },
+    required: [
+        'route',
+        'key'
+    ],
+    title: 'KnowledgeProposalCreate',
+    type: 'object'
+} as const;
+
+export const KnowledgeProposalSchema = {
+    description: 'A question that a model has made of a passage. It is in no set until you add it.',
+    examples: [
+        {
+            expected: [
+                {
+                    document: 'handbook.pdf',
+                    text: 'thirty days'
+                }
+            ],
+            passage: 'There are thirty days of leave in a year.',
+            question: 'How many days of leave are there?'
+        }
+    ],
+    properties: {
+        expected: {
+            items: {
+                $ref: '#/components/schemas/Expected'
+            },
+            title: 'Expected',
+            type: 'array'
+        },
+        passage: {
+            title: 'Passage',
+            type: 'string'
+        },
+        question: {
+            title: 'Question',
+            type: 'string'
+        }
+    },
+    required: [
+        'question',
+        'expected',
+        'passage'
+    ],
+    title: 'KnowledgeProposal',
     type: 'object'
 } as const;
 
@@ -17957,6 +18371,7 @@ export const CellSchema = {
             case: 1,
             cost_nano: 30000,
             finished_at: '2026-11-24T09:30:00Z',
+            limited: 0,
             ok: true,
             repeat: 0,
             request: {
@@ -18024,6 +18439,10 @@ export const CellSchema = {
             title: 'Finished At',
             type: 'string'
         },
+        limited: {
+            title: 'Limited',
+            type: 'integer'
+        },
         ok: {
             title: 'Ok',
             type: 'boolean'
@@ -18070,6 +18489,7 @@ export const CellSchema = {
         'error',
         'scores',
         'tries',
+        'limited',
         'cost_nano',
         'snapshot',
         'reused_from',

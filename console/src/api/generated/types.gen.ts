@@ -3645,9 +3645,21 @@ export type CandidateReport = {
      */
     cost_nano: number | null;
     /**
+     * Errors
+     */
+    errors: {
+        [key: string]: number;
+    };
+    /**
      * Failed
      */
     failed: number;
+    /**
+     * Finish Reasons
+     */
+    finish_reasons: {
+        [key: string]: number;
+    };
     /**
      * Front
      */
@@ -3662,6 +3674,7 @@ export type CandidateReport = {
     latency_ms: {
         [key: string]: number;
     };
+    limited: Figure | null;
     /**
      * Name
      */
@@ -3680,6 +3693,7 @@ export type CandidateReport = {
      * Quality
      */
     quality: number | null;
+    refused: Figure | null;
     /**
      * Route
      */
@@ -4130,6 +4144,106 @@ export type ScorerAgreement = {
 };
 
 /**
+ * ScoreRule
+ *
+ * By which scores a canary is not worse than the version before it: both are asked the same, and a test that may
+ * look after every sample decides.
+ */
+export type ScoreRule = {
+    /**
+     * Alpha
+     *
+     * Chance of a wrong decision, however often one looks; half of it of taking a worse version.
+     */
+    alpha?: number;
+    /**
+     * At Max
+     *
+     * What becomes of a version that cannot be told from a worse one then: it goes, or the rollout ends where it is.
+     */
+    at_max?: 'roll_back' | 'hold';
+    /**
+     * Budget Nano
+     *
+     * Once all questions have cost as much, no more are asked.
+     */
+    budget_nano?: number | null;
+    /**
+     * Cases
+     *
+     * What is asked: what the request log keeps of the adapter's route, drawn by chance as it comes (needs the
+     * permission to read bodies), or cases of the suite, drawn by chance again and again.
+     */
+    cases?: 'requests' | 'suite';
+    /**
+     * Key
+     *
+     * API key that pays; absent: the one named `comparisons` of whoever begins.
+     */
+    key?: string | null;
+    /**
+     * Margin
+     *
+     * So much lower may the mean score be, of 1.
+     */
+    margin?: number;
+    /**
+     * Max Samples
+     *
+     * Most questions.
+     */
+    max_samples?: number;
+    /**
+     * Min Samples
+     *
+     * Pairs of scores before anything is decided.
+     */
+    min_samples?: number;
+    /**
+     * Scorer
+     *
+     * Or judge, by its name in the suite.
+     */
+    scorer: string;
+    /**
+     * Suite
+     *
+     * Whose scorer decides.
+     */
+    suite: string;
+    /**
+     * Version
+     *
+     * Of the suite; the newest one when the rollout begins, if absent.
+     */
+    version?: number | null;
+};
+
+/**
+ * ScorePoint
+ *
+ * The mean difference after so many pairs of scores, and where it lies.
+ */
+export type ScorePoint = {
+    /**
+     * High
+     */
+    high: number;
+    /**
+     * Low
+     */
+    low: number;
+    /**
+     * Mean
+     */
+    mean: number;
+    /**
+     * N
+     */
+    n: number;
+};
+
+/**
  * ScheduleSet
  *
  * When a suite is asked by itself, and of whom.
@@ -4568,6 +4682,12 @@ export type RouteVersion = {
  */
 export type RouteUpdate = {
     /**
+     * Draft
+     *
+     * False: it is live from now on.
+     */
+    draft?: boolean | null;
+    /**
      * Enabled
      *
      * A disabled route is answered as if it were not there.
@@ -4733,6 +4853,12 @@ export type Route = {
      */
     created_at: string;
     /**
+     * Draft
+     *
+     * Only comparisons may call it.
+     */
+    draft: boolean;
+    /**
      * Enabled
      */
     enabled: boolean;
@@ -4835,6 +4961,13 @@ export type RouteEmbedding = {
  */
 export type RouteCreate = {
     /**
+     * Draft
+     *
+     * Not live yet: of those whom it is granted, only their comparisons may call it, by the key that these make for
+     * themselves. For everybody else it is not there.
+     */
+    draft?: boolean;
+    /**
      * Enabled
      *
      * A disabled route is answered as if it were not there.
@@ -4917,6 +5050,10 @@ export type RolloutRule = {
      */
     min_requests?: number;
     /**
+     * Scores by which the first step is left, or the version goes; null: errors and latency alone decide.
+     */
+    score?: ScoreRule | null;
+    /**
      * Steps
      *
      * Shares of the requests, each more than the one before.
@@ -4953,6 +5090,7 @@ export type Rollout = {
      */
     reason: string;
     rule: RolloutRule;
+    score: CanaryScores | null;
     /**
      * Served Name
      */
@@ -4969,6 +5107,50 @@ export type Rollout = {
      * Step
      */
     step: number;
+};
+
+/**
+ * CanaryScores
+ *
+ * How a canary's scores compare so far.
+ */
+export type CanaryScores = {
+    /**
+     * Against
+     */
+    against: string;
+    /**
+     * Drawn
+     */
+    drawn: number;
+    /**
+     * Left Out
+     */
+    left_out: number;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Points
+     */
+    points: Array<ScorePoint>;
+    /**
+     * Run
+     */
+    run: string | null;
+    /**
+     * Runs
+     */
+    runs: Array<string>;
+    /**
+     * State
+     */
+    state: 'collecting' | 'not_worse' | 'worse' | 'undecided';
+    /**
+     * Suite
+     */
+    suite: string;
 };
 
 /**
@@ -5045,6 +5227,10 @@ export type RollOut = {
      * Attempts at the version in a step, before the next step is taken.
      */
     min_requests?: number;
+    /**
+     * Scores by which the first step is left, or the version goes; null: errors and latency alone decide.
+     */
+    score?: ScoreRule | null;
     /**
      * Steps
      *
@@ -6926,6 +7112,46 @@ export type KnowledgeQuestion = {
      * Number
      */
     number: number;
+    /**
+     * Question
+     */
+    question: string;
+};
+
+/**
+ * KnowledgeProposalCreate
+ *
+ * What proposes a question.
+ */
+export type KnowledgeProposalCreate = {
+    /**
+     * Key
+     *
+     * Name of an API key that you may change: it pays.
+     */
+    key: string;
+    /**
+     * Route
+     *
+     * Name of the model that is asked.
+     */
+    route: string;
+};
+
+/**
+ * KnowledgeProposal
+ *
+ * A question that a model has made of a passage. It is in no set until you add it.
+ */
+export type KnowledgeProposal = {
+    /**
+     * Expected
+     */
+    expected: Array<Expected>;
+    /**
+     * Passage
+     */
+    passage: string;
     /**
      * Question
      */
@@ -9956,6 +10182,10 @@ export type Cell = {
      * Finished At
      */
     finished_at: string;
+    /**
+     * Limited
+     */
+    limited: number;
     /**
      * Ok
      */
@@ -16650,6 +16880,72 @@ export type ImportKnowledgeQuestionsResponses = {
 };
 
 export type ImportKnowledgeQuestionsResponse = ImportKnowledgeQuestionsResponses[keyof ImportKnowledgeQuestionsResponses];
+
+export type ProposeKnowledgeQuestionData = {
+    body: KnowledgeProposalCreate;
+    path: {
+        /**
+         * Base
+         */
+        base: string;
+        /**
+         * Set
+         */
+        set: string;
+    };
+    query?: never;
+    url: '/api/v1/knowledge/{base}/test-sets/{set}/proposals';
+};
+
+export type ProposeKnowledgeQuestionErrors = {
+    /**
+     * Bad Request
+     */
+    400: ProblemBody;
+    /**
+     * Unauthorized
+     */
+    401: ProblemBody;
+    /**
+     * Forbidden
+     */
+    403: ProblemBody;
+    /**
+     * Not Found
+     */
+    404: ProblemBody;
+    /**
+     * Conflict
+     */
+    409: ProblemBody;
+    /**
+     * Content Too Large
+     */
+    413: ProblemBody;
+    /**
+     * Unprocessable Content
+     */
+    422: ProblemBody;
+    /**
+     * Bad Gateway
+     */
+    502: ProblemBody;
+    /**
+     * Service Unavailable
+     */
+    503: ProblemBody;
+};
+
+export type ProposeKnowledgeQuestionError = ProposeKnowledgeQuestionErrors[keyof ProposeKnowledgeQuestionErrors];
+
+export type ProposeKnowledgeQuestionResponses = {
+    /**
+     * Successful Response
+     */
+    200: KnowledgeProposal;
+};
+
+export type ProposeKnowledgeQuestionResponse = ProposeKnowledgeQuestionResponses[keyof ProposeKnowledgeQuestionResponses];
 
 export type ListKnowledgeQuestionsData = {
     body?: never;
