@@ -27,7 +27,7 @@ SNAPSHOT: tuple[tuple[str, type[BaseModel]], ...] = (
     ("retry (of a route)", wire.Retry),
     ("breaker (of a route)", wire.Breaker),
     ("knowledge (of a route)", wire.Knowledge),
-    ("guard (of a route)", wire.Guard),
+    ("guard (of a route)", guard.Guard),
     ("prompt, answer (of a guard)", guard.GuardRules),
     ("moderation (of a guard)", guard.Moderation),
     ("webhook (of a guard)", guard.Webhook),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
 
 import pytest
 
+from gateway.contract.guard import Webhook
+from gateway.steps.guard import CheckFailed
+from gateway.steps.webhook import WebhookClient
 from tests.fakes import scripts
 from tests.fakes.gateway import eventually, new_id
 from tests.fakes.upstream import Seen, Send, Sleep, Step
@@ -78,6 +82,23 @@ def test_a_webhook_that_fails_is_closed_or_open(gateway, hook, upstream, says, h
     reply = ask(gateway, f"hook-open-openai/{model}", "hi")
     assert (reply.status, reply.header("x-tunegate-guard")) == (200, "passed; unchecked=webhook")
     hook.drop_idle()
+
+
+def test_a_webhook_whose_host_is_a_metadata_service_is_not_asked():
+    """169.254.169.254, as a name that only the system's resolver reads so."""
+
+    async def judge() -> None:
+        client = WebhookClient()
+        try:
+            await client._ask(Webhook(url="http://2852039166/", secret="env:A"), {}, b"{}")
+        finally:
+            await client.close()
+
+    with pytest.raises(CheckFailed) as caught:
+        asyncio.run(judge())
+    assert "metadata" in str(caught.value.__cause__)
+    with pytest.raises(ValueError, match="metadata"):
+        Webhook(url="http://[::ffff:169.254.169.254]/", secret="env:A")
 
 
 def test_the_log_hears_of_a_failing_webhook_once(gateway, hook, says):
