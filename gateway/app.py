@@ -19,12 +19,14 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from gateway.api.embeddings import EMBEDDINGS
+from gateway.api.media import MODERATIONS
 from gateway.api.routes import OPERATIONS, Api, build, match
 from gateway.cache.answers import response_cache
 from gateway.contract import snapshot as wire
 from gateway.copies.deliver import FileBodies
 from gateway.copies.inner import Inner
 from gateway.copies.keeper import Keeper
+from gateway.copies.moderation import RouteModerator
 from gateway.copies.shadow import Shadows
 from gateway.copies.watch import Watcher
 from gateway.dispatch import Dispatcher
@@ -47,6 +49,8 @@ from gateway.snapshot.file import report, watch
 from gateway.snapshot.holder import Holder
 from gateway.snapshot.secrets import secret
 from gateway.steps.base import Steps
+from gateway.steps.guard import Guardian
+from gateway.steps.webhook import WebhookClient
 from gateway.telemetry.hooks import Telemetry
 from gateway.telemetry.metrics import Gauge, Metrics
 from gateway.telemetry.tracing import Tracer
@@ -140,16 +144,17 @@ class Worker:
         inner = Inner(dispatcher, self.spool, self.telemetry)
         shadows = Shadows(inner, self.health, self.keeper)
         answers = response_cache(self._settings, inner, EMBEDDINGS, Watcher(self.keeper, shadows, loop), loop)
+        hook = WebhookClient()
+        guardian = Guardian(RouteModerator(inner, MODERATIONS), hook)
         pipeline = Pipeline(
             self.holder, self.limiter, self.spool, dispatcher, self.telemetry, answers, self.kept,
-            Steps(self.kept, self.retriever), Places(self.objects),
+            Steps(self.kept, self.retriever, guardian), Places(self.objects),
         )  # fmt: skip
         front = self._front(pipeline)
         server = self._server(front)
         self._observe(upstreams, front, shadows, renewals)
         self.metrics.sources.update(answers.gauges())
-        self.holder.on_swap.append(renewals.apply)
-        self.holder.on_swap.append(lambda runtime: self._apply(runtime, upstreams))
+        self.holder.on_swap += [renewals.apply, lambda runtime: self._apply(runtime, upstreams)]
         if self.holder.held:
             renewals.apply(self.holder.current)
             await renewals.ready(CREDENTIALS_AT_START)
@@ -181,8 +186,8 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await inner.close()
-            await answers.close()
+            for part in (inner, answers, hook):
+                await part.close()
             upstreams.close()
             await renewals.close()
             await self._close()

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from gateway.contract.trace import Trace
 from gateway.contract.usage import End
 from gateway.errors import GatewayError
+from gateway.guarded import Guarded
 from gateway.protocols.base import Inbound
 from gateway.protocols.canonical import Usage
+from gateway.protocols.chat.legacy import Legacy
 from gateway.protocols.tasks.base import TaskIn
 from gateway.runtime import KeyRecord, Route, Runtime, Target
 
@@ -72,6 +74,15 @@ class Operation:
     """Of whole answers."""
     renamed: Callable[[bytes, float], bytes] | None = None
     """Writes the header lines of rate limits, given in OpenAI's names, in those of its dialect; with Unix seconds."""
+
+    text: Legacy | None = None
+    """How its answers are told that are text, though it has no dialect."""
+
+    @property
+    def tells_text(self) -> bool:
+        """Whether its answers are what a model has written."""
+        talks = self.dialect is not None and self.translates and self.task is None and self.estimate is None
+        return talks or self.text is not None
 
     @property
     def copied(self) -> bool:
@@ -174,6 +185,8 @@ class Context:
     """What the route's knowledge bases had for it; None: they were not asked."""
     cached: Cached | None = None
     """What its response cache had for it; None: it has none."""
+    guarded: Guarded | None = None
+    """What the route's guard found in it; None: it has none."""
     consultation: Consultation | None = None
     """Set where the model may search them itself."""
     target: Target | None = None

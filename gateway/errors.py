@@ -3,9 +3,9 @@
 The code tells whose fault it was, in four domains; the same closed vocabulary labels metrics and usage events:
 
     caller_*    the request           bad JSON, unknown model, too large
-    policy_*    the company's rules   key, access, rate, tokens, concurrency, budget
+    policy_*    the company's rules   key, access, rate, tokens, concurrency, budget, guard
     provider_*  the upstream          auth, rate, timeout, unreachable, 5xx, bad reply, rejected
-    tunegate_*  ourselves             spool full, no snapshot, stopping, overloaded, limits, retrieval
+    tunegate_*  ourselves             spool full, no snapshot, stopping, overloaded, limits, retrieval, guard
 
 The body is OpenAI's: {"error": {"message", "type", "code", "param"}}. A message says what is wrong, which one it is,
 and what to do; it never holds a credential or a prompt.
@@ -31,6 +31,7 @@ VOCABULARY: dict[str, tuple[int, str, str | None]] = {
     "policy_tokens": (429, "tokens", "rate_limit_exceeded"),
     "policy_concurrency": (429, "requests", "rate_limit_exceeded"),
     "policy_budget": (429, "insufficient_quota", "insufficient_quota"),
+    "policy_guard": (400, "invalid_request_error", "content_policy_violation"),
     "provider_auth": (502, "api_error", "upstream_auth"),
     "provider_rate": (429, "requests", "rate_limit_exceeded"),
     "provider_timeout": (504, "api_error", "upstream_timeout"),
@@ -44,6 +45,7 @@ VOCABULARY: dict[str, tuple[int, str, str | None]] = {
     "tunegate_overloaded": (503, "server_error", "overloaded"),
     "tunegate_limits": (503, "server_error", "limits_unavailable"),
     "tunegate_retrieval": (503, "server_error", "retrieval_failed"),
+    "tunegate_guard": (503, "server_error", "guard_failed"),
     "tunegate_bug": (500, "server_error", "internal_error"),
 }
 

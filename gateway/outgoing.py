@@ -13,7 +13,7 @@ from gateway.context import Call, Context
 from gateway.contract.trace import Trace
 from gateway.errors import GatewayError, UpstreamFailure
 from gateway.kept import missing
-from gateway.protocols.base import Origin
+from gateway.protocols.base import Inbound, Origin, Outbound
 from gateway.protocols.proofs import has_marks
 from gateway.protocols.tasks.base import Task, TaskIn
 from gateway.protocols.translation import Translation, no_way
@@ -82,7 +82,11 @@ def _content(
     as_it_came = ctx.consultation is None and name in endpoint.wires
     if as_it_came and not _holds_marks(exchange.body, ctx.document, endpoint, name):
         reply.wire = endpoint.wires[name]
-        return name, accept, _body(ctx, exchange, target, route, reply.wire)
+        if ctx.guarded is None or not ctx.guarded.reads_answers or not operation.tells_text:
+            return name, accept, _body(ctx, exchange, target, route, reply.wire)
+        reply.translation = _read_anew(ctx, target)
+        if reply.translation is not None:  # the request passes, and its answer is read
+            return name, accept, _body(ctx, exchange, target, route, reply.wire)
     if operation.estimate is not None:
         reply.told(operation.estimate(call.document))
         return None
@@ -122,6 +126,29 @@ def _holds_marks(body: bytes, document: Document | None, endpoint: Endpoint, ope
     return has_marks(body if document is None else orjson.dumps(document))
 
 
+def _read_anew(ctx: Context, target: Target) -> Translation | None:
+    """How an answer is read and written that the target tells in the client's own dialect; None where it is the
+    target's second one: it is asked in its first one then.
+    """
+    inbound: Inbound | None = ctx.operation.text or ctx.operation.dialect
+    outbound: Outbound | None = ctx.operation.text
+    if outbound is None and target.endpoint.provider.dialect.operation == ctx.operation.name:
+        outbound = target.endpoint.provider.dialect
+    return None if inbound is None or outbound is None else _between(ctx, inbound, outbound, target)
+
+
+def _between(ctx: Context, inbound: Inbound, outbound: Outbound, target: Target) -> Translation:
+    request = inbound.read_request(_document(ctx))
+    request.stream, request.include_usage = ctx.call.stream, ctx.call.wants_usage
+    origin = Origin(ctx.id, ctx.call.model, int(ctx.ts))
+    return Translation(inbound, outbound, request, origin, target.endpoint.provider.usage)
+
+
+def _document(ctx: Context) -> Document:
+    """The request after the route's steps."""
+    return ctx.call.document if ctx.document is None else ctx.document
+
+
 def _translation(ctx: Context, target: Target) -> Translation:
     """How the request and its answer change between the client's dialect and the target's. UpstreamFailure if there is
     no way: another target may have one.
@@ -129,13 +156,10 @@ def _translation(ctx: Context, target: Target) -> Translation:
     call, provider, inbound = ctx.call, target.endpoint.provider, ctx.operation.dialect
     if inbound is None or not ctx.operation.translates:
         raise _refused(no_way(ctx.operation.name, target.endpoint.name))
-    document = call.document if ctx.document is None else ctx.document
+    document = _document(ctx)
     if call.continues is not None and document.get("previous_response_id") is not None:
         raise missing(call.continues)
-    request = inbound.read_request(document)
-    request.stream, request.include_usage = call.stream, call.wants_usage
-    origin = Origin(ctx.id, call.model, int(ctx.ts))
-    return Translation(inbound, provider.dialect, request, origin, provider.usage)
+    return _between(ctx, inbound, provider.dialect, target)
 
 
 def _proof(endpoint: Endpoint, head: bytes, body: list[bytes]) -> bytes:
@@ -155,7 +179,7 @@ def _task(ctx: Context, inbound: TaskIn, endpoint: Endpoint) -> Task:
     target = endpoint.provider.tasks.get(inbound.task)
     if target is None:
         raise _refused(no_way(ctx.operation.name, endpoint.name))
-    return Task(inbound, target, inbound.read(ctx.call.document), Origin(ctx.id, ctx.call.model, int(ctx.ts)))
+    return Task(inbound, target, inbound.read(_document(ctx)), Origin(ctx.id, ctx.call.model, int(ctx.ts)))
 
 
 def _encoded(write: Callable[[], Document]) -> list[bytes]:

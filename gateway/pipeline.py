@@ -82,7 +82,7 @@ class Pipeline:
                 watch = await self._prepared(ctx, exchange)
             if watch is None or (reply := watch.found) is None:
                 reply = await self.dispatcher.dispatch(ctx, exchange)  # attempts and fallback, to first content
-            if watch is not None or ctx.consultation is not None:
+            if watch is not None or ctx.consultation is not None or ctx.guarded is not None:
                 reply = await self._answering(ctx, exchange, reply, watch)
             ctx.first_content, ctx.status = reply.content_at, reply.status
             if not reply.whole:
@@ -122,6 +122,8 @@ class Pipeline:
         """The reply that is the client's, at its commit point."""
         if ctx.consultation is not None:
             reply = await self._consulted(ctx, exchange, reply)
+        if ctx.guarded is not None:
+            await self.steps.answered(ctx, reply)
         if watch is not None:
             watch.answering(reply)
         return reply
@@ -191,7 +193,7 @@ class Pipeline:
                 body = citations.in_body(ctx, reply.body) if citations.wanted(ctx) else reply.body
                 exchange.respond(reply.status, _lines(ctx, admission) + reply.passed_lines, body)
         elif reply.is_event_stream:
-            told = reply.failure_told or ctx.end != "upstream_error_partial"
+            told = reply.failure_told or ctx.end not in ("upstream_error_partial", "blocked")
             error = b"" if told or reply.failure is None else ctx.operation.error_event(reply.failure)
             if ctx.end == "stopped":
                 error = ctx.operation.error_event(_stopping())
@@ -235,7 +237,8 @@ def _cut_short(ctx: Context, reply: Reply | None, exc: Exception) -> GatewayErro
         ctx.end = "client_gone" if begun is None else "client_gone_partial"
         return None
     failure = exc if isinstance(exc, GatewayError) else _bug(ctx.request_id)
-    ctx.end, ctx.status, ctx.error = "upstream_error", failure.status, failure.code
+    guarded = failure.code in ("policy_guard", "tunegate_guard")
+    ctx.end, ctx.status, ctx.error = "blocked" if guarded else "upstream_error", failure.status, failure.code
     if begun is not None:
         ctx.end, ctx.status, begun.failure = "upstream_error_partial", begun.status, failure
     return failure
@@ -308,6 +311,8 @@ def _lines(ctx: Context, admission: Admission) -> bytes:
         limits += b"x-tunegate-cache: %b\r\n" % cached.result.encode()
         if cached.result in ("hit", "semantic"):
             limits += b"age: %d\r\n" % cached.age
+    if ctx.guarded is not None:
+        limits += ctx.guarded.line()
     return b"x-request-id: %b\r\n%b%bx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n%b" % (
         ctx.request_id.encode(),
         ctx.route.head,

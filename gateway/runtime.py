@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.contract import snapshot as wire
 from gateway.contract.caching import Cache
+from gateway.guarded import Guard
 from gateway.protocols.canonical import Usage
 from gateway.providers.auth import Auth
 from gateway.providers.base import Provider, Wire
@@ -210,6 +211,8 @@ class Route:
     """Whether any step changes its requests."""
     knowledge: wire.Knowledge | None = None
     """Whose passages are put before its conversations."""
+    guard: Guard | None = None
+    """What may be said, both ways."""
     draft: bool = False
     """There only for keys that are granted it by name."""
     watched: Watched | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway.contract import snapshot as wire
+from gateway.contract import guard, snapshot as wire
 from gateway.contract.caching import Cache, SemanticCache
 from gateway.settings import Settings
 
@@ -28,6 +28,10 @@ SNAPSHOT: tuple[tuple[str, type[BaseModel]], ...] = (
     ("retry (of a route)", wire.Retry),
     ("breaker (of a route)", wire.Breaker),
     ("knowledge (of a route)", wire.Knowledge),
+    ("guard (of a route)", guard.Guard),
+    ("prompt, answer (of a guard)", guard.GuardRules),
+    ("moderation (of a guard)", guard.Moderation),
+    ("webhook (of a guard)", guard.Webhook),
     ("log (of a route)", wire.Log),
     ("shadow (of a route)", wire.Shadow),
     ("cache (of a route)", Cache),

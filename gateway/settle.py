@@ -31,6 +31,9 @@ def verdict(ctx: Context, reply: Reply) -> tuple[End, str]:
     """(end, error code) of a reply that was committed to."""
     if reply.client_left:
         return "client_gone_partial", ""
+    if reply.failure is not None and reply.failure.code == "policy_guard":
+        reply.succeeded()
+        return "blocked", reply.failure.code
     if reply.failure is not None:
         reply.broke(ctx.route.breaker, reply.failure.code)
         return "upstream_error_partial", reply.failure.code

@@ -40,8 +40,8 @@ EVERY = 3.0
 READ = 5000
 """Most requests of a step that are looked at, the latest first."""
 ROBOT = Actor("rollout")
-NOT_ITS_FAULT = frozenset({"provider_rejected"})
-"""Errors of attempts that the request is to blame for."""
+NOT_ITS_FAULT = frozenset({"provider_rejected", "policy_guard"})
+"""Errors of attempts that the request, or what a guard allows, is to blame for."""
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from control.models.base import now
 
 MOST = 10_000
 """Conversations that are looked at: the newest."""
-_GOOD = ("success", "client_gone", "client_gone_partial")
+_GOOD = ("success", "blocked", "client_gone", "client_gone_partial")
 """Ends of conversations in which nothing failed."""
 
 

@@ -69,6 +69,8 @@ class UsageRow(Base):
     """`gateway.contract.usage.RetrievalOutcome`; null where the route has no knowledge bases."""
     cache: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """`gateway.contract.usage.CacheOutcome`; null where the route has no response cache."""
+    guard: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """`gateway.contract.usage.GuardOutcome`; null where the route has no guard."""
     shadow_of: Mapped[str | None] = mapped_column(String(36))
     """Of a copy for a shadow target: the `id` of the request. Such a row is in no sum but `shadow_hour`."""
 

@@ -13,8 +13,8 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import ValidationError
 
 from control.errors import FieldError, fields
-from control.kit.outbound import is_metadata
 from gateway.contract import snapshot as wire
+from gateway.contract.addresses import is_metadata
 from gateway.contract.providers import KINDS, ProviderKind
 
 AT = "body.spec"

@@ -47,9 +47,9 @@ class Known:
         """Where a route's requests go when its targets have failed."""
         return self.routes[name].spec.get("fallback") if name in self.routes else None
 
-    def falling_back_to(self, name: str) -> list[str]:
-        """Routes that need this one."""
-        return sorted(row.name for row in self.routes.values() if row.spec.get("fallback") == name and row.name != name)
+    def needing(self, name: str) -> list[str]:
+        """Routes that fall back to this one, or have it judge their texts."""
+        return sorted(row.name for row in self.routes.values() if name in _needed(row.spec) and row.name != name)
 
 
 def problems(name: str, spec: Mapping[str, Any], known: Known) -> list[FieldError]:
@@ -70,11 +70,17 @@ def problems(name: str, spec: Mapping[str, Any], known: Known) -> list[FieldErro
     ]
     if taken := _taken(name, known).get(name):
         found.append(FieldError(at="body.name", message=f"{name!r} is an alias of the route {taken!r}"))
-    parts = (_targets, _shadow, _knowledge, _cache, _aliases, _fallback)
+    parts = (_targets, _shadow, _knowledge, _cache, _moderation, _aliases, _fallback)
     beyond = [problem for part in parts for problem in part(name, route, known)]
     if route.system_prompt is not None and len(route.system_prompt) > LONGEST_PROMPT:
         beyond.append(("system_prompt", f"is longer than {LONGEST_PROMPT} characters"))
     return found + [FieldError(at=f"{AT}.{at}", message=message) for at, message in beyond]
+
+
+def _needed(spec: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """(fallback, route of the moderation)."""
+    moderation = (spec.get("guard") or {}).get("moderation") or {}
+    return spec.get("fallback"), moderation.get("route")
 
 
 def _taken(name: str, known: Known) -> dict[str, str]:
@@ -112,6 +118,17 @@ def _cache(name: str, route: wire.Route, known: Known) -> Found:
         yield "cache.semantic.route", "a route cannot embed its own questions"
     elif semantic.route not in known.routes or semantic.route.endswith("*"):
         yield "cache.semantic.route", f"there is no route {semantic.route!r}"
+
+
+def _moderation(name: str, route: wire.Route, known: Known) -> Found:
+    moderation = route.guard.moderation if route.guard is not None else None
+    if moderation is None:
+        return
+    at, judge = "guard.moderation.route", known.routes.get(moderation.route)
+    if judge is None or judge.name.endswith("*"):
+        yield at, f"there is no route {moderation.route!r} (aliases and wildcards do not count)"
+    elif not judge.enabled:
+        yield at, f"the route {moderation.route!r} is disabled"
 
 
 def _place(at: str, name: str, place: wire.Target | wire.Shadow, known: Known) -> Found:

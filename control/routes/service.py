@@ -177,9 +177,10 @@ def _keep_version(session: AsyncSession, person: Person, route: Route, why: str)
 
 
 def _refuse_if_needed(known: Known, name: str, what: str) -> None:
-    if needing := known.falling_back_to(name):
+    if needing := known.needing(name):
         text = ", ".join(needing[:20])
-        raise Problem(409, "in_use", f"cannot {what} the route {name!r}: these routes fall back to it: {text}")
+        why = "these routes fall back to it, or have it judge their texts"
+        raise Problem(409, "in_use", f"cannot {what} the route {name!r}: {why}: {text}")
 
 
 async def _touch(session: AsyncSession, route: Route) -> None:

@@ -124,6 +124,7 @@ def _row(event: UsageEvent, gateway: str, received: datetime, owners: dict[str, 
         attempts=[attempt.model_dump() for attempt in event.attempts],
         retrieval=event.retrieval.model_dump() if event.retrieval is not None else None,
         cache=event.cache.model_dump() if event.cache is not None else None,
+        guard=event.guard.model_dump(mode="json") if event.guard is not None else None,
         shadow_of=event.shadow_of,
     )
 

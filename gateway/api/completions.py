@@ -6,6 +6,7 @@ import orjson
 
 from gateway.api.body import model_of, output_estimate, parse_object, prompt_estimate, stream_of
 from gateway.context import Call, Operation
+from gateway.protocols.chat.legacy import Legacy
 
 
 def parse(body: bytes) -> Call:
@@ -25,4 +26,4 @@ def parse(body: bytes) -> Call:
     )
 
 
-COMPLETIONS = Operation("completions", b"/v1/completions", parse)
+COMPLETIONS = Operation("completions", b"/v1/completions", parse, text=Legacy())

@@ -94,8 +94,7 @@ class Embedder:
         except GatewayError:  # the spool is full: the request itself had the last room
             return None
         answer = Recording(EMBEDDING_BYTES)
-        nobody = Nobody(client, answer)
-        nobody.operation, nobody.headers, nobody.body = self._operation, {}, body
+        nobody = Nobody(self._operation, {}, body, answer)
         self._inner.start(own, nobody, admission, answer, partial(_ended, asked, answer))
         return asked
 

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import re
 from re import _constants as op, _parser  # type: ignore[attr-defined]  # the parser of `re` itself: no second opinion
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, StringConstraints
 
 LONGEST = 256
 """Characters that one match may have."""
 WAYS = 300
 """Ways in which a pattern may match at one place: what backtracking has to try in the worst case."""
+
+
+Redaction = Literal["email", "phone", "id_card", "bank_card", "secret"]
+"""What `gateway.redact` finds without a pattern."""
+
+
+def widest(pattern: str) -> int:
+    """Characters that a match may have."""
+    return int(_parser.parse(pattern).getwidth()[1])
 
 
 def check_pattern(pattern: str) -> str:
@@ -59,3 +70,6 @@ def _ways_of(kind: Any, value: Any) -> int:
             return int(most - least + 1)
         return min(sum(int(each ** min(times, 10)) for times in range(least, most + 1)), WAYS + 1)
     raise ValueError(f"a pattern cannot use look-around, back-references and the like ({kind})")
+
+
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_pattern)]

@@ -17,12 +17,12 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 
 from gateway.contract.base import Name, Seconds, Share, Wire
 from gateway.contract.caching import Cache
-from gateway.contract.patterns import check_pattern
+from gateway.contract.guard import Guard
+from gateway.contract.patterns import Pattern, Redaction
 from gateway.contract.version import SCHEMA_VERSION
 
 Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, max_digits=18, decimal_places=9)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_pattern)]
 
 
 class Timeouts(Wire):
@@ -191,9 +191,6 @@ def _distinct(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
 Budgets = Annotated[tuple[Budget, ...], AfterValidator(_distinct)]
 
 
-Redaction = Literal["email", "phone", "id_card", "bank_card", "secret"]
-
-
 class Log(Wire):
     """What is kept of the bodies of a route's requests: nothing, unless it says so. The ledger has a row for every
     request in any case. A request with the header `x-tunegate-no-log` is left out."""
@@ -304,6 +301,8 @@ class Route(Wire):
     """Overrides the endpoint's time-outs."""
     knowledge: Knowledge | None = None
     """Whose passages are put before conversations."""
+    guard: Guard | None = None
+    """What may be said, both ways."""
     log: Log = Log()
     """Which bodies are kept."""
     shadow: Shadow | None = None

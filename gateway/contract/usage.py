@@ -10,6 +10,7 @@ from gateway.contract.version import SCHEMA_VERSION
 
 End = Literal[
     "success",
+    "blocked",
     "upstream_error",
     "upstream_error_partial",
     "client_gone",
@@ -17,7 +18,8 @@ End = Literal[
     "stopped",
     "interrupted",
 ]
-"""How a request ended. `_partial`: content had been relayed. `stopped`: this gateway was told to stop.
+"""How a request ended. `blocked`: by its route's guard, before or after the model was asked. `_partial`: content had
+been relayed. `stopped`: this gateway was told to stop.
 `interrupted`: the gateway process died; found in the spool afterwards and never charged."""
 
 
@@ -78,6 +80,23 @@ class CacheOutcome(BaseModel):
     """What a hit would have cost beyond `cost_nano`."""
 
 
+class GuardOutcome(BaseModel):
+    """What a route's guard did. Nothing of what was found is here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action: Literal["passed", "masked", "blocked"]
+    by: str = ""
+    """Kind of what blocked the request: email, phone, id_card, bank_card, secret, keyword, pattern, size, json,
+    moderation, webhook."""
+    prompt: dict[str, int] = {}
+    """Kind -> how many finds were masked in the request."""
+    answer: dict[str, int] = {}
+    """The same of the answer."""
+    unchecked: tuple[str, ...] = ()
+    """Who should have been asked and did not answer: moderation, webhook."""
+
+
 class UsageEvent(BaseModel):
     """One admitted request. `id` makes delivery idempotent: counting twice is impossible."""
 
@@ -118,6 +137,8 @@ class UsageEvent(BaseModel):
     cache: CacheOutcome | None = None
     """Absent where the route has no response cache. `tokens` and `usage_source` of a hit are those of the answer as it
     was given first, `cost_nano` is the part of its price that the route says; there is no attempt."""
+    guard: GuardOutcome | None = None
+    """Absent where the route has no guard."""
     shadow_of: str | None = None
     """Of a copy for a route's shadow: the `id` of the request that was copied. Its cost is nobody's: it counts for no
     limit, no budget and no report of what keys used."""

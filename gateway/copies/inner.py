@@ -40,10 +40,14 @@ class Inner:
 
     def start(
         self, ctx: Context, exchange: Nobody, admission: Admission, answer: Recording | None, ended: Ended
-    ) -> None:
-        """Send one that is admitted. A whole answer is put into `answer`, as a stream is by the exchange."""
+    ) -> Callable[[], None]:
+        """Send one that is admitted. A whole answer is put into `answer`, as a stream is by the exchange. Call what comes
+        back to stop it, if it has not ended yet.
+        """
         self._telemetry.in_flight += 1
-        Running(self._run(ctx, exchange, admission, answer, ended), self._running).step()
+        running = Running(self._run(ctx, exchange, admission, answer, ended), self._running)
+        running.step()
+        return lambda: running.cancel() if running in self._running else None
 
     async def close(self) -> None:
         """Stop what is under way; it is settled as `stopped`."""

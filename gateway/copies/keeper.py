@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
@@ -58,6 +58,8 @@ class Draft(NamedTuple):
     answer: Recording | None
     reserved: int
     """Bytes that it was promised."""
+    masks: Mapping[str, str]
+    """What a guard has masked in the request, and its masks: in the answer they stand again."""
 
 
 class Waiting(NamedTuple):
@@ -84,7 +86,7 @@ class Keeper:
         """Bytes that are recorded, promised or waiting now."""
         self.outcomes = dict.fromkeys(("kept", "full", "refused", "failed"), 0)
 
-    def begin(self, rule: LogRule, body: bytes | None) -> Draft | None:
+    def begin(self, rule: LogRule, body: bytes | None, masks: Mapping[str, str] | None = None) -> Draft | None:
         """Promise room for what a request and its answer may need; None (and counted) if there is none.
 
         `body` is the request's, or None to keep the answer alone.
@@ -98,7 +100,7 @@ class Keeper:
             return None
         self.held += reserved
         cut = request is not None and len(request) > most
-        return Draft(rule, request[:most] if request is not None else None, cut, answer, reserved)
+        return Draft(rule, request[:most] if request is not None else None, cut, answer, reserved, masks or {})
 
     def keep(self, identity: str, ts: float, draft: Draft) -> None:
         """The request has ended: what was recorded may be redacted and delivered."""
@@ -178,7 +180,8 @@ def _entry(waiting: Waiting) -> Kept:
         request = render(draft.request, draft.request_cut, draft.rule.redactor, spec.max_bytes, counts)
     if draft.answer is not None:
         raw = b"".join(draft.answer.pieces)
-        response = render(raw, draft.answer.cut, draft.rule.redactor, spec.max_bytes, counts)
+        redactor = draft.rule.redactor.knowing(draft.masks) if draft.masks else draft.rule.redactor
+        response = render(raw, draft.answer.cut, redactor, spec.max_bytes, counts)
     payload = orjson.dumps(
         {
             "id": waiting.id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.context import Operation
 from gateway.errors import GatewayError
 from gateway.server.exchange import Exchange
 from gateway.streaming.reply import Reply
@@ -87,12 +88,14 @@ class Tee(Exchange):
 
 
 class Nobody(Exchange):
-    """Stands for a client that does not exist: it never leaves, never falls behind, and asks as `client` asked."""
+    """Stands for a client that does not exist: it never leaves, and never falls behind."""
 
     __slots__ = ("_recording",)
 
-    def __init__(self, client: Exchange, recording: Recording | None) -> None:
-        self.operation, self.headers, self.body, self.peer = client.operation, client.headers, client.body, ""
+    def __init__(
+        self, operation: Operation, headers: dict[bytes, bytes], body: bytes, recording: Recording | None
+    ) -> None:
+        self.operation, self.headers, self.body, self.peer = operation, headers, body, ""
         self.gone = self.paused = self.started = self.complete = False
         self.upload = None
         self.on_gone = self.on_pause = self.on_resume = None

@@ -58,7 +58,8 @@ class Shadows:
         self._under_way[route.name] += 1
         draft = self._keeper.begin(log_rule, None) if log_rule is not None and log_rule.response else None
         answer = draft.answer if draft is not None else None
-        self._inner.start(ctx, Nobody(client, answer), admission, answer, partial(self._ended, ctx, draft))
+        nobody = Nobody(client.operation, client.headers, client.body, answer)
+        self._inner.start(ctx, nobody, admission, answer, partial(self._ended, ctx, draft))
 
     def _ended(self, ctx: Context, draft: Draft | None, reply: Reply | None, failure: GatewayError | None) -> None:
         self._under_way[ctx.route.name] -= 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 
+import orjson
+
 from gateway.context import Context
 from gateway.copies.keeper import Draft, Keeper
 from gateway.copies.recording import Tee
@@ -32,12 +34,20 @@ class Watcher:
         draft = None
         wanted = ctx.key.log_bodies and OPT_OUT not in exchange.headers
         if rule is not None and wanted and random.random() < rule.spec.share:
-            draft = self.keeper.begin(rule, exchange.body)
+            draft = self.keeper.begin(rule, *_said(ctx, exchange))
         if shadow is not None and random.random() >= shadow.share:
             shadow = None
         if draft is None and shadow is None:
             return None
         return Watch(self, ctx, exchange, draft, shadow)
+
+
+def _said(ctx: Context, exchange: Exchange) -> tuple[bytes, dict[str, str]]:
+    """The body of a request as it is kept, with its masks, and what is masked in its answer."""
+    guarded = ctx.guarded
+    if guarded is None or guarded.after is ctx.call.document:
+        return exchange.body, {}
+    return orjson.dumps(guarded.after), guarded.masks
 
 
 class Watch:

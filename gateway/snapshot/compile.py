@@ -17,6 +17,7 @@ import orjson
 
 from gateway.contract import session, snapshot as wire
 from gateway.errors import ConfigError, Place
+from gateway.guarded import Guard
 from gateway.providers.auth import secret_parts
 from gateway.providers.operations import FORMS, METHODS
 from gateway.providers.registry import PROVIDERS
@@ -24,7 +25,7 @@ from gateway.redact import Redactor
 from gateway.runtime import Endpoint, LogRule, Prices, Route, Runtime, ShadowRule, Target, Watched
 from gateway.snapshot.cacherule import cache_rule
 from gateway.snapshot.keytable import KeyTable, Problems, collector_at_rest, duplicates, nano, scope_of
-from gateway.snapshot.secrets import Credential, plain_credential
+from gateway.snapshot.secrets import Credential, plain_credential, secret
 
 
 def compile_snapshot(snapshot: wire.Snapshot) -> Runtime:
@@ -60,6 +61,8 @@ def assemble(
         session_key=session.public_key(session_key) if session_key is not None else None,
     )
     _check_fallbacks(snapshot, runtime, problems)
+    if not shared:
+        _check_moderation(snapshot, runtime, problems)
     problems += table.problems
     if problems:
         raise ConfigError(problems)
@@ -199,7 +202,8 @@ def _routes(snapshot: wire.Snapshot, endpoints: dict[str, Endpoint], problems: P
         route = _route(spec, prefix, tiers)
         shadow = _shadow(i, spec, route, endpoints, specs, problems)
         log, cache = _log(spec.log), cache_rule(i, snapshot, endpoints, problems)
-        routes.append(replace(route, watched=Watched(log, shadow, cache) if log or shadow or cache else None))
+        watched = Watched(log, shadow, cache) if log or shadow or cache else None
+        routes.append(replace(route, watched=watched, guard=_guard(i, spec, problems)))
     return routes
 
 
@@ -220,7 +224,7 @@ def _route(spec: wire.Route, prefix: str | None, tiers: tuple[tuple[Target, ...]
         scopes=(scope,) if scope.limited else (),
         head=b"x-tunegate-route: " + _visible(spec.name) + b"\r\n",
         facts=b'"route":' + orjson.dumps(spec.name),
-        has_steps=spec.system_prompt is not None or spec.knowledge is not None,
+        has_steps=spec.system_prompt is not None or spec.knowledge is not None or spec.guard is not None,
         knowledge=spec.knowledge,
         draft=spec.draft,
     )
@@ -248,6 +252,17 @@ def _shadow(
         retry=wire.Retry(max_attempts=1), scopes=(),
     )  # fmt: skip
     return ShadowRule(own, shadow.share, shadow.concurrency)
+
+
+def _guard(number: int, spec: wire.Route, problems: Problems) -> Guard | None:
+    if spec.guard is None:
+        return None
+    try:
+        key = secret(spec.guard.webhook.secret) if spec.guard.webhook is not None else ""
+    except ValueError as exc:
+        problems.append((("route", number, "guard", "webhook", "secret"), str(exc)))
+        return None
+    return Guard(spec.guard, key.encode())
 
 
 def _log(spec: wire.Log) -> LogRule | None:
@@ -312,3 +327,12 @@ def _check_fallbacks(snapshot: wire.Snapshot, runtime: Runtime, problems: Proble
                 break
             seen.append(name)
             name = fallback[name]
+
+
+def _check_moderation(snapshot: wire.Snapshot, runtime: Runtime, problems: Problems) -> None:
+    """Where control says the configuration, a route may be missing for a while: then nobody can be asked."""
+    for i, route in enumerate(snapshot.routes):
+        moderation = route.guard.moderation if route.guard is not None else None
+        if moderation is not None and moderation.route not in runtime.routes:
+            place: Place = ("route", i, "guard", "moderation", "route")
+            problems.append((place, f"no route is named {moderation.route!r}"))

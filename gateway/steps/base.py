@@ -8,9 +8,11 @@ from gateway.context import Context
 from gateway.kept import Kept
 from gateway.retrieval.base import Retriever
 from gateway.runtime import Target
+from gateway.steps.guard import Guardian
 from gateway.steps.history import History
 from gateway.steps.prompt import SystemPrompt
 from gateway.steps.rag import Rag
+from gateway.streaming.reply import Reply
 
 
 class Step(Protocol):
@@ -28,12 +30,14 @@ class Step(Protocol):
 class Steps:
     """All steps, in their order."""
 
-    __slots__ = ("_rag", "_steps")
+    __slots__ = ("_guardian", "_rag", "_steps")
 
-    def __init__(self, kept: Kept, retriever: Retriever) -> None:
+    def __init__(self, kept: Kept, retriever: Retriever, guardian: Guardian) -> None:
         # each puts its text before what is there: the system prompt comes first in the end, then the passages
         self._rag = Rag(retriever)
-        self._steps: tuple[Step, ...] = (History(kept), self._rag, SystemPrompt())
+        # the guard sees what the client says, and neither of them
+        self._guardian = guardian
+        self._steps: tuple[Step, ...] = (History(kept), guardian, self._rag, SystemPrompt())
 
     async def run(self, ctx: Context) -> dict[str, Any] | None:
         """The document after all wanted steps; None if none changed it: the client's bytes can pass as they are."""
@@ -46,3 +50,7 @@ class Steps:
     async def consulted(self, ctx: Context, target: Target) -> None:
         """Answer what the model, last at `target`, has asked the knowledge bases. GatewayError as `Rag.consulted`."""
         await self._rag.consulted(ctx, target)
+
+    async def answered(self, ctx: Context, reply: Reply) -> None:
+        """Have an answer judged that is held for it. GatewayError as `Guardian.answered`."""
+        await self._guardian.answered(ctx, reply)

@@ -47,7 +47,10 @@ def keep(kept: Kept, ctx: Context, reply: Reply) -> None:
         return
     told = reply.last or reply.body  # the last events of a stream, or the whole
     response = orjson.loads(told if told.startswith(b"{") else event_data(split(told)[-1]))
-    kept.save(ctx.key.name, items_of(ctx.document or ctx.call.document), response.get("response", response))
+    asked = ctx.document or ctx.call.document
+    if ctx.guarded is not None:  # masks are those of one request, and say nothing in the next one
+        asked = ctx.guarded.before
+    kept.save(ctx.key.name, items_of(asked), response.get("response", response))
 
 
 def items_of(document: dict[str, Any]) -> list[Any]:

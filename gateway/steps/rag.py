@@ -55,6 +55,8 @@ class Rag:
         if knowledge.when == "tool" and _may_ask(ctx, request):
             ctx.consultation = Consultation(knowledge.about, [tool.name for tool in request.tools])
             return document
+        if ctx.guarded is not None:  # a mask is found in no document
+            request = dialect.read_request(ctx.guarded.before)
         question = question_of(request.messages)
         if not question:
             return document
@@ -74,6 +76,8 @@ class Rag:
         results = []
         for number, call in enumerate(consultation.asked, 1):
             query = _query(call)
+            if query is not None and ctx.guarded is not None:
+                query = ctx.guarded.restored(query)
             if number > CALLS or query is None:
                 wrong = f"At most {CALLS} searches at a time." if query else 'Give {"query": "…"}, some words of text.'
                 results.append(ToolResult(call.id, [Text(wrong)], call.name, failed=True))

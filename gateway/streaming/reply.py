@@ -228,6 +228,17 @@ class Reply:
             self.failure = failure
             self.done()
 
+    def blocked(self, error: GatewayError) -> None:
+        """The guard lets no more of the answer pass. What the model has done by now is charged; it is not to blame."""
+        self.stop()
+        self.ctx.first_content = self.ctx.first_content or time.monotonic()
+        if self.first.done:
+            self.failure = self.failure or error
+            self.done()
+        else:
+            self.done()
+            self.first.come(UpstreamFailure(error.code, error.message, retriable=False, blames_target=False))
+
     def told(self, body: bytes) -> None:
         """The gateway's own answer: an estimate, which costs nothing."""
         self.status = 200

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.errors import UpstreamFailure
+from gateway.errors import GatewayError, UpstreamFailure
 from gateway.protocols.base import BadReply, Writer
 from gateway.protocols.canonical import (
     CONTENT,
@@ -26,15 +26,20 @@ from gateway.protocols.canonical import (
     ToolDelta,
     UsageNow,
 )  # fmt: skip
-from gateway.protocols.collect import deltas_of
+from gateway.protocols.collect import Collector, deltas_of
 from gateway.protocols.tasks.base import Task
 from gateway.protocols.translation import Translation
 from gateway.streaming.body import failure_in
 from gateway.streaming.consultation import Sieve
 from gateway.streaming.events import EVENT_BYTES, HELD_BYTES
+from gateway.streaming.guarding import Gate
 
 if TYPE_CHECKING:
     from gateway.streaming.reply import Reply
+
+
+JUDGED_CHARS = 4_194_304
+"""Most of an answer that is held until it is judged."""
 
 
 class TranslatedEvents:
@@ -49,6 +54,12 @@ class TranslatedEvents:
         self._writer = _writer(reply, translation)
         consultation = reply.ctx.consultation
         self._sieve = Sieve(consultation) if consultation is not None else None
+        guarded = reply.ctx.guarded
+        self._gate = Gate(guarded) if guarded is not None and guarded.reads_answers else None
+        self._collector = Collector() if guarded is not None and guarded.guard.judges("answer") else None
+        """Holds an answer that somebody judges before any of it is told."""
+        self.answer: Answer | None = None
+        """The whole of it, once it is there."""
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._text = 0
@@ -70,6 +81,9 @@ class TranslatedEvents:
             self._events(self._framer.feed(data))
         except (ValueError, BadReply) as exc:
             self._bad(exc)
+        except GatewayError as error:
+            self._reply.ctx.usage = None  # what is told so far is not what it comes to
+            self._reply.blocked(error)
 
     def on_end(self) -> None:
         """The upstream is through: the client's last events wait until the request is settled."""
@@ -79,14 +93,23 @@ class TranslatedEvents:
         try:
             self._events(self._framer.rest())
             self._take(self._reader.end())
+            if self._gate is not None:
+                self._tell(self._gate.end())
         except (ValueError, BadReply) as exc:
             self._bad(exc)
+            return
+        except GatewayError as error:
+            reply.blocked(error)
             return
         if reply.over:
             return
         if self._sieve is not None and self._sieve.asks():
             reply.ready()
             reply.done()
+        elif self._collector is not None and any(choice.blocks for choice in self._collector.reply.choices):
+            self.answer = self._collector.reply
+            reply.done()
+            reply.ready()
         elif not reply.first.done:
             text = "The upstream's stream ended without any content."
             reply.fail(UpstreamFailure("provider_bad_reply", text))
@@ -98,6 +121,12 @@ class TranslatedEvents:
         """Cut short."""
         self._reply.fail(failure)
 
+    def judged(self, answer: Answer) -> None:
+        """The answer that was held, as the client may have it."""
+        answer.usage = self._reply.ctx.usage
+        self._held.append(b"".join(map(self._writer.write, deltas_of(answer))))
+        self._reply.last += self._writer.end()
+
     def estimate(self) -> int:
         """Output tokens: a quarter of the text."""
         return max(self._text // 4, 1 if self._text else 0)
@@ -107,25 +136,29 @@ class TranslatedEvents:
             self._take(self._reader.read(event))
         if not self._reply.first.done:
             self._held_bytes += sum(map(len, events))
-            if self._held_bytes > HELD_BYTES:
+            if self._collector is not None:
+                if self._text > JUDGED_CHARS:
+                    raise BadReply(f"is longer than {JUDGED_CHARS} characters, and is judged as a whole")
+            elif self._held_bytes > HELD_BYTES:
                 self._send(self._ready())
 
     def _take(self, deltas: list[Delta]) -> None:
         reply, sieve = self._reply, self._sieve
-        out = b""
         if sieve is not None:
             deltas = sieve.sift(deltas)
-            if sieve.hidden and reply.call is not None:
-                reply.call.content_seen = True  # the model is at work, though no client hears of it
+        self._text += sum(map(_size, deltas))
+        if self._gate is not None:
+            deltas = self._gate.sift(deltas)
+        if reply.call is not None and ((sieve is not None and sieve.hidden) or (self._gate is not None and self._text)):
+            reply.call.content_seen = True  # the model is at work, though no client hears of it
+        self._tell(deltas)
+
+    def _tell(self, deltas: list[Delta]) -> None:
+        reply, out = self._reply, b""
         for delta in deltas:
             if reply.over:
                 return
-            kind = type(delta)
-            if kind is TextDelta or kind is ThinkingDelta or kind is RefusalDelta:
-                self._text += len(delta.text)  # type: ignore[union-attr]
-            elif kind is ToolDelta:
-                self._text += len(delta.arguments)  # type: ignore[union-attr]
-            elif isinstance(delta, UsageNow):
+            if isinstance(delta, UsageNow):
                 reply.ctx.usage = delta.usage
             elif isinstance(delta, Start):
                 reply.ctx.usage = delta.usage or reply.ctx.usage
@@ -133,6 +166,9 @@ class TranslatedEvents:
                 self._send(out)
                 reply.fail(failure_in({"message": delta.message, "code": delta.status}, reply))
                 return
+            if self._collector is not None:
+                self._collector.add(delta)
+                continue
             if not reply.first.done and isinstance(delta, CONTENT):
                 out += self._ready()
             out += self._writer.write(delta)
@@ -209,6 +245,9 @@ class WrittenAnew(ABC):
         except BadReply as exc:
             reply.fail(UpstreamFailure("provider_bad_reply", f"The upstream's answer {exc}."))
             return
+        except GatewayError as error:
+            reply.blocked(error)
+            return
         reply.done()
         reply.ready()
 
@@ -224,6 +263,8 @@ class TranslatedBody(WrittenAnew):
         super().__init__(reply)
         self._translation = translation
         self._text = 0
+        self.answer: Answer | None = None
+        """One that somebody judges before it is told."""
         self.tells_events = translation.request.stream
 
     def _read(self, document: Document) -> None:
@@ -238,6 +279,17 @@ class TranslatedBody(WrittenAnew):
                 reply.ctx.usage = answer.usage
                 return
         reply.ctx.usage = answer.usage
+        guarded = reply.ctx.guarded
+        if guarded is not None and guarded.reads_answers:
+            answer = Gate(guarded).whole(answer)
+            if guarded.guard.judges("answer"):
+                self.answer, reply.whole = answer, not translation.request.stream
+                return
+        self.judged(answer)
+
+    def judged(self, answer: Answer) -> None:
+        """The answer, as the client may have it."""
+        reply, translation, consultation = self._reply, self._translation, self._reply.ctx.consultation
         if translation.request.stream:
             writer = _writer(reply, translation)
             begun = consultation is not None and consultation.writer is not None
@@ -280,6 +332,13 @@ def _writer(reply: Reply, translation: Translation) -> Writer:
     if consultation is None or consultation.writer is None:
         return translation.inbound.writer(translation.request, translation.origin)
     return consultation.writer
+
+
+def _size(delta: Delta) -> int:
+    """Characters of generated text."""
+    if isinstance(delta, TextDelta | ThinkingDelta | RefusalDelta):
+        return len(delta.text)
+    return len(delta.arguments) if isinstance(delta, ToolDelta) else 0
 
 
 def _length(answer: Answer) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from gateway.context import Context
 from gateway.contract.trace import Trace
 from gateway.errors import GatewayError
+from gateway.guarded import Guarded
 from gateway.protocols.canonical import Usage
 from gateway.telemetry.metrics import OVERHEAD, SECONDS, Cell, Metrics
 from gateway.telemetry.tracing import Tracer
@@ -25,6 +26,7 @@ class Telemetry:
     __slots__ = (
         "_attempts",
         "_cells",
+        "_guarded",
         "_log_all",
         "_log_errors",
         "_overhead",
@@ -44,6 +46,7 @@ class Telemetry:
         self._cells = metrics.cells
         self._attempts = metrics.counters["tunegate_attempts"]
         self._rejected = metrics.counters["tunegate_rejected"]
+        self._guarded = metrics.counters["tunegate_guard"]
         self._overhead = metrics.histogram("tunegate_overhead_seconds", ())
 
     def rejected(self, error: GatewayError, request_id: str = "", peer: str = "") -> None:
@@ -85,6 +88,8 @@ class Telemetry:
         if (found := ctx.retrieved) is not None:
             histogram = self.metrics.histogram("tunegate_retrieval_seconds", (ctx.route.name, found.outcome))
             histogram.observe(found.ms / 1000.0)
+        if ctx.guarded is not None:
+            self._guard(ctx.route.name, ctx.guarded)
         if len(ctx.attempts) > 1:
             cell.retried += any(attempt.error for attempt in ctx.attempts)
             for attempt in ctx.attempts[:-1]:
@@ -93,6 +98,15 @@ class Telemetry:
             self._log(ctx, usage, ended)
         if self.tracer is not None and ctx.trace is not None:
             self.tracer.record(ctx, ctx.trace, usage)
+
+    def _guard(self, route: str, guarded: Guarded) -> None:
+        for found in (guarded.found_in_prompt, guarded.found_in_answer):
+            for kind, count in found.items():
+                self._guarded[route, "masked", kind] += count
+        if guarded.blocked:
+            self._guarded[route, "blocked", guarded.blocked] += 1
+        for name in guarded.unchecked:
+            self._guarded[route, "unanswered", name] += 1
 
     def _log(self, ctx: Context, usage: Usage, ended: float) -> None:
         data = {
@@ -107,6 +121,8 @@ class Telemetry:
             "tokens": usage.total,
             "ms": round((ended - ctx.started) * 1000.0, 1),
         }
+        if ctx.guarded is not None:
+            data["guard"] = ctx.guarded.action
         if ctx.trace is not None:
             data["trace"] = f"{ctx.trace.id:032x}"
         log.info("request.ended", extra={"data": data})

@@ -78,6 +78,12 @@ TABLE: dict[str, Spec] = {
         ("route", "outcome"),
         SECONDS,
     ),
+    "tunegate_guard": Spec(
+        "counter",
+        "What guards of routes did: finds masked, by kind; requests blocked, by the kind of what blocked them; and "
+        "questions that moderation or webhook left unanswered.",
+        ("route", "action", "kind"),
+    ),
     "tunegate_in_flight_requests": Spec("gauge", "Admitted requests under way, and copies for shadows."),
     "tunegate_client_connections": Spec("gauge", "Open client connections."),
     "tunegate_target_in_flight": Spec("gauge", "Requests under way at a target.", ("target",)),

@@ -4,6 +4,7 @@ The table (docs/architecture.md shows it, tests/gateway/test_settlement.py check
 
     end                            provider's usage known        not known
     success                        charge it                     prompt estimate + relayed, marked
+    blocked by the guard           charge it                     prompt estimate + what the model had written, marked
     client gone after content      charge it                     prompt estimate + relayed, marked
     upstream error after content   charge it                     what was relayed, marked
     stopped after content          charge it                     what was relayed, marked
@@ -30,7 +31,7 @@ def settlement(ctx: Context) -> tuple[Usage, str, int]:
         return hit.usage, hit.source, hit.cost
     usage, source = ctx.usage, "provider"
     if usage is None:
-        ours_to_guess = ctx.end in ("success", "client_gone_partial")
+        ours_to_guess = ctx.end in ("success", "blocked", "client_gone_partial")
         prompt = ctx.call.prompt_estimate if ours_to_guess else 0
         usage, source = Usage(input=prompt, output=ctx.relayed_tokens), "estimated"
     if (consultation := ctx.consultation) is None:
@@ -86,16 +87,19 @@ def closing(ctx: Context, usage: Usage, source: str, cost: int, ended: float) ->
         cost,
         b"null" if ctx.first_content is None else b"%.3f" % ((ctx.first_content - ctx.started) * 1000.0),
         (ended - ctx.started) * 1000.0,
-        (b"" if ctx.retrieved is None else _retrieval(ctx.retrieved)) if ctx.cached is None else _cached(ctx),
+        _steps(ctx),
         attempts,
     )
 
 
-def _cached(ctx: Context) -> bytes:
-    told, found = ctx.cached, ctx.retrieved
-    assert told is not None
-    text = b'%b"cache":{"result":"%b","age":%d,"saved_nano":%d},'
-    return text % (b"" if found is None else _retrieval(found), told.result.encode(), told.age, told.saved)
+def _steps(ctx: Context) -> bytes:
+    """What the route's steps did, as members of the event."""
+    told = b"" if ctx.retrieved is None else _retrieval(ctx.retrieved)
+    if ctx.guarded is not None:
+        told += ctx.guarded.fact()
+    if (hit := ctx.cached) is not None:
+        told += b'"cache":{"result":"%b","age":%d,"saved_nano":%d},' % (hit.result.encode(), hit.age, hit.saved)
+    return told
 
 
 def _retrieval(found: Retrieved) -> bytes:

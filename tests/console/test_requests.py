@@ -54,6 +54,17 @@ def test_filters_are_in_the_address_and_survive_a_reload(console: Console, page:
     expect(page.locator(".el-table__row")).to_have_count(2)
 
 
+def test_a_request_shows_what_its_guard_did(console: Console, page: Page, control: Running) -> None:
+    guard = {"action": "blocked", "by": "keyword", "prompt": {"phone": 2}, "answer": {}, "unchecked": ["webhook"]}
+    one = event(end="blocked", status=400, error="policy_guard", guard=guard)
+    send(control, one)
+    console.open(f"/requests/{one['id']}")
+    console.sign_in("admin")
+    told = page.locator(".el-descriptions").first
+    expect(told).to_contain_text("blocked: words; request: phone numbers 2; webhook did not answer")
+    expect(page.locator(".el-tag", has_text="Blocked by the guard")).to_be_visible()
+
+
 def test_a_request_shows_its_attempts_and_its_cost(console: Console, page: Page, control: Running) -> None:
     one = event(attempts=[FAILED, GOOD], cost_nano=1_500_000_000, duration_ms=80.0)
     send(control, one)

@@ -68,6 +68,58 @@ def put(where: Locator, label: str, text: str) -> None:
     field.press("Tab")
 
 
+def test_guardrails_are_set_saved_and_shown_again(console: Console, page: Page, control: Running) -> None:
+    make(control, "chat")
+    make(control, "judge")
+    edit(console)
+    guard = fold(page, "Guardrails")
+    guard.locator("[data-test=guard]").click()
+    choose(page, page.locator("[data-test=guard-prompt-personal]"), "Chinese identity cards")
+    page.keyboard.press("Escape")
+    put(guard.locator("fieldset").first, "Words", "机密\nProject Falcon")
+    put(guard.locator("fieldset").nth(1), "Patterns", "a*")
+    guard.locator("[data-test=guard-restore]").click()
+    put(guard, "Most characters of a request", "5000")
+    guard.locator("[data-test=guard-moderation]").click()
+    choose(page, page.locator("[data-test=guard-route]"), "judge")
+    guard.locator("[data-test=guard-webhook]").click()
+    put(guard, "Address", "http://169.254.169.254/x")
+    page.locator("[data-test=guard-secret]").fill("env:DLP")
+    page.locator("[data-test=route-save]").click()
+    expect(guard).to_contain_text("matches nothing at all")
+    expect(guard).to_contain_text("metadata")
+    put(guard.locator("fieldset").nth(1), "Patterns", r"EMP-\d{6}")
+    put(guard, "Address", "https://dlp.example.com/check")
+    save(page)
+    assert spec(control)["guard"] == {
+        "prompt": {
+            "personal": ["id_card"], "personal_action": "mask", "keywords": ["机密", "Project Falcon"],
+            "keywords_action": "block", "patterns": [], "patterns_action": "block",
+        },
+        "answer": {
+            "personal": [], "personal_action": "mask", "keywords": [], "keywords_action": "block",
+            "patterns": [r"EMP-\d{6}"], "patterns_action": "block",
+        },
+        "restore": True, "max_prompt_chars": 5000, "json_answer": False,
+        "moderation": {
+            "route": "judge", "check": "prompt", "threshold": None, "timeout": 5.0, "on_failure": "closed",
+        },
+        "webhook": {
+            "url": "https://dlp.example.com/check", "secret": "env:DLP", "check": "both", "timeout": 2.0,
+            "on_failure": "closed",
+        },
+    }  # fmt: skip
+    assert control.admin.delete("/api/v1/routes/judge").json()["code"] == "in_use"
+    again(console)
+    guard = fold(page, "Guardrails")
+    expect(guard.get_by_label("Words", exact=True).first).to_have_value("机密\nProject Falcon")
+    expect(guard.locator("[data-test=guard-route]")).to_contain_text("judge")
+    assert faults(page) == []
+    guard.locator("[data-test=guard]").click()
+    save(page)
+    assert spec(control)["guard"] is None
+
+
 def test_the_canary_of_two_targets_gets_the_share_of_its_slider(console: Console, page: Page, control: Running) -> None:
     make(control, "chat")
     edit(console)

@@ -11,7 +11,7 @@ from typing import get_args
 
 import orjson
 
-from gateway.contract.snapshot import Redaction
+from gateway.contract.patterns import Redaction
 from gateway.copies.render import render
 from gateway.errors import GatewayError
 from gateway.protocols.multipart import Form

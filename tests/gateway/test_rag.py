@@ -39,6 +39,7 @@ def gateway(control, upstream, tmp_path_factory):
                 route("cited-claude/*", "claude", knowledge={**BASES, "citations": True}),
                 route("always/*", knowledge={**BASES, "when": "always", "template": "Known: {passages}"}),
                 route("closed/*", knowledge={**BASES, "on_failure": "closed", "timeout": 0.5}),
+                route("guarded/*", knowledge=BASES, guard={"prompt": {"personal": ["phone"]}}),
                 route("trial/*", knowledge={**BASES, "trial": 1}),
                 route("kept/*", knowledge={**BASES, "citations": True}, cache={"scope": "team"}),
                 route("asks/*", knowledge={**BASES, "when": "tool"}, cache={}),
@@ -87,6 +88,15 @@ def test_passages_stand_behind_the_routes_prompt_numbered_and_with_their_source(
     assert (row["retrieval"]["outcome"], row["retrieval"]["passages"]) == ("found", 2)
     assert row["retrieval"]["ms"] > 0
     assert gateway.metric(r"^tunegate_retrieval_seconds_count\{.*found.*plain") >= 1
+
+
+def test_a_guard_masks_the_question_for_the_model_and_not_for_the_search(gateway, control, upstream, scripted):
+    model = scripted(scripts.chat(["Thirty"]))
+    assert ask(gateway, f"guarded/{model}", "Who is 13812345678?").status == 200
+    assert control.searches[0]["query"] == "Who is 13812345678?"
+    told = json.dumps(upstream.of(model)[0].json, ensure_ascii=False)
+    assert "Who is [phone]?" in told
+    assert "Everyone has 30 days" in told
 
 
 def test_a_part_of_a_route_tries_the_index_that_is_held_back(gateway, control, scripted):

@@ -240,6 +240,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.JSON(), nullable=False),
         sa.Column("retrieval", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("cache", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("guard", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("shadow_of", sa.String(length=36), nullable=True),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_usage_event")),
         sa.UniqueConstraint("id", name=op.f("uq_usage_event_id")),

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from control.kit.outbound import OutboundError, parse, refusal
+from control.kit.outbound import OutboundError, parse
+from gateway.contract.addresses import refusal
 from tests.control.api.conftest import Running, Start
 from tests.control.api.upstreams import Upstream
 

@@ -9,8 +9,7 @@ from typing import get_args
 import orjson
 import pytest
 
-from gateway.contract.patterns import check_pattern
-from gateway.contract.snapshot import Redaction
+from gateway.contract.patterns import Redaction, check_pattern
 from gateway.copies.render import render
 from gateway.redact import WINDOW, Redactor
 

@@ -203,6 +203,61 @@ export const TokenLengthsSchema = {
     type: 'object'
 } as const;
 
+export const WebhookSchema = {
+    additionalProperties: false,
+    description: 'A service of the company\'s that allows, blocks or replaces texts. docs/guardrails.md has its protocol.',
+    properties: {
+        check: {
+            default: 'both',
+            description: 'What it is asked about.',
+            enum: [
+                'prompt',
+                'answer',
+                'both'
+            ],
+            title: 'Check',
+            type: 'string'
+        },
+        on_failure: {
+            default: 'closed',
+            description: 'While it does not answer as it should: `open` goes on, marked in the header `x-tunegate-guard`; `closed` is\n503.',
+            enum: [
+                'open',
+                'closed'
+            ],
+            title: 'On Failure',
+            type: 'string'
+        },
+        secret: {
+            description: 'Key of the signature, as env:NAME or file:PATH on the gateway\'s machine.',
+            maxLength: 1000,
+            pattern: '^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$',
+            title: 'Secret',
+            type: 'string'
+        },
+        timeout: {
+            default: 2,
+            description: 'Seconds that it may take.',
+            exclusiveMinimum: 0,
+            maximum: 60,
+            title: 'Timeout',
+            type: 'number'
+        },
+        url: {
+            description: 'Where it is asked, by POST. Redirects are not followed; metadata services are refused.',
+            maxLength: 2000,
+            title: 'Url',
+            type: 'string'
+        }
+    },
+    required: [
+        'url',
+        'secret'
+    ],
+    title: 'Webhook',
+    type: 'object'
+} as const;
+
 export const VoteReportSchema = {
     description: 'What votes say of routes.',
     examples: [
@@ -5790,6 +5845,229 @@ export const KnowledgeSchema = {
     type: 'object'
 } as const;
 
+export const ModerationSchema = {
+    additionalProperties: false,
+    description: 'A route with a moderations API, which is asked whether texts are harmful.',
+    properties: {
+        check: {
+            default: 'prompt',
+            description: 'What it is asked about.',
+            enum: [
+                'prompt',
+                'answer',
+                'both'
+            ],
+            title: 'Check',
+            type: 'string'
+        },
+        on_failure: {
+            default: 'closed',
+            description: 'While it does not answer: `open` goes on, marked in the header `x-tunegate-guard`; `closed` is 503.',
+            enum: [
+                'open',
+                'closed'
+            ],
+            title: 'On Failure',
+            type: 'string'
+        },
+        route: {
+            description: 'Name of a [[route]]. Each question is a request of its own in the ledger of the key that asks.',
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        },
+        threshold: {
+            anyOf: [
+                {
+                    exclusiveMinimum: 0,
+                    maximum: 1,
+                    type: 'number'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Score of any category from which on a text is blocked. Absent: where the model says `flagged`.',
+            title: 'Threshold'
+        },
+        timeout: {
+            default: 5,
+            description: 'Seconds that it may take.',
+            exclusiveMinimum: 0,
+            maximum: 86400,
+            title: 'Timeout',
+            type: 'number'
+        }
+    },
+    required: [
+        'route'
+    ],
+    title: 'Moderation',
+    type: 'object'
+} as const;
+
+export const GuardRulesSchema = {
+    additionalProperties: false,
+    description: 'What is looked for in texts. A find is masked by its kind in brackets, or blocks the request.',
+    properties: {
+        keywords: {
+            default: [],
+            description: 'Words, in any case. One that begins or ends with a Latin letter or a digit is not found inside a longer word.',
+            items: {
+                maxLength: 100,
+                minLength: 1,
+                type: 'string'
+            },
+            maxItems: 200,
+            title: 'Keywords',
+            type: 'array'
+        },
+        keywords_action: {
+            default: 'block',
+            description: 'What is done about them.',
+            enum: [
+                'block',
+                'mask'
+            ],
+            title: 'Keywords Action',
+            type: 'string'
+        },
+        patterns: {
+            default: [],
+            description: 'Regular expressions, such as `EMP-\\d{6}`; without `*`, `+` and look-around.',
+            items: {
+                maxLength: 200,
+                minLength: 1,
+                type: 'string'
+            },
+            maxItems: 20,
+            title: 'Patterns',
+            type: 'array'
+        },
+        patterns_action: {
+            default: 'block',
+            description: 'What is done about them.',
+            enum: [
+                'block',
+                'mask'
+            ],
+            title: 'Patterns Action',
+            type: 'string'
+        },
+        personal: {
+            default: [],
+            description: 'Personal data: e-mail addresses, phone numbers, Chinese identity cards and bank cards (both with a right check\ndigit), bearer tokens and API keys.',
+            items: {
+                enum: [
+                    'email',
+                    'phone',
+                    'id_card',
+                    'bank_card',
+                    'secret'
+                ],
+                type: 'string'
+            },
+            title: 'Personal',
+            type: 'array'
+        },
+        personal_action: {
+            default: 'mask',
+            description: 'What is done about them.',
+            enum: [
+                'block',
+                'mask'
+            ],
+            title: 'Personal Action',
+            type: 'string'
+        }
+    },
+    title: 'GuardRules',
+    type: 'object'
+} as const;
+
+export const GuardSchema = {
+    additionalProperties: false,
+    description: 'What may be said to a model and by it. Rules come first, those that block before those that mask; then the\nmoderation route; then the webhook, each with the texts as they are by then.',
+    properties: {
+        answer: {
+            $ref: '#/components/schemas/GuardRules',
+            default: {
+                keywords: [],
+                keywords_action: 'block',
+                patterns: [],
+                patterns_action: 'block',
+                personal: [],
+                personal_action: 'mask'
+            },
+            description: 'Of what the model writes, reasoning and arguments of tools among it.'
+        },
+        json_answer: {
+            default: false,
+            description: 'Whether an answer must be a JSON object or list, whole and nothing else.',
+            title: 'Json Answer',
+            type: 'boolean'
+        },
+        max_prompt_chars: {
+            anyOf: [
+                {
+                    maximum: 100000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Characters of all texts of a request. Absent: no limit beyond that of the body.',
+            title: 'Max Prompt Chars'
+        },
+        moderation: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Moderation'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Who judges whether texts are harmful.'
+        },
+        prompt: {
+            $ref: '#/components/schemas/GuardRules',
+            default: {
+                keywords: [],
+                keywords_action: 'block',
+                patterns: [],
+                patterns_action: 'block',
+                personal: [],
+                personal_action: 'mask'
+            },
+            description: 'Of all texts that the client sends, earlier turns and results of tools among them.'
+        },
+        restore: {
+            default: false,
+            description: 'Whether what was masked in the prompt stands in the answer again where the model repeats its mask: masks are\nnumbered then, such as [PHONE_1].',
+            title: 'Restore',
+            type: 'boolean'
+        },
+        webhook: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Webhook'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Who has the last word.'
+        }
+    },
+    title: 'Guard',
+    type: 'object'
+} as const;
+
 export const SemanticCacheSchema = {
     additionalProperties: false,
     description: 'Answers of questions that mean the same. Only of conversations of one question in plain text: all else of the\nrequest must be equal.',
@@ -8163,6 +8441,17 @@ export const RouteSpecSchema = {
             description: 'Route to try when every target of this one has failed.',
             title: 'Fallback'
         },
+        guard: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Guard'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'What may be said, both ways.'
+        },
         knowledge: {
             anyOf: [
                 {
@@ -10060,6 +10349,56 @@ export const LoggedRequestSchema = {
     type: 'object'
 } as const;
 
+export const GuardOutcomeSchema = {
+    additionalProperties: false,
+    description: 'What a route\'s guard did. Nothing of what was found is here.',
+    properties: {
+        action: {
+            enum: [
+                'passed',
+                'masked',
+                'blocked'
+            ],
+            title: 'Action',
+            type: 'string'
+        },
+        answer: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            default: {},
+            title: 'Answer',
+            type: 'object'
+        },
+        by: {
+            default: '',
+            title: 'By',
+            type: 'string'
+        },
+        prompt: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            default: {},
+            title: 'Prompt',
+            type: 'object'
+        },
+        unchecked: {
+            default: [],
+            items: {
+                type: 'string'
+            },
+            title: 'Unchecked',
+            type: 'array'
+        }
+    },
+    required: [
+        'action'
+    ],
+    title: 'GuardOutcome',
+    type: 'object'
+} as const;
+
 export const CacheOutcomeSchema = {
     additionalProperties: false,
     description: 'What the response cache of a route had for a request.',
@@ -10173,6 +10512,16 @@ export const LedgerRowSchema = {
         gateway: {
             title: 'Gateway',
             type: 'string'
+        },
+        guard: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/GuardOutcome'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
         id: {
             title: 'Id',
@@ -10311,6 +10660,7 @@ export const LedgerRowSchema = {
         'attempts',
         'retrieval',
         'cache',
+        'guard',
         'shadow_of'
     ],
     title: 'LedgerRow',

@@ -141,6 +141,45 @@ export type TokenLengths = {
 };
 
 /**
+ * Webhook
+ *
+ * A service of the company's that allows, blocks or replaces texts. docs/guardrails.md has its protocol.
+ */
+export type Webhook = {
+    /**
+     * Check
+     *
+     * What it is asked about.
+     */
+    check?: 'prompt' | 'answer' | 'both';
+    /**
+     * On Failure
+     *
+     * While it does not answer as it should: `open` goes on, marked in the header `x-tunegate-guard`; `closed` is
+     * 503.
+     */
+    on_failure?: 'open' | 'closed';
+    /**
+     * Secret
+     *
+     * Key of the signature, as env:NAME or file:PATH on the gateway's machine.
+     */
+    secret: string;
+    /**
+     * Timeout
+     *
+     * Seconds that it may take.
+     */
+    timeout?: number;
+    /**
+     * Url
+     *
+     * Where it is asked, by POST. Redirects are not followed; metadata services are refused.
+     */
+    url: string;
+};
+
+/**
  * VoteReport
  *
  * What votes say of routes.
@@ -3237,6 +3276,133 @@ export type Knowledge = {
 };
 
 /**
+ * Moderation
+ *
+ * A route with a moderations API, which is asked whether texts are harmful.
+ */
+export type Moderation = {
+    /**
+     * Check
+     *
+     * What it is asked about.
+     */
+    check?: 'prompt' | 'answer' | 'both';
+    /**
+     * On Failure
+     *
+     * While it does not answer: `open` goes on, marked in the header `x-tunegate-guard`; `closed` is 503.
+     */
+    on_failure?: 'open' | 'closed';
+    /**
+     * Route
+     *
+     * Name of a [[route]]. Each question is a request of its own in the ledger of the key that asks.
+     */
+    route: string;
+    /**
+     * Threshold
+     *
+     * Score of any category from which on a text is blocked. Absent: where the model says `flagged`.
+     */
+    threshold?: number | null;
+    /**
+     * Timeout
+     *
+     * Seconds that it may take.
+     */
+    timeout?: number;
+};
+
+/**
+ * GuardRules
+ *
+ * What is looked for in texts. A find is masked by its kind in brackets, or blocks the request.
+ */
+export type GuardRules = {
+    /**
+     * Keywords
+     *
+     * Words, in any case. One that begins or ends with a Latin letter or a digit is not found inside a longer word.
+     */
+    keywords?: Array<string>;
+    /**
+     * Keywords Action
+     *
+     * What is done about them.
+     */
+    keywords_action?: 'block' | 'mask';
+    /**
+     * Patterns
+     *
+     * Regular expressions, such as `EMP-\d{6}`; without `*`, `+` and look-around.
+     */
+    patterns?: Array<string>;
+    /**
+     * Patterns Action
+     *
+     * What is done about them.
+     */
+    patterns_action?: 'block' | 'mask';
+    /**
+     * Personal
+     *
+     * Personal data: e-mail addresses, phone numbers, Chinese identity cards and bank cards (both with a right check
+     * digit), bearer tokens and API keys.
+     */
+    personal?: Array<'email' | 'phone' | 'id_card' | 'bank_card' | 'secret'>;
+    /**
+     * Personal Action
+     *
+     * What is done about them.
+     */
+    personal_action?: 'block' | 'mask';
+};
+
+/**
+ * Guard
+ *
+ * What may be said to a model and by it. Rules come first, those that block before those that mask; then the
+ * moderation route; then the webhook, each with the texts as they are by then.
+ */
+export type Guard = {
+    /**
+     * Of what the model writes, reasoning and arguments of tools among it.
+     */
+    answer?: GuardRules;
+    /**
+     * Json Answer
+     *
+     * Whether an answer must be a JSON object or list, whole and nothing else.
+     */
+    json_answer?: boolean;
+    /**
+     * Max Prompt Chars
+     *
+     * Characters of all texts of a request. Absent: no limit beyond that of the body.
+     */
+    max_prompt_chars?: number | null;
+    /**
+     * Who judges whether texts are harmful.
+     */
+    moderation?: Moderation | null;
+    /**
+     * Of all texts that the client sends, earlier turns and results of tools among them.
+     */
+    prompt?: GuardRules;
+    /**
+     * Restore
+     *
+     * Whether what was masked in the prompt stands in the answer again where the model repeats its mask: masks are
+     * numbered then, such as [PHONE_1].
+     */
+    restore?: boolean;
+    /**
+     * Who has the last word.
+     */
+    webhook?: Webhook | null;
+};
+
+/**
  * SemanticCache
  *
  * Answers of questions that mean the same. Only of conversations of one question in plain text: all else of the
@@ -4649,6 +4815,10 @@ export type RouteSpec = {
      */
     fallback?: string | null;
     /**
+     * What may be said, both ways.
+     */
+    guard?: Guard | null;
+    /**
      * Whose passages are put before conversations.
      */
     knowledge?: Knowledge | null;
@@ -5699,6 +5869,38 @@ export type LoggedRequest = {
 };
 
 /**
+ * GuardOutcome
+ *
+ * What a route's guard did. Nothing of what was found is here.
+ */
+export type GuardOutcome = {
+    /**
+     * Action
+     */
+    action: 'passed' | 'masked' | 'blocked';
+    /**
+     * Answer
+     */
+    answer?: {
+        [key: string]: number;
+    };
+    /**
+     * By
+     */
+    by?: string;
+    /**
+     * Prompt
+     */
+    prompt?: {
+        [key: string]: number;
+    };
+    /**
+     * Unchecked
+     */
+    unchecked?: Array<string>;
+};
+
+/**
  * CacheOutcome
  *
  * What the response cache of a route had for a request.
@@ -5761,6 +5963,7 @@ export type LedgerRow = {
      * Gateway
      */
     gateway: string;
+    guard: GuardOutcome | null;
     /**
      * Id
      */
@@ -21115,7 +21318,7 @@ export type ListRequestsData = {
         /**
          * End
          */
-        end?: 'success' | 'failed' | 'success' | 'upstream_error' | 'upstream_error_partial' | 'client_gone' | 'client_gone_partial' | 'stopped' | 'interrupted' | null;
+        end?: 'success' | 'failed' | 'success' | 'blocked' | 'upstream_error' | 'upstream_error_partial' | 'client_gone' | 'client_gone_partial' | 'stopped' | 'interrupted' | null;
         /**
          * Status
          */

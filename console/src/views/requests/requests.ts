@@ -1,7 +1,7 @@
 /** The list of requests: what can be asked, and the trail of pages that leads to where one is. */
-import type { LedgerRow } from '@/api/generated'
+import type { GuardOutcome, LedgerRow } from '@/api/generated'
 
-export const ENDS = ['success', 'failed', 'upstream_error', 'upstream_error_partial', 'client_gone', 'client_gone_partial', 'stopped', 'interrupted'] as const
+export const ENDS = ['success', 'failed', 'blocked', 'upstream_error', 'upstream_error_partial', 'client_gone', 'client_gone_partial', 'stopped', 'interrupted'] as const
 export type End = (typeof ENDS)[number]
 
 /** Pages that the address remembers, so that one can go back. */
@@ -16,6 +16,12 @@ export const totalTokens = (row: LedgerRow) =>
   row.input_tokens + row.cache_read_tokens + row.cache_write_tokens + row.output_tokens + row.reasoning_tokens
 
 export const colourOf = (end: string) => (end === 'success' ? 'success' : end.startsWith('client_gone') ? 'warning' : 'danger') as 'success' | 'warning' | 'danger'
+
+/** What a guard found, as ["prompt", "phone", 2]. */
+export function finds(guard: GuardOutcome): ['prompt' | 'answer', string, number][] {
+  const sides = ['prompt', 'answer'] as const
+  return sides.flatMap((side) => Object.entries(guard[side] ?? {}).map(([kind, count]) => [side, kind, count] as ['prompt' | 'answer', string, number]))
+}
 
 export interface Attempt {
   endpoint: string
