@@ -25,7 +25,7 @@ export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_
 # Extras of the image of control.
 CONTROL := control postgresql mysql parquet knowledge ocr embed
 
-.PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag bench-compare soak fuzz faults matrix lock sbom clean
+.PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag bench-compare replicas soak fuzz faults matrix lock sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ run: install ## start everything: gateway on 127.0.0.1:8000 and vLLM with a tiny
 test: install llamafactory ray ## run all tests (one file: make test ARGS=tests/control)
 	@bash requirements/install-servers.sh
 	@bash requirements/install-browser.sh
-	@$(if $(ARGS),,cd console && npm run --silent test)
+	@$(if $(ARGS),,cd console && npm run --silent types && npm run --silent test)
 	@$(VENV)/bin/$(if $(ARGS),pytest -m 'not soak' $(ARGS),python -m tests.suite)
 
 check: $(VENV)/.installed console/node_modules/.installed ## lint, format, types, architecture
@@ -101,6 +101,11 @@ fuzz: install ## feed random input to every parser
 faults: install ray ## break every part of an installation, one after another, and write docs/degraded-modes.md
 	@bash requirements/install-servers.sh
 	@REQUIRE_DATABASES=1 $(VENV)/bin/python -m tests.faults.matrix $(ARGS)
+
+replicas: install ## PostgreSQL, Redis, control and three gateways behind nginx; ARGS=--check drives them
+	@bash requirements/install-servers.sh
+	@bash requirements/install-browser.sh
+	@$(VENV)/bin/python -m tests.load.replicas $(ARGS)
 
 matrix: install ## try every dialect in against every provider out, and write docs/dialects.md
 	@$(VENV)/bin/python -m tests.matrix.run $(ARGS)

@@ -119,7 +119,8 @@ def _standing(control: Control) -> list[Coroutine[Any, Any, None]]:
     return [
         control.publisher.run(), bodies.keep_sweeping(db), gateways.keep_sweeping(db),
         retention.run(db, settings.retention), checker.run(db, control.files, settings.training),
-        workers.run(db, settings.training), rollout.run(db), gated.run(db), schedules.run(db),
+        workers.run(db, settings.training), rollout.run(db, control.files, control.vault), gated.run(db),
+        schedules.run(db),
         runner.run(db, control.files, control.vault, settings.console.gateway_url),
         *([control.knowledge.run()] if control.knowledge else []),
     ]  # fmt: skip

@@ -17,6 +17,7 @@ from control.models import ApiKey, Endpoint, Grant, Route, RouteVersion, Service
 from control.models.base import new_id, now
 from control.security import hash_password, sha256
 from gateway.contract import snapshot as wire
+from gateway.contract.base import Wire
 
 SYSTEM = Actor("system")
 ADMIN = "admin"
@@ -83,5 +84,5 @@ async def _add_route(session: AsyncSession, route: wire.Route) -> None:
     note(session, SYSTEM, "create", "route", route.name, after=spec)
 
 
-def _spec(model: wire.Wire, *without: str) -> dict[str, Any]:
+def _spec(model: Wire, *without: str) -> dict[str, Any]:
     return model.model_dump(mode="json", by_alias=True, exclude=set(without), exclude_unset=True)

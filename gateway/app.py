@@ -18,9 +18,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from gateway.api.embeddings import EMBEDDINGS
 from gateway.api.routes import OPERATIONS, Api, build, match
+from gateway.cache.answers import response_cache
 from gateway.contract import snapshot as wire
 from gateway.copies.deliver import FileBodies
+from gateway.copies.inner import Inner
 from gateway.copies.keeper import Keeper
 from gateway.copies.shadow import Shadows
 from gateway.copies.watch import Watcher
@@ -134,15 +137,17 @@ class Worker:
         loop = asyncio.get_running_loop()
         upstreams, renewals = Upstreams(), Renewals()
         dispatcher = Dispatcher(upstreams, self.health, loop)
-        shadows = Shadows(dispatcher, self.spool, self.telemetry, self.health, self.keeper)
-        watcher = Watcher(self.keeper, shadows, loop)
+        inner = Inner(dispatcher, self.spool, self.telemetry)
+        shadows = Shadows(inner, self.health, self.keeper)
+        answers = response_cache(self._settings, inner, EMBEDDINGS, Watcher(self.keeper, shadows, loop), loop)
         pipeline = Pipeline(
-            self.holder, self.limiter, self.spool, dispatcher, self.telemetry, watcher, self.kept,
+            self.holder, self.limiter, self.spool, dispatcher, self.telemetry, answers, self.kept,
             Steps(self.kept, self.retriever), Places(self.objects),
         )  # fmt: skip
         front = self._front(pipeline)
         server = self._server(front)
         self._observe(upstreams, front, shadows, renewals)
+        self.metrics.sources.update(answers.gauges())
         self.holder.on_swap.append(renewals.apply)
         self.holder.on_swap.append(lambda runtime: self._apply(runtime, upstreams))
         if self.holder.held:
@@ -158,6 +163,7 @@ class Worker:
             self.keeper.run(),
             self.kept.run(),
             self.objects.run(self.kept.days),
+            answers.run(),
             *source,
             *(self.shared.standing(self.health) if self.shared else ()),
         )
@@ -175,7 +181,8 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await shadows.close()
+            await inner.close()
+            await answers.close()
             upstreams.close()
             await renewals.close()
             await self._close()

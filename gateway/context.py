@@ -134,6 +134,22 @@ class Retrieved(NamedTuple):
     """Its span; None: the request is not traced."""
 
 
+class Cached(NamedTuple):
+    """What the route's response cache had for a request."""
+
+    result: Literal["hit", "semantic", "miss", "bypass"]
+    """As in `gateway.contract.usage.CacheOutcome`."""
+    age: int = 0
+    """Seconds."""
+    usage: Usage = Usage()
+    source: str = "none"
+    """`usage_source`."""
+    cost: int = 0
+    """Nano-units that a hit is charged."""
+    saved: int = 0
+    """Nano-units that it would have cost beyond that."""
+
+
 @dataclass(slots=True)
 class Context:
     """One admitted request. Times are `time.monotonic()` seconds."""
@@ -156,6 +172,8 @@ class Context:
     """The request after the route's steps; None: they changed nothing."""
     retrieved: Retrieved | None = None
     """What the route's knowledge bases had for it; None: they were not asked."""
+    cached: Cached | None = None
+    """What its response cache had for it; None: it has none."""
     consultation: Consultation | None = None
     """Set where the model may search them itself."""
     target: Target | None = None

@@ -94,6 +94,13 @@ def _about_watched(watched: Watched) -> Iterator[str]:
             f"{target.endpoint.spec.provider} at {target.endpoint.spec.base_url or 'no URL'}, at most "
             f"{shadow.concurrency} at a time for each worker"
         )
+    if (cache := watched.cache) is not None:
+        kept = cache.spec
+        meaning = f"{kept.semantic.threshold:g} by {kept.semantic.route!r}" if kept.semantic is not None else "no"
+        yield (
+            f"  cache    answers up to {kept.max_bytes} bytes for {kept.ttl:g} s, for each {kept.scope}, at "
+            f"{kept.billing:.0%} of their price; by meaning: {meaning}"
+        )
     if (log := watched.log) is not None:
         spec = log.spec
         yield (

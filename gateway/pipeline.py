@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.auth import authenticate
+from gateway.cache.answers import Answers, Caching
 from gateway.context import Call, Context, Operation, new_id
-from gateway.copies.watch import Watch, Watcher
+from gateway.copies.watch import Watch
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
 from gateway.kept import Kept
@@ -47,7 +48,7 @@ class Pipeline:
     spool: Spool
     dispatcher: Dispatcher
     telemetry: Telemetry
-    watcher: Watcher
+    answers: Answers
     kept: Kept
     steps: Steps
     places: Places
@@ -75,11 +76,12 @@ class Pipeline:
             return
         reply: Reply | None = None
         failure: GatewayError | None = None
-        watch: Watch | None = None
+        watch: Watch | Caching | None = None
         try:
             if route.has_steps or route.watched is not None or call.continues is not None:
                 watch = await self._prepared(ctx, exchange)
-            reply = await self.dispatcher.dispatch(ctx, exchange)  # attempts and fallback, to first content
+            if watch is None or (reply := watch.found) is None:
+                reply = await self.dispatcher.dispatch(ctx, exchange)  # attempts and fallback, to first content
             if watch is not None or ctx.consultation is not None:
                 reply = await self._answering(ctx, exchange, reply, watch)
             ctx.first_content, ctx.status = reply.content_at, reply.status
@@ -108,15 +110,15 @@ class Pipeline:
             return call, resolve(runtime, key, call.model)
         return call, await self.places.find(runtime, key, exchange.operation, call, exchange.headers)
 
-    async def _prepared(self, ctx: Context, exchange: Exchange) -> Watch | None:
-        """Run the route's steps, and begin what is done beside the request."""
+    async def _prepared(self, ctx: Context, exchange: Exchange) -> Watch | Caching | None:
+        """Run the route's steps, look for an answer that is there, and begin what is done beside the request."""
         if ctx.route.has_steps or ctx.call.continues is not None:
             ctx.document = await self.steps.run(ctx)
         if ctx.route.watched is None or not ctx.operation.copied:
             return None
-        return self.watcher.begin(ctx, exchange, ctx.route.watched)
+        return await self.answers.begin(ctx, exchange, ctx.route.watched)
 
-    async def _answering(self, ctx: Context, exchange: Exchange, reply: Reply, watch: Watch | None) -> Reply:
+    async def _answering(self, ctx: Context, exchange: Exchange, reply: Reply, watch: Watch | Caching | None) -> Reply:
         """The reply that is the client's, at its commit point."""
         if ctx.consultation is not None:
             reply = await self._consulted(ctx, exchange, reply)
@@ -256,7 +258,7 @@ def _request_id(exchange: Exchange) -> str | None:
     return value.decode("ascii") if value is not None and _REQUEST_ID(value) else None
 
 
-def _over(exchange: Exchange, watch: Watch | None, reply: Reply | None, failure: GatewayError | None) -> None:
+def _over(exchange: Exchange, watch: Watch | Caching | None, reply: Reply | None, failure: GatewayError | None) -> None:
     """The client has been told: let go of what stood beside its request."""
     if watch is not None:
         watch.ended(reply, failure)
@@ -302,6 +304,10 @@ def _lines(ctx: Context, admission: Admission) -> bytes:
         limits += b"x-tunegate-retrieval: %b; passages=%d; ms=%.1f%b\r\n" % (
             found.outcome.encode(), len(found.passages), found.ms, more,
         )  # fmt: skip
+    if (cached := ctx.cached) is not None:
+        limits += b"x-tunegate-cache: %b\r\n" % cached.result.encode()
+        if cached.result in ("hit", "semantic"):
+            limits += b"age: %d\r\n" % cached.age
     return b"x-request-id: %b\r\n%b%bx-tunegate-attempts: %d\r\nx-tunegate-overhead-us: %d\r\n%b" % (
         ctx.request_id.encode(),
         ctx.route.head,

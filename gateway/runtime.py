@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.contract import snapshot as wire
+from gateway.contract.caching import Cache
 from gateway.protocols.canonical import Usage
 from gateway.providers.auth import Auth
 from gateway.providers.base import Provider, Wire
@@ -127,6 +128,10 @@ class KeyRecord:
         """Whether the key's grants cover a route name (see `wire.Key.models`)."""
         return route in self.models or route.startswith(self.model_prefixes)
 
+    def sees(self, route: Route) -> bool:
+        """Whether a route is there for the key at all: a draft is for those alone that are granted it by name."""
+        return not route.draft or route.name in self.models
+
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Endpoint:
@@ -205,6 +210,8 @@ class Route:
     """Whether any step changes its requests."""
     knowledge: wire.Knowledge | None = None
     """Whose passages are put before its conversations."""
+    draft: bool = False
+    """There only for keys that are granted it by name."""
     watched: Watched | None = None
     """What is done with copies of its requests; None if nothing is, which is all that the request path asks."""
 
@@ -228,11 +235,23 @@ class ShadowRule:
     concurrency: int
 
 
+@dataclass(slots=True, frozen=True, eq=False)
+class CacheRule:
+    """How a route keeps answers."""
+
+    spec: Cache
+    version: bytes
+    """Differs as soon as anything differs that an answer may depend on: see `gateway.snapshot.cacherule`."""
+    headers: tuple[bytes, ...]
+    """Client headers that reach an upstream, and so may change its answer."""
+
+
 class Watched(NamedTuple):
     """What a route does beside answering."""
 
     log: LogRule | None
     shadow: ShadowRule | None
+    cache: CacheRule | None = None
 
 
 @dataclass(slots=True, frozen=True, eq=False)

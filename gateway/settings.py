@@ -1,4 +1,4 @@
-"""Process settings of a gateway: the `[gateway]`, `[control]`, `[usage]`, `[limits]` and `[telemetry]` tables.
+"""Process settings of a gateway: the tables `[gateway]`, `[control]`, `[usage]`, `[limits]`, `[cache]`, `[telemetry]`.
 
 Frozen and read once at start; everything that may change while running is in the snapshot. Each may be overridden by
 an environment variable, `TUNEGATE_` + table + `_` + key, such as `TUNEGATE_GATEWAY_LISTEN`.
@@ -213,6 +213,14 @@ class LimitsTable(_Table):
         return self
 
 
+class CacheTable(_Table):
+    """`[cache]`: answers of routes with a response cache."""
+
+    max_bytes: Annotated[int, Field(ge=0)] = 67_108_864
+    """Memory for answers, per worker; the least recently used go first. 0: none. Where limits are counted in Redis,
+    that has them, too."""
+
+
 class TelemetryTable(_Table):
     """`[telemetry]`: logs, metrics, traces."""
 
@@ -239,6 +247,8 @@ class Settings(_Table):
     """The spool."""
     limits: LimitsTable = LimitsTable()
     """Where limits are counted."""
+    cache: CacheTable = CacheTable()
+    """Answers that are given again."""
     telemetry: TelemetryTable = TelemetryTable()
     """Logs, metrics, traces."""
 

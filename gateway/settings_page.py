@@ -8,12 +8,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gateway.contract import snapshot as wire
+from gateway.contract.caching import Cache, SemanticCache
 from gateway.settings import Settings
 
 INTRO = """# Settings
 
 Every key of `config.toml` that the gateway reads, made from the models in `gateway/settings.py` and
-`gateway/contract/snapshot.py` (`make fix` rewrites this page). `config.example.toml` shows them in use.
+`gateway/contract/` (`make fix` rewrites this page). `config.example.toml` shows them in use.
 
 Process settings are read at start; each has an environment variable `TUNEGATE_<TABLE>_<KEY>`, such as
 `TUNEGATE_GATEWAY_LISTEN`, which wins over the file. The other tables are watched and live within a second.
@@ -29,6 +30,8 @@ SNAPSHOT: tuple[tuple[str, type[BaseModel]], ...] = (
     ("knowledge (of a route)", wire.Knowledge),
     ("log (of a route)", wire.Log),
     ("shadow (of a route)", wire.Shadow),
+    ("cache (of a route)", Cache),
+    ("semantic (of a cache)", SemanticCache),
     ("limits (of a route, team or key)", wire.Limits),
     ("budget (of a team or key)", wire.Budget),
     ("[[team]]", wire.Team),

@@ -12,6 +12,7 @@ command -v redis-server >/dev/null || missing+=(redis-server)
 command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
 command -v ip >/dev/null || missing+=(iproute2)
 [ -x /usr/sbin/nginx ] || missing+=(nginx)
+command -v wrk >/dev/null || missing+=(wrk)
 [ -e /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 ] || missing+=(libfaketime)
 [ -x /usr/bin/go ] && [ -d /usr/share/gocode/src/github.com/Masterminds/sprig ] &&
   [ -d /usr/share/gocode/src/sigs.k8s.io/yaml ] && [ -x /usr/bin/docker-compose ] ||

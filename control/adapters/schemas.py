@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, StringConstraints, field_validator
+from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
 
 from control.comparisons.gate import A_GATE, Gate
+from control.comparisons.run_schemas import Nano
+from control.comparisons.scorers.specs import Label
 from control.kit.schemas import A_MOMENT, Body, Note, RowVersion, Slug, example
 from gateway.contract.snapshot import Price
 from trainer.contract.evaluation import Evaluated
@@ -121,6 +123,49 @@ _A_RULE: dict[str, Any] = {
 }  # fmt: skip
 
 
+_A_SCORE: dict[str, Any] = {
+    "suite": "support-questions", "version": 1, "scorer": "good", "cases": "requests", "margin": 0.05, "alpha": 0.05,
+    "min_samples": 40, "max_samples": 500, "at_max": "roll_back", "key": None, "budget_nano": None,
+}  # fmt: skip
+
+
+class ScoreRule(Body):
+    """By which scores a canary is not worse than the version before it: both are asked the same, and a test that may
+    look after every sample decides."""
+
+    model_config = example(**_A_SCORE)
+
+    suite: Slug
+    """Whose scorer decides."""
+    version: Annotated[int, Field(strict=True, ge=1, le=2_000_000_000)] | None = None
+    """Of the suite; the newest one when the rollout begins, if absent."""
+    scorer: Label
+    """Or judge, by its name in the suite."""
+    cases: Literal["requests", "suite"] = "requests"
+    """What is asked: what the request log keeps of the adapter's route, drawn by chance as it comes (needs the
+    permission to read bodies), or cases of the suite, drawn by chance again and again."""
+    margin: Annotated[float, Field(ge=0.001, le=1, allow_inf_nan=False)] = 0.05
+    """So much lower may the mean score be, of 1."""
+    alpha: Annotated[float, Field(ge=0.0001, le=0.5, allow_inf_nan=False)] = 0.05
+    """Chance of a wrong decision, however often one looks; half of it of taking a worse version."""
+    min_samples: Annotated[int, Field(strict=True, ge=1, le=5000)] = 40
+    """Pairs of scores before anything is decided."""
+    max_samples: Annotated[int, Field(strict=True, ge=1, le=5000)] = 500
+    """Most questions."""
+    at_max: Literal["roll_back", "hold"] = "roll_back"
+    """What becomes of a version that cannot be told from a worse one then: it goes, or the rollout ends where it is."""
+    key: Annotated[str, StringConstraints(min_length=1, max_length=250)] | None = None
+    """API key that pays; absent: the one named `comparisons` of whoever begins."""
+    budget_nano: Nano | None = None
+    """Once all questions have cost as much, no more are asked."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.min_samples > self.max_samples:
+            raise ValueError("min_samples is more than max_samples: nothing would ever be decided")
+        return self
+
+
 class RolloutRule(Body):
     """How a version takes over its adapter's name, and when it is taken back."""
 
@@ -136,6 +181,8 @@ class RolloutRule(Body):
     """A step with more failed attempts, and more often than at the other versions, ends the rollout."""
     max_latency_ratio: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = 2.0
     """The p95 of the time to the first content may be so many times the other versions'; null: it may be any."""
+    score: ScoreRule | None = None
+    """Scores by which the first step is left, or the version goes; null: errors and latency alone decide."""
 
     @field_validator("steps")
     @classmethod
@@ -175,13 +222,45 @@ class GateTry(BaseModel):
     created_by: str
 
 
+class ScorePoint(BaseModel):
+    """The mean difference after so many pairs of scores, and where it lies."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+class CanaryScores(BaseModel):
+    """How a canary's scores compare so far."""
+
+    state: Literal["collecting", "not_worse", "worse", "undecided"]
+    against: str
+    """Version that is asked the same."""
+    suite: str
+    """That keeps questions and answers."""
+    run: str | None
+    """Of the batch under way."""
+    runs: list[str]
+    """Of all batches, in order; they may be deleted."""
+    drawn: int
+    """Questions so far."""
+    left_out: int
+    """Those of which one of the two has no score."""
+    points: list[ScorePoint]
+    """Some of the numbers of pairs, the last one among them: score of the version less that of the other one."""
+    message: str
+    """What it waits for."""
+
+
 class Rollout(BaseModel):
     """A version that takes over step by step."""
 
     model_config = example(
         number=2, served_name="support-bot@v2", state="running", reason="", rule=_A_RULE, step=1,
         since=A_MOMENT, new={"attempts": 40, "failed": 0, "p95_ms": 210.0},
-        old={"attempts": 360, "failed": 1, "p95_ms": 205.0}, created_at=A_MOMENT, ended_at=None, created_by="alice",
+        old={"attempts": 360, "failed": 1, "p95_ms": 205.0}, score=None, created_at=A_MOMENT, ended_at=None,
+        created_by="alice",
     )  # fmt: skip
 
     number: int
@@ -198,6 +277,8 @@ class Rollout(BaseModel):
     """Of the version, in this step."""
     old: ArmFigures
     """Of the other versions in the same time."""
+    score: CanaryScores | None
+    """Null where the rule has none."""
     created_at: datetime
     ended_at: datetime | None
     created_by: str

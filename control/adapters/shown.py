@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -90,7 +91,15 @@ async def _rollout(session: AsyncSession, row: Adapter) -> schemas.Rollout | Non
     same = ("number", "served_name", "state", "reason", "rule", "since", "created_at", "ended_at", "created_by")
     fields = {name: getattr(found, name) for name in same}
     figures = {"new": found.figures.get("new", {}), "old": found.figures.get("old", {})}
-    return schemas.Rollout.model_validate(fields | figures | {"step": found.step + 1})
+    return schemas.Rollout.model_validate(fields | figures | {"step": found.step + 1, "score": _score(found)})
+
+
+def _score(row: Rollout) -> dict[str, Any] | None:
+    if row.score is None:
+        return None
+    same = ("state", "against", "suite", "run", "runs", "drawn", "left_out", "message")
+    points = [dict(zip(("n", "mean", "low", "high"), one, strict=True)) for one in row.score["points"]]
+    return {field: row.score[field] for field in same} | {"points": points}
 
 
 def _version(

@@ -71,7 +71,10 @@ class Asker:
         if self._http is None:
             timeout = aiohttp.ClientTimeout(total=self._seconds, sock_connect=10)
             self._http = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
-        headers = {"authorization": f"Bearer {self._bearer()}", "x-request-id": request_id}
+        headers = {
+            "authorization": f"Bearer {self._bearer()}", "x-request-id": request_id,
+            "cache-control": "no-store",  # what a model answers is to be seen, not what it has answered once
+        }  # fmt: skip
         url = self._url + path
         try:
             async with self._http.post(url, json=body, headers=headers, allow_redirects=False) as response:
@@ -100,6 +103,8 @@ class _Heard:
     """When the first of it came."""
     error: dict[str, Any] | None = None
     ended: bool = False
+    declined: bool = False
+    """The model has said no, in a member of its own."""
 
     def event(self, document: Any) -> None:
         """One event of a stream. KeyError, TypeError, ValueError or AttributeError for what is none."""
@@ -115,7 +120,8 @@ class _Heard:
 
     def part(self, delta: Mapping[str, Any]) -> None:
         """Some of a message."""
-        content, calls = delta.get("content"), delta.get("tool_calls") or ()
+        content, calls = delta.get("content") or delta.get("refusal"), delta.get("tool_calls") or ()
+        self.declined = self.declined or bool(delta.get("refusal"))
         if self.first is None and (content or calls or delta.get("reasoning_content") or delta.get("reasoning")):
             self.first = time.perf_counter()
         if content:
@@ -156,7 +162,8 @@ async def _read(response: aiohttp.ClientResponse, stream: bool, start: float) ->
     first = None if heard.first is None else (heard.first - start) * 1000
     answer = Answer(
         text="".join(heard.text), tool_calls=[heard.calls[at] for at in sorted(heard.calls)],
-        finish_reason=heard.finish_reason, citations=heard.citations, usage=heard.usage, cost=None,
+        finish_reason="refusal" if heard.declined else heard.finish_reason, citations=heard.citations,
+        usage=heard.usage, cost=None,
         latency_ms=(time.perf_counter() - start) * 1000, ttft_ms=first,
     )  # fmt: skip
     return Reply(answer, 200, headers)

@@ -301,7 +301,8 @@ def _told(cell: Cell) -> report.Told:
     return report.Told(
         case=cell.case, candidate=cell.candidate, ok=cell.ok, scores=cell.scores, latency_ms=answer.get("latency_ms"),
         ttft_ms=answer.get("ttft_ms"), input_tokens=answer["usage"].get("prompt_tokens", 0),
-        output_tokens=answer["usage"].get("completion_tokens", 0),
+        output_tokens=answer["usage"].get("completion_tokens", 0), finish_reason=answer.get("finish_reason") or "",
+        error=cell.error, limited=cell.limited > 0,
     )  # fmt: skip
 
 

@@ -58,6 +58,8 @@ class Cell:
     tries: int
     finished_at: str
     """ISO 8601."""
+    limited: int = 0
+    """Of the tries, those that were answered 429."""
     kept: tuple[str, str, int | None] | None = None
     """(request id, snapshot, cost) of the answer of an earlier run, if nobody was asked."""
 
@@ -128,6 +130,15 @@ class Plan:
         """Likewise of what a judge is asked about a pair; the order is `a` or `b`."""
         pair = f"{match.first}-{match.second}"
         return f"{self.run}.p{match.scorer}.{match.case}.{pair}.{match.repeat}.{order}.{attempt}"
+
+
+class _Tried(NamedTuple):
+    """What the tries for one answer came to."""
+
+    reply: Reply | None
+    """The last one; None if it was stopped between two tries."""
+    tries: int
+    limited: int
 
 
 @dataclass(slots=True)
@@ -220,9 +231,11 @@ class Engine:
         kept = await self._known(hole, body) if self._known is not None else None
         if kept is not None:
             reply: Reply | None = Reply(kept.read(), 200, kept.answer["headers"])
-            tries = 0
+            tries = limited = 0
         else:
-            reply, tries = await self._tried(lane, body, lambda attempt: self._plan.request_id(hole, first + attempt))
+            reply, tries, limited = await self._tried(
+                lane, body, lambda attempt: self._plan.request_id(hole, first + attempt)
+            )
         if reply is None:
             return None
         if reply.status in (401, 403, 404):
@@ -247,7 +260,7 @@ class Engine:
         return Cell(
             case=hole.case, candidate=hole.candidate, repeat=hole.repeat, ok=reply.answer is not None,
             request_id=request_id, request=body, answer=_kept(reply), error=None if reply.answer else error,
-            scores=scores, tries=tries, finished_at=datetime.now(UTC).isoformat(),
+            scores=scores, tries=tries, limited=limited, finished_at=datetime.now(UTC).isoformat(),
             kept=None if kept is None else (kept.request_id, kept.snapshot, kept.cost_nano),
         )  # fmt: skip
 
@@ -284,22 +297,22 @@ class Engine:
             finished_at=datetime.now(UTC).isoformat(),
         )  # fmt: skip
 
-    async def _tried(
-        self, lane: _Lane, body: Mapping[str, Any], request_id: Callable[[int], str]
-    ) -> tuple[Reply | None, int]:
-        """The last reply and how many tries it took; None if it was stopped between two tries."""
+    async def _tried(self, lane: _Lane, body: Mapping[str, Any], request_id: Callable[[int], str]) -> _Tried:
+        """Ask until there is an answer, or no further try may help."""
+        limited = 0
         for attempt in range(self._plan.tries):
             while (wait := lane.not_before - time.monotonic()) > 0:
                 if await self._stopped_within(wait):
-                    return None, attempt
+                    return _Tried(None, attempt, limited)
             reply = await self._asker.ask(body, request_id(attempt))
+            limited += reply.status == 429
             if not reply.passes or attempt + 1 == self._plan.tries:
-                return reply, attempt + 1
+                return _Tried(reply, attempt + 1, limited)
             pause = min(reply.retry_after or 0.0, LONGEST_PAUSE) or PAUSES[min(attempt, len(PAUSES) - 1)]
             if reply.status == 429:  # it holds for the whole route
                 lane.not_before = max(lane.not_before, time.monotonic() + pause)
             elif await self._stopped_within(pause * random.uniform(0.75, 1.25)):
-                return None, attempt + 1
+                return _Tried(None, attempt + 1, limited)
         raise AssertionError("there is at least one try")
 
     async def _stopped_within(self, seconds: float) -> bool:
@@ -315,7 +328,7 @@ class Engine:
     ) -> Answer:
         """What a judge says. Raises Unjudged after as many tries as any request has, and Stopped."""
         body = {"model": route, "messages": list(messages), "temperature": 0}
-        reply, _ = await self._tried(self._lanes[route], body, request_id)
+        reply = (await self._tried(self._lanes[route], body, request_id)).reply
         if reply is None:
             raise Stopped("stopped before it was judged")
         if reply.answer is None:

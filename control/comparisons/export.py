@@ -15,7 +15,7 @@ from control.kit.sheets import tame
 _CELL = (
     "case", "candidate", "route", "route_version", "prompt", "repeat", "ok", "tags", "expected", "text",
     "finish_reason", "error", "latency_ms", "ttft_ms", "prompt_tokens", "completion_tokens", "cost_nano", "tries",
-    "request_id", "snapshot", "reused_from", "finished_at",
+    "limited", "request_id", "snapshot", "reused_from", "finished_at",
 )  # fmt: skip
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1f2328}"
@@ -91,6 +91,11 @@ def tables(report: Report) -> list[Table]:
         for one in report.candidates
     ]  # fmt: skip
     found: list[Table] = [("Candidates (means with 95 % intervals, cost of an answer)", heads, rows)]
+    withheld = [
+        [one.name, figure(one.refused), figure(one.limited), _counted(one.finish_reasons), _counted(one.errors)]
+        for one in report.candidates
+    ]
+    found.append(("Refusals and 429s", ["candidate", "refused", "met a 429", "finish reasons", "errors"], withheld))
     for scorer in report.comparisons:
         if scorer.pairs:
             lines = [
@@ -138,6 +143,10 @@ def figure(one: Figure | None, digits: int = 3) -> str:
         return "–"
     few = " (too small to tell)" if one.few else ""
     return f"{one.value:.{digits}f} [{one.low:.{digits}f}, {one.high:.{digits}f}]{few}"
+
+
+def _counted(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{name or 'unknown'}: {found[name]}" for name in sorted(found)) or "–"
 
 
 def _ms(value: float | None) -> str:

@@ -11,7 +11,7 @@ from control.comparisons.report_schemas import CandidateReport, Report
 from control.comparisons.run_schemas import Nano
 from control.comparisons.scorers.specs import Label
 from control.kit.schemas import Body, Slug, example
-from gateway.contract.snapshot import Name
+from gateway.contract.base import Name
 
 A_GATE: dict[str, Any] = {
     "suite": "support-questions", "thresholds": [{"scorer": "right", "at_least": 0.9}], "not_worse_than": "gpt-4o",

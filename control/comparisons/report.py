@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -26,6 +26,10 @@ from control.comparisons.report_schemas import (
 
 SEED = 0
 MOST_REGRESSIONS = 500
+REFUSALS = frozenset({"content_filter", "refusal"})
+"""Finish reasons of answers that are none."""
+PASSING = frozenset({408, 409, 425, 429})
+"""Statuses of failures that are no refusal: another time it may be answered."""
 Means = dict[int, float]
 """By case: mean of a scorer's values over the repeats."""
 
@@ -43,6 +47,19 @@ class Told:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_nano: int | None = None
+    finish_reason: str = ""
+    """As the answer says; empty: it does not."""
+    error: Mapping[str, Any] | None = None
+    """Status, code and message, where there is no answer."""
+    limited: bool = False
+    """Whether a try for it was answered 429."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the answer was withheld: a filter or the model itself, or the request was turned down for good."""
+        if self.error is None:
+            return self.finish_reason in REFUSALS
+        return 400 <= self.error["status"] < 500 and self.error["status"] not in PASSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +143,22 @@ def _candidate(
     costs = [cell.cost_nano for cell in answered if cell.cost_nano is not None]
     return CandidateReport(
         candidate=number, name=str(one["name"]), route=str(one["route"]), answered=len(answered),
-        failed=len(cells) - len(answered), scores=scores, passed=passed, unscored=unscored, spread=spread,
+        failed=len(cells) - len(answered), finish_reasons=dict(Counter(cell.finish_reason for cell in answered)),
+        errors=dict(Counter(str(cell.error["code"]) for cell in cells if cell.error is not None)),
+        refused=_share(cell.refused for cell in cells), limited=_share(cell.limited for cell in cells),
+        scores=scores, passed=passed, unscored=unscored, spread=spread,
         latency_ms=_times(cell.latency_ms for cell in answered), ttft_ms=_times(cell.ttft_ms for cell in answered),
         tokens_per_second=_pace(answered), input_tokens=sum(cell.input_tokens for cell in answered),
         output_tokens=sum(cell.output_tokens for cell in answered), cost_nano=float(np.mean(costs)) if costs else None,
         unpriced=len(answered) - len(costs),
         quality=float(np.mean([one.value for one in scores.values()])) if scores else None, front=False,
     )  # fmt: skip
+
+
+def _share(found: Iterable[bool]) -> Figure | None:
+    lines = list(found)
+    share = statistics.share(sum(lines), len(lines))
+    return None if share is None else Figure.of(share)
 
 
 def _times(values: Iterable[float | None]) -> dict[str, float]:

@@ -34,6 +34,15 @@ class CandidateReport(BaseModel):
     answered: int
     """Cells with an answer."""
     failed: int
+    finish_reasons: dict[str, int]
+    """Answers by what they say of their end; an empty name: nothing."""
+    errors: dict[str, int]
+    """Cells without an answer by the code of the last try."""
+    refused: Figure | None
+    """Share of the cells whose answer was withheld, with Wilson's interval: the finish reason `content_filter` or
+    `refusal`, or a request that was turned down with 4xx for good."""
+    limited: Figure | None
+    """Share of the cells for which a try was answered 429, though a later one may have helped."""
     scores: dict[str, Figure]
     """By scorer: mean over cases of the mean over repeats; of one that compares in pairs the share of the points."""
     passed: dict[str, Figure]

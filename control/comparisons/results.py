@@ -39,6 +39,7 @@ async def load(session: AsyncSession, row: ComparisonRun) -> Loaded:
     query = select(
         table.case, table.candidate, table.repeat, table.ok, table.scores, table.request_id, table.cost_nano,
         table.latency_ms, table.ttft_ms, table.input_tokens, table.output_tokens,
+        table.answer["finish_reason"].as_string().label("finish"), table.error, table.limited,
     )  # fmt: skip
     rows = (
         await session.execute(query.where(table.run_id == row.id).order_by(table.case, table.candidate, table.repeat))
@@ -51,11 +52,13 @@ async def load(session: AsyncSession, row: ComparisonRun) -> Loaded:
     scored = await rescored(session, row.id, Scoring(scorers), cases, costs)
     cells = [
         report.Told(
-            case=case, candidate=candidate, ok=ok, scores=scored.get((case, candidate, repeat), scores),
-            latency_ms=latency, ttft_ms=first, input_tokens=asked_tokens or 0, output_tokens=answered or 0,
-            cost_nano=late.get(request_id, (cost, ""))[0],
+            case=one.case, candidate=one.candidate, ok=one.ok,
+            scores=scored.get((one.case, one.candidate, one.repeat), one.scores), latency_ms=one.latency_ms,
+            ttft_ms=one.ttft_ms, input_tokens=one.input_tokens or 0, output_tokens=one.output_tokens or 0,
+            cost_nano=late.get(one.request_id, (one.cost_nano, ""))[0], finish_reason=one.finish or "",
+            error=one.error, limited=one.limited > 0,
         )
-        for case, candidate, repeat, ok, scores, request_id, cost, latency, first, asked_tokens, answered in rows
+        for one in rows
     ]  # fmt: skip
     return asked, cells, [canonical(case) for case in cases]
 
@@ -124,7 +127,8 @@ async def exported(db: Database, row: ComparisonRun) -> AsyncIterator[dict[str, 
                 "route_version": candidate_is["route_version"], "prompt": candidate_is["prompt"],
                 "repeat": one.repeat, "ok": one.ok, "tags": content["tags"], "variables": content["variables"],
                 "expected": content["expected"], "request": one.request, "answer": one.answer, "error": one.error,
-                "scores": one.scores, "tries": one.tries, "cost_nano": one.cost_nano, "request_id": one.request_id,
+                "scores": one.scores, "tries": one.tries, "limited": one.limited,
+                "cost_nano": one.cost_nano, "request_id": one.request_id,
                 "snapshot": one.snapshot, "reused_from": one.reused_from, "finished_at": one.finished_at.isoformat(),
             }  # fmt: skip
         if len(cells) < AT_ONCE:

@@ -40,6 +40,7 @@ def cell_row(run: ComparisonRun, one: Cell) -> dict[str, Any]:
         "run_id": run.id, "case_number": one.case, "candidate": one.candidate, "repeat_number": one.repeat,
         "ok": one.ok, "request_id": one.request_id, "request": one.request, "answer": one.answer, "error": one.error,
         "scores": one.scores, "latency_ms": answer["latency_ms"], "ttft_ms": answer["ttft_ms"], "tries": one.tries,
+        "limited": one.limited,
         "input_tokens": answer["usage"].get("prompt_tokens"),
         "output_tokens": answer["usage"].get("completion_tokens"), "cost_nano": cost, "snapshot": snapshot,
         "digest": digest_of(one.request, version, one.repeat) if one.kept is None else "",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, JsonValue, StringConstraints, field_valid
 
 from control.comparisons.schemas import check_parameters
 from control.kit.schemas import A_MOMENT, Body, Flag, Moment, Note, Slug, example
-from gateway.contract.snapshot import Name
+from gateway.contract.base import Name
 
 State = Literal["queued", "running", "paused", "done", "partial", "failed", "canceled"]
 MOST_CELLS = 100_000
@@ -281,7 +281,8 @@ class Cell(BaseModel):
     model_config = example(
         case=1, candidate=0, repeat=0, ok=True, request_id="01936f3a-0000-7000-8000-000000000001.1.0.0.0",
         request={"model": "gpt-4o", "messages": [{"role": "user", "content": "6 × 7?"}]},
-        answer={"text": "42", "finish_reason": "stop"}, error=None, scores={}, tries=1, cost_nano=30_000, snapshot="7",
+        answer={"text": "42", "finish_reason": "stop"}, error=None, scores={}, tries=1, limited=0,
+        cost_nano=30_000, snapshot="7",
         reused_from="", finished_at=A_MOMENT,
     )  # fmt: skip
 
@@ -299,6 +300,8 @@ class Cell(BaseModel):
     """Status, code and message of the last try."""
     scores: dict[str, Any]
     tries: int
+    limited: int
+    """Of the tries, those that were answered 429."""
     cost_nano: int | None
     """Null until the ledger has it."""
     snapshot: str

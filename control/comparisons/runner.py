@@ -43,7 +43,7 @@ LOOK = 0.5
 CLAIM = timedelta(seconds=30)
 """How long a claim holds unless it is renewed."""
 AT_ONCE = 4
-"""Runs that one process works on at a time."""
+"""Runs that one process works on at a time; those that only wait for the ledger are not among them."""
 FLUSH = 0.25
 """Seconds between transactions that write cells."""
 PRICED = 1.0
@@ -71,6 +71,8 @@ class Runner:
         self._db, self._files, self._vault, self._url = db, files, vault, gateway_url
         self._works: dict[asyncio.Task[None], str] = {}
         """What works on which run."""
+        self._settling: set[asyncio.Task[None]] = set()
+        """What waits for the ledger, after the end of a run."""
 
     async def look(self) -> None:
         """Begin what waits."""
@@ -81,9 +83,10 @@ class Runner:
 
     async def close(self) -> None:
         """Stop at once; what is finished is in journals."""
-        for work in self._works:
+        tasks = [*self._works, *self._settling]
+        for work in tasks:
             work.cancel()
-        await asyncio.gather(*self._works, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _claimed(self) -> ComparisonRun | None:
         waits = (
@@ -106,8 +109,12 @@ class Runner:
         return row if done.rowcount == 1 else None  # type: ignore[attr-defined]
 
     async def _work(self, row: ComparisonRun) -> None:
+        work = Work(self._db, self._files, self._vault, self._url, row)
         try:
-            await Work(self._db, self._files, self._vault, self._url, row).run()
+            if await work.run():
+                settling = asyncio.create_task(work.settle())
+                self._settling.add(settling)
+                settling.add_done_callback(self._settling.discard)
         except SQLAlchemyError as exc:  # the claim runs out, and whoever reaches the database goes on
             log.error("run %s stands still: %s: %s", row.id, type(exc).__name__, exc)
         except Exception as exc:
@@ -136,15 +143,17 @@ class Work:
         self._stopped = ("", "")
         self._engine: Engine
 
-    async def run(self) -> None:
-        """Until every cell and verdict is there, or somebody or something stops it."""
+    async def run(self) -> bool:
+        """Until every cell and verdict is there, or somebody or something stops it; False if another process has the
+        run.
+        """
         try:
             await self._take_over()
             plan, digest = await self._plan()
             if digest is None:
                 said = f"the API key {self._row.key!r} was revoked, is disabled or has expired: begin with another one"
                 await self._end("paused", "key", said)
-                return
+                return True
             asker = Asker(
                 f"{self._url.rstrip('/')}/v1", lambda: self._bearer(digest), self._row.settings["timeout_seconds"]
             )
@@ -152,14 +161,15 @@ class Work:
             self._engine = Engine(plan, asker, self._finished, lambda one: self._seen.get(one, 0), known)
             try:
                 if not await self._through(self._engine.fill(plan.holes(await self._there()))):
-                    return  # another process has the run
+                    return False
                 if self._all_there(plan):
                     matches = await self._matches(plan)
                     if not await self._through(self._engine.judge(matches, self._answers, self._finished)):
-                        return
+                        return False
             finally:
                 await asker.close()
-            await self._settle(plan)
+            await self._conclude(plan)
+            return True
         finally:
             self._journal.close()
 
@@ -345,8 +355,8 @@ class Work:
             self._began = (time.monotonic() - seconds / 2, finished - (finished - before) // 2)
         return rate
 
-    async def _settle(self, plan: Plan) -> None:
-        """Say how it ended, and wait a while for what the ledger has not said yet."""
+    async def _conclude(self, plan: Plan) -> None:
+        """Say how it ended."""
         refused = self._engine.refused
         if self._all_there(plan) and self._judged >= self._pairs:
             await self._end("done" if not self._failed else "partial", "", "")
@@ -360,11 +370,17 @@ class Work:
             await self._end("paused", *self._stopped)
         else:
             await self._end("paused" if self._row.wanted == "pause" else "queued", "", "")
+
+    async def settle(self) -> None:
+        """Wait a while for what the ledger has not said yet."""
         until = time.monotonic() + SETTLE
-        while self._pricing.waiting and time.monotonic() < until:
-            await self._pricing.look()
-            await asyncio.sleep(PRICED)
-        await self._pricing.keep()
+        try:
+            while self._pricing.waiting and time.monotonic() < until:
+                await self._pricing.look()
+                await asyncio.sleep(PRICED)
+            await self._pricing.keep()
+        except SQLAlchemyError as exc:  # reports ask the ledger again
+            log.error("run %s: its cost is not known yet: %s: %s", self._row.id, type(exc).__name__, exc)
 
     async def _end(self, state: str, code: str, message: str) -> None:
         await self._pricing.look()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, func, select
@@ -15,6 +15,7 @@ from control.db import lock
 from control.errors import FieldError, Problem, invalid, not_found
 from control.keys import service as keys
 from control.keys.schemas import ApiKeyCreate
+from control.kit.access import COMPARISONS
 from control.kit.audit import note
 from control.kit.membership import teams_of
 from control.kit.ownership import find, find_to_change, is_theirs, visible_to
@@ -22,7 +23,6 @@ from control.kit.permissions import Person
 from control.models import ApiKey, ComparisonCell, ComparisonRun, ComparisonVerdict, Route, Suite, SuiteVersion
 from control.models.base import new_id, now
 
-KEY_NAME = "comparisons"
 OVER = ("done", "partial", "failed", "canceled")
 SHOWN = 300
 """Characters of an answer in a list."""
@@ -70,6 +70,7 @@ async def create(session: AsyncSession, person: Person, name: str, body: schemas
     suite = await find_to_change(session, person, Suite, name)
     version, candidates, expected = await prepared(session, suite, body)
     key = await key_of(session, person, body.key)
+    await _check_drafts(session, candidates, key)
     settings = schemas.RunSettings.model_validate(body.model_dump(include=set(schemas.RunSettings.model_fields)))
     row = ComparisonRun(
         id=new_id(), suite_id=suite.id, version_id=version.id, note=body.note, key=key, candidates=candidates,
@@ -86,6 +87,14 @@ async def create(session: AsyncSession, person: Person, name: str, body: schemas
     return row
 
 
+async def _check_drafts(session: AsyncSession, candidates: Sequence[Mapping[str, Any]], key: str) -> None:
+    names = select(Route.name).where(Route.name.in_([one["route"] for one in candidates]), Route.draft)
+    drafts = sorted(await session.scalars(names))
+    if drafts and not key.startswith(f"{COMPARISONS}@"):
+        message = f"drafts are asked by your key {COMPARISONS!r} only: {', '.join(drafts)}"
+        raise invalid([FieldError(at="body.key", message=message)])
+
+
 async def key_of(session: AsyncSession, person: Person, asked: str | None) -> str:
     """Name of the key that pays; the person's own one is made if it is not there.
 
@@ -97,14 +106,17 @@ async def key_of(session: AsyncSession, person: Person, asked: str | None) -> st
             return (await keys.find_to_change(session, person, asked)).public_name
         except Problem as exc:
             raise Problem(422, "unknown_key", exc.detail) if exc.status == 404 else exc from exc
-    query = select(ApiKey).where(ApiKey.public_name == f"{KEY_NAME}@{person.username}")
+    query = select(ApiKey).where(ApiKey.public_name == f"{COMPARISONS}@{person.username}")
     key = await session.scalar(query)
     if key is None:
         await lock(session, "config")  # two runs begin at once: the second one finds what the first has made
         key = await session.scalar(query)
     if key is None:
         key, _ = await keys.create(
-            session, person, ApiKeyCreate(name=KEY_NAME, note="For runs of suites; nobody has its secret.")
+            session,
+            person,
+            ApiKeyCreate(name=COMPARISONS, note="For runs of suites; nobody has its secret."),
+            for_runs=True,
         )
     if key.revoked_at is not None or not key.enabled:
         raise Problem(422, "unknown_key", f"your key {key.public_name!r} was revoked or is disabled: name another one")
@@ -173,10 +185,15 @@ async def cancel(session: AsyncSession, person: Person, id: str) -> ComparisonRu
     row = await of_id(session, person, id, to_change=True)
     if row.state in OVER:
         raise Problem(409, "over", f"the run is {row.state}")
+    drop(row)
+    return _noted(session, person, row, "cancel")
+
+
+def drop(row: ComparisonRun) -> None:
+    """End a run that is not over; what is under way is still answered."""
     if row.state in ("queued", "paused"):
         row.state, row.ended_at = "canceled", now()
     row.wanted = "cancel"
-    return _noted(session, person, row, "cancel")
 
 
 async def remove(session: AsyncSession, person: Person, id: str) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 
 from control.comparisons.scorers.specs import ScorerSpec
 from control.kit.schemas import A_MOMENT, Body, Flag, Moment, Note, RowVersion, Slug, example
-from gateway.contract.snapshot import Name
+from gateway.contract.base import Name
 
 MOST_CASES = 10_000
 """Of one version."""

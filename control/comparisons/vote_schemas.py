@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from control.comparisons.report_schemas import RatingFigure
 from control.comparisons.schemas import Message
 from control.kit.schemas import A_MOMENT, Body, Flag, Note, example
-from gateway.contract.snapshot import Name
+from gateway.contract.base import Name
 
 MOST_ROUTES = 8
 """Side by side."""

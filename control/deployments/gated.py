@@ -13,7 +13,7 @@ from control.adapters.service import version_of
 from control.comparisons import results, runs
 from control.comparisons.gate import Gate, why_not
 from control.db import Database
-from control.deployments import gates, rollout, service
+from control.deployments import canary, gates, rollout, service
 from control.errors import Problem
 from control.kit.ownership import find_to_change
 from control.kit.people import person_of
@@ -43,7 +43,7 @@ async def roll_out(session: AsyncSession, person: Person, name: str, number: int
     adapter = await find_to_change(session, person, Adapter, name)
     version = await version_of(session, adapter, number)
     await rollout.ready(session, adapter, version)
-    rule = body.model_dump(mode="json", exclude={"gate"})
+    rule = await canary.checked(session, person, adapter, body.model_dump(mode="json", exclude={"gate"}))
     if await gates.hold(session, person, adapter, version, body.gate, {"rule": rule}) is None:
         await rollout.begin(session, person, name, number, rule)
 

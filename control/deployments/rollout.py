@@ -1,7 +1,8 @@
 """Rollouts: a new version of an adapter takes over step by step, or goes, by what the ledger says about its answers.
 
 Every attempt at a target is in the ledger, also one whose failure a client never saw, so a version whose failures the
-other one hides is judged by its own. Each step is a version of the route and an entry in the audit log.
+other one hides is judged by its own. Each step is a version of the route and an entry in the audit log. Where the rule
+has a score, the first step lasts until `canary` has decided, too.
 
 running → promoted | rolled_back | stopped (by a person, or because somebody changed the route meanwhile)
 """
@@ -19,9 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.adapters.service import version_of
 from control.db import Database
-from control.deployments import publish, reconcile
+from control.deployments import canary, publish, reconcile
 from control.errors import Problem, not_found
 from control.kit.audit import Actor, note
+from control.kit.files import Files
 from control.kit.ownership import find_to_change
 from control.kit.periodic import every
 from control.kit.permissions import Person
@@ -29,6 +31,7 @@ from control.models import Adapter, AdapterVersion, Deployment, Rollout, UsageRo
 from control.models.base import now
 from control.routes import service as routes
 from control.routes.schemas import RouteUpdate
+from control.security import Vault
 
 log = logging.getLogger("tunegate.control.rollouts")
 
@@ -69,11 +72,13 @@ async def begin(session: AsyncSession, person: Person, name: str, number: int, r
     """Let a live version begin with the first step's share.
 
     Raises:
-        Problem: 409 `not_live`, `nothing_before` (no other version to compare with), or `busy` (a rollout runs).
+        Problem: 409 `not_live`, `nothing_before` (no other version to compare with), or `busy` (a rollout runs); or
+            what `canary.checked` raises.
     """
     adapter = await find_to_change(session, person, Adapter, name)
     version = await version_of(session, adapter, number)
     before, endpoints = await ready(session, adapter, version)
+    rule = await canary.checked(session, person, adapter, rule)
     served = publish.served_name(adapter, version)
     row = Rollout(
         adapter_id=adapter.id, number=number, served_name=served, state="running", step=0, rule=rule, reason="",
@@ -81,6 +86,7 @@ async def begin(session: AsyncSession, person: Person, name: str, number: int, r
     )  # fmt: skip
     session.add(row)
     note(session, person.actor, "rollout", "adapter", served, after=rule)
+    await canary.begin(session, person, adapter, row)
     await _share(session, adapter, row)
     return row
 
@@ -115,7 +121,7 @@ async def stop(session: AsyncSession, person: Person, name: str) -> Rollout:
     row = await running(session, adapter)
     if row is None:
         raise not_found("running rollout", name)
-    _end(session, row, person.actor, "stopped", f"{person.username} has stopped it")
+    await _end(session, row, person.actor, "stopped", f"{person.username} has stopped it")
     return row
 
 
@@ -126,23 +132,36 @@ async def running(session: AsyncSession, adapter: Adapter) -> Rollout | None:
     return found
 
 
-async def run(db: Database) -> None:
+async def run(db: Database, files: Files, vault: Vault) -> None:
     """Look at all rollouts until cancelled. Replicas may do so too: a row is locked while it is judged."""
-    await every(EVERY, lambda: look(db), "rollouts cannot be judged now")
+    await every(EVERY, lambda: look(db, files, vault), "rollouts cannot be judged now")
 
 
-async def look(db: Database) -> None:
-    """One look at each rollout under way."""
+async def look(db: Database, files: Files, vault: Vault) -> None:
+    """One look at each rollout under way, and at its scores: these may wait while errors are still judged."""
     async with db.read() as session:
         ids = list(await session.scalars(select(Rollout.id).where(Rollout.state == "running")))
     for id in ids:
         try:
             async with db.write() as session:
-                row = await session.scalar(select(Rollout).where(Rollout.id == id).with_for_update())
-                if row is not None and row.state == "running":
+                if (row := await _running(session, id)) is not None:
                     await judge(session, row)
         except Problem as exc:
             log.error("the rollout %s waits: %s", id, exc.detail)
+        try:
+            async with db.write() as session:
+                if (row := await _running(session, id)) is not None:
+                    await canary.look(session, files, vault, row)
+        except Problem as exc:
+            async with db.write() as session:
+                if (row := await _running(session, id)) is not None and row.score is not None:
+                    row.score = {**row.score, "message": exc.detail}
+
+
+async def _running(session: AsyncSession, id: str) -> Rollout | None:
+    query = select(Rollout).where(Rollout.id == id, Rollout.state == "running")
+    row: Rollout | None = await session.scalar(query.with_for_update())
+    return row
 
 
 async def judge(session: AsyncSession, row: Rollout) -> None:
@@ -150,24 +169,29 @@ async def judge(session: AsyncSession, row: Rollout) -> None:
     adapter = await session.get_one(Adapter, row.adapter_id)
     route = await publish.route_of(session, adapter.name)
     if route is None or not route.enabled or route.version != row.route_version:
-        _end(session, row, ROBOT, "stopped", "the route was changed by somebody else meanwhile")
+        await _end(session, row, ROBOT, "stopped", "the route was changed by somebody else meanwhile")
         return
     new, old = await _arms(session, adapter.name, row.served_name, row.since)
     if not old.times and row.figures:  # the last step leaves the others nothing
         old.times = [row.figures["old"]["p95_ms"]] if row.figures["old"]["p95_ms"] is not None else []
     row.figures = {"new": new.told(), "old": old.told()}
+    scored = row.score["state"] if row.score is not None else "not_worse"
     wrong = why_not(new, old, row.rule)
+    if scored == "worse" or (scored == "undecided" and row.rule["score"]["at_max"] == "roll_back"):
+        wrong = wrong or f"its scores are {scored}: {canary.told(row)}"
     if wrong:
         body = {"row_version": route.row_version, "spec": {**route.spec, "target": row.before}, "note": wrong}
         await routes.update(session, _writer(row), adapter.name, RouteUpdate.model_validate(body))
-        _end(session, row, ROBOT, "rolled_back", wrong)
-    elif new.attempts >= row.rule["min_requests"]:
+        await _end(session, row, ROBOT, "rolled_back", wrong)
+    elif scored == "undecided":
+        await _end(session, row, ROBOT, "stopped", f"its scores are undecided: {canary.told(row)}")
+    elif new.attempts >= row.rule["min_requests"] and scored == "not_worse":
         steps: Sequence[float] = row.rule["steps"]
         if row.step + 1 < len(steps):
             row.step, row.since = row.step + 1, now()
             await _share(session, adapter, row)
         else:
-            _end(session, row, ROBOT, "promoted", f"all of {len(steps)} steps went well")
+            await _end(session, row, ROBOT, "promoted", f"all of {len(steps)} steps went well")
 
 
 def why_not(new: Arm, old: Arm, rule: dict[str, Any]) -> str:
@@ -215,7 +239,8 @@ async def _share(session: AsyncSession, adapter: Adapter, row: Rollout) -> None:
     note(session, ROBOT, "rollout", "adapter", row.served_name, after={"step": row.step + 1, "share": share})
 
 
-def _end(session: AsyncSession, row: Rollout, actor: Actor, state: str, reason: str) -> None:
+async def _end(session: AsyncSession, row: Rollout, actor: Actor, state: str, reason: str) -> None:
+    await canary.drop(session, row)
     row.state, row.reason, row.ended_at = state, reason[:2000], now()
     after = {"state": state, "reason": reason}
     note(session, actor, "rollout", "adapter", row.served_name, {"state": "running"}, after)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control.db import lock
 from control.errors import Problem, duplicate, not_found, stale
 from control.keys.schemas import ApiKeyCreate, ApiKeyRotate, ApiKeyUpdate
+from control.kit.access import COMPARISONS, for_comparisons
 from control.kit.audit import note
 from control.kit.changes import stored
 from control.kit.membership import teams_of
@@ -27,10 +28,16 @@ SHOWN = 12
 
 
 async def create(
-    session: AsyncSession, person: Person, body: ApiKeyCreate, secret: str | None = None
+    session: AsyncSession, person: Person, body: ApiKeyCreate, secret: str | None = None, *, for_runs: bool = False
 ) -> tuple[ApiKey, str]:
-    """Mint a key, or take over one whose secret clients have already; returns its secret, which nothing keeps."""
+    """Mint a key, or take over one whose secret clients have already; returns its secret, which nothing keeps.
+
+    Raises:
+        Problem: 409 `service_key` for the name of the key that runs of suites make for themselves (`for_runs`).
+    """
     kind, owner = await _owner(session, person, body)
+    if kind == "user" and body.name == COMPARISONS and not for_runs:
+        raise _made_for_runs()
     public_name = f"{body.name}@{owner}"
     if await session.scalar(select(ApiKey.seq).where(ApiKey.public_name == public_name)):
         raise duplicate("key", public_name)
@@ -84,6 +91,8 @@ async def update(session: AsyncSession, person: Person, public_name: str, body: 
 async def rotate(session: AsyncSession, person: Person, public_name: str, body: ApiKeyRotate) -> tuple[ApiKey, str]:
     """Give a key a new secret; the old one works for the grace period."""
     key = await find_to_change(session, person, public_name)
+    if for_comparisons(key):
+        raise _made_for_runs()
     secret = new_token(PREFIX)
     key.old_digest, key.old_until = (
         (key.digest, now() + timedelta(seconds=body.grace_seconds)) if body.grace_seconds else (None, None)
@@ -114,6 +123,11 @@ def facts(key: ApiKey) -> dict[str, Any]:
         "enabled": key.enabled is not False, "expires_at": key.expires_at and key.expires_at.isoformat(),
         "log_bodies": key.log_bodies is not False, "note": key.note or "", "prefix": key.prefix,
     }  # fmt: skip
+
+
+def _made_for_runs() -> Problem:
+    said = f"a person's key {COMPARISONS!r} is made for their runs of suites, and nobody has its secret"
+    return Problem(409, "service_key", said)
 
 
 async def _owner(session: AsyncSession, person: Person, body: ApiKeyCreate) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Who may use which route: the one rule that snapshots (for keys) and the API (for people) both follow.
 
-A caller is everyone, itself, and the teams it belongs to; it may use what any of these is granted.
+A caller is everyone, itself, and the teams it belongs to; it may use what any of these is granted. A route that is a
+draft is for the keys of comparisons alone, of those whom it is granted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ Principal = tuple[str, str]
 """(kind, name) of a grant."""
 EVERYONE: Principal = ("everyone", "")
 ROUTE = "route"
+COMPARISONS = "comparisons"
+"""Name of the key that pays a person's runs of suites: it is made for them, and nobody has its secret."""
 
 
 def principals(owner: Principal, teams: Iterable[str], keys: Iterable[str] = ()) -> set[Principal]:
@@ -47,11 +50,14 @@ class Access:
     by_principal: Mapping[Principal, frozenset[str]]
     teams_of: Mapping[str, Sequence[str]]
     disabled: frozenset[Principal]
+    drafts: frozenset[str]
+    """Names of routes that are drafts, with their aliases."""
 
     @classmethod
     async def load(cls, session: AsyncSession, routes: Mapping[str, Route], teams: Iterable[Team]) -> Access:
         """Read grants, memberships and disabled owners."""
         by_principal: dict[Principal, set[str]] = {}
+        drafts = {name for row in routes.values() if row.draft for name in (row.name, *row.spec.get("aliases", ()))}
         for grant in await session.scalars(select(Grant).where(Grant.resource_kind == ROUTE)):
             if grant.resource in routes:
                 names = {grant.resource, *routes[grant.resource].spec.get("aliases", ())}
@@ -62,13 +68,20 @@ class Access:
             teams_of.setdefault(username, []).append(team)
         disabled = {("team", team.name) for team in teams if not team.enabled}
         disabled |= {("user", name) for name in await session.scalars(select(User.username).where(~User.enabled))}
-        return cls({k: frozenset(v) for k, v in by_principal.items()}, teams_of, frozenset(disabled))
+        granted = {k: frozenset(v) for k, v in by_principal.items()}
+        return cls(granted, teams_of, frozenset(disabled), frozenset(drafts))
 
     def models_of(self, key: ApiKey) -> tuple[str, ...]:
         """Routes (or prefixes) that a key may use: what it asks for, of what it is granted."""
         caller = principals((key.owner_kind, key.owner), self.teams_of.get(key.owner, ()), [key.public_name])
         granted = frozenset[str]().union(*(self.by_principal.get(one, frozenset()) for one in caller))
+        granted = granted if for_comparisons(key) else granted - self.drafts
         return tuple(sorted({name for pattern in key.models for name in common(str(pattern), granted)}))
+
+
+def for_comparisons(key: ApiKey) -> bool:
+    """Whether runs of suites have made the key for themselves."""
+    return key.name == COMPARISONS and key.owner_kind == "user"
 
 
 def common(pattern: str, granted: Iterable[str]) -> Iterable[str]:

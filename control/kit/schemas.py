@@ -17,7 +17,8 @@ from pydantic import (
     create_model,
 )
 
-from gateway.contract.snapshot import Budget, Endpoint, Route, Wire
+from gateway.contract.base import Wire
+from gateway.contract.snapshot import Budget, Endpoint, Route
 
 Slug = Annotated[
     str,
@@ -78,8 +79,8 @@ if TYPE_CHECKING:
         """`gateway.contract.snapshot.Endpoint` without name, provider and api_key."""
 
     class RouteSpec(Wire):
-        """`gateway.contract.snapshot.Route` without name."""
+        """`gateway.contract.snapshot.Route` without name and draft."""
 
 else:
     EndpointSpec = _without(Endpoint, "EndpointSpec", "name", "provider", "api_key")
-    RouteSpec = _without(Route, "RouteSpec", "name")
+    RouteSpec = _without(Route, "RouteSpec", "name", "draft")

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from control.kit.schemas import A_MOMENT, Body, Note, RowVersion, Slug, example
 from control.models.knowledge import URL_CHARS
+from gateway.contract.base import Name
 from gateway.contract.retrieval import QUERY_CHARS, Filter, Passage, RerankOutcome, RetrievalLimits
-from gateway.contract.snapshot import Name
 
 EntryState = Literal["waiting", "parsing", "embedding", "ready", "failed"]
 IndexState = Literal["building", "live", "old"]

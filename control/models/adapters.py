@@ -143,6 +143,8 @@ class Rollout(Versioned, Base):
     """Of the route, as the rollout has written it: another one is somebody else's."""
     figures: Mapped[dict[str, Any]]
     """What the last look has found: attempts, failed and p95_ms, of the `new` version and the `old` ones."""
+    score: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What its scores have said so far (`control.deployments.canary`); null where its rule has none."""
     ended_at: Mapped[datetime | None]
     created_by: Mapped[str] = mapped_column(String(NAME))
 

@@ -171,6 +171,8 @@ class ComparisonCell(Base):
     output_tokens: Mapped[int | None] = mapped_column(BigInteger)
     """As the answer's usage says."""
     tries: Mapped[int]
+    limited: Mapped[int]
+    """Those of them that were answered 429."""
     cost_nano: Mapped[int | None] = mapped_column(BigInteger)
     """What the ledger says of `request_id`; null until it has come."""
     snapshot: Mapped[str] = mapped_column(String(200), default="")

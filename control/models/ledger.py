@@ -67,6 +67,8 @@ class UsageRow(Base):
     attempts: Mapped[list[Any]]
     retrieval: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """`gateway.contract.usage.RetrievalOutcome`; null where the route has no knowledge bases."""
+    cache: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """`gateway.contract.usage.CacheOutcome`; null where the route has no response cache."""
     shadow_of: Mapped[str | None] = mapped_column(String(36))
     """Of a copy for a shadow target: the `id` of the request. Such a row is in no sum but `shadow_hour`."""
 

@@ -24,7 +24,9 @@ DURATIONS = tuple(f"duration_{n}" for n in range(len(BOUNDS) + 1))
 TTFTS = tuple(f"ttft_{n}" for n in range(len(BOUNDS) + 1))
 TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 TIMES = ("duration_ms", "ttft_ms")
-WHOLE = ("requests", "failed", *TOKENS, "cost_nano", "ttft_count")
+HITS = ("cached", "saved_nano")
+"""Requests that response caches answered, and what they would have cost beyond what they did."""
+WHOLE = ("requests", "failed", *TOKENS, "cost_nano", *HITS, "ttft_count")
 SUMS = (*WHOLE, *TIMES)
 """Columns that are never NULL."""
 COUNTERS = (*DURATIONS, *TTFTS)

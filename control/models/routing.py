@@ -94,8 +94,10 @@ class Route(Published, Versioned, Base):
     name: Mapped[str] = mapped_column(String(NAME), unique=True)
     version: Mapped[int]
     spec: Mapped[dict[str, Any]]
-    """`gateway.contract.snapshot.Route` without name."""
+    """`gateway.contract.snapshot.Route` without name and draft."""
     enabled: Mapped[bool] = mapped_column(default=True)
+    draft: Mapped[bool] = mapped_column(default=False)
+    """Not live yet: only comparisons of those who are granted it may call it."""
 
 
 class RouteVersion(Base):

@@ -63,11 +63,14 @@ def problems(name: str, spec: Mapping[str, Any], known: Known) -> list[FieldErro
         route = wire.Route.model_validate({**spec, "name": "route"})
     except ValidationError as exc:
         return found + fields(exc, AT)
-    if "name" in spec:
-        found.append(FieldError(at=f"{AT}.name", message="the name stands beside the spec, not in it"))
+    found += [
+        FieldError(at=f"{AT}.{field}", message=f"the {field} stands beside the spec, not in it")
+        for field in ("name", "draft")
+        if field in spec
+    ]
     if taken := _taken(name, known).get(name):
         found.append(FieldError(at="body.name", message=f"{name!r} is an alias of the route {taken!r}"))
-    parts = (_targets, _shadow, _knowledge, _aliases, _fallback)
+    parts = (_targets, _shadow, _knowledge, _cache, _aliases, _fallback)
     beyond = [problem for part in parts for problem in part(name, route, known)]
     if route.system_prompt is not None and len(route.system_prompt) > LONGEST_PROMPT:
         beyond.append(("system_prompt", f"is longer than {LONGEST_PROMPT} characters"))
@@ -99,6 +102,16 @@ def _knowledge(name: str, route: wire.Route, known: Known) -> Found:
     for number, base in enumerate(route.knowledge.bases if route.knowledge is not None else ()):
         if base not in known.bases:
             yield f"knowledge.bases.{number}", f"there is no knowledge base {base!r}"
+
+
+def _cache(name: str, route: wire.Route, known: Known) -> Found:
+    semantic = route.cache.semantic if route.cache is not None else None
+    if semantic is None:
+        return
+    if semantic.route == name:
+        yield "cache.semantic.route", "a route cannot embed its own questions"
+    elif semantic.route not in known.routes or semantic.route.endswith("*"):
+        yield "cache.semantic.route", f"there is no route {semantic.route!r}"
 
 
 def _place(at: str, name: str, place: wire.Target | wire.Shadow, known: Known) -> Found:
@@ -143,6 +156,8 @@ def _fallback(name: str, route: wire.Route, known: Known) -> Found:
     if following != name and following not in known.routes:
         yield "fallback", f"there is no route {following!r} (aliases do not count)"
         return
+    if following != name and known.routes[following].draft:
+        yield "fallback", f"the route {following!r} is a draft: nothing may lead to it"
     if following != name and not known.routes[following].enabled:
         yield "fallback", f"the route {following!r} is disabled"
     way: list[str] = [name]

@@ -175,6 +175,7 @@ def _shown(row: models.Route, person: Person, granted: Mapping[str, Granted] | N
         aliases=row.spec.get("aliases", []),
         price=Price.model_validate(row.spec.get("price", {})),
         enabled=row.enabled,
+        draft=row.draft,
         version=row.version,
         spec=RouteSpec.model_validate(row.spec) if person.may("routes:write") else None,
         granted=granted.get(row.name, Granted()) if granted is not None else None,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control.kit.access import Access, common, principals
+from control.kit.access import Access, common, for_comparisons, principals
 from control.models import ApiKey, Route, Team
 from control.models.base import now
 from control.routes.schemas import (
@@ -80,6 +80,8 @@ async def _reasons(session: AsyncSession, route: Route, names: Iterable[str], ke
     access = await Access.load(session, {route.name: route}, teams)
     caller = principals((key.owner_kind, key.owner), access.teams_of.get(key.owner, ()), [key.public_name])
     grants = sorted(one for one in caller if route.name in access.by_principal.get(one, ()))
+    if route.draft and not for_comparisons(key):
+        grants = []
     patterns = [str(pattern) for pattern in key.models]
     listed = [pattern for pattern in patterns if _overlap(pattern, names)]
     revoked = [key.revoked_at.isoformat()] if key.revoked_at else []

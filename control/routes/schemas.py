@@ -59,6 +59,9 @@ class RouteCreate(Body):
     """What happens to its requests."""
     enabled: Flag = True
     """A disabled route is answered as if it were not there."""
+    draft: Flag = False
+    """Not live yet: of those whom it is granted, only their comparisons may call it, by the key that these make for
+    themselves. For everybody else it is not there."""
     note: Note = ""
     """Why; kept with version 1."""
     grants: Grants = ()
@@ -76,6 +79,8 @@ class RouteUpdate(Body):
     """Replaces the settings as a whole; makes a new version if it differs."""
     enabled: Flag | None = None
     """A disabled route is answered as if it were not there."""
+    draft: Flag | None = None
+    """False: it is live from now on."""
     note: Note = ""
     """Why; kept with the new version."""
 
@@ -144,7 +149,7 @@ class Route(BaseModel):
     """A public model name. `spec` is null for people who may use the route but not write routes."""
 
     model_config = ConfigDict(use_attribute_docstrings=True) | example(
-        name="gpt-4o", aliases=["chat"], price={"input": "2.5", "output": "10"}, enabled=True, version=1,
+        name="gpt-4o", aliases=["chat"], price={"input": "2.5", "output": "10"}, enabled=True, draft=False, version=1,
         spec={"target": [{"endpoint": "openai-eu", "model": "gpt-4o"}]}, granted={"everyone": True},
         created_at=A_MOMENT, updated_at=A_MOMENT, row_version=1,
     )  # fmt: skip
@@ -153,6 +158,8 @@ class Route(BaseModel):
     aliases: list[str]
     price: Price
     enabled: bool
+    draft: bool
+    """Only comparisons may call it."""
     version: int
     spec: RouteSpec | None
     granted: Granted | None

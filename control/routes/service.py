@@ -56,7 +56,8 @@ async def create(session: AsyncSession, person: Person, body: RouteCreate) -> Ro
     spec = _accepted(body.name, body.spec.model_dump(mode="json", by_alias=True), known)
     if body.grants and not person.may("grants:write"):
         raise Problem(403, "forbidden", "your role does not have the permission 'grants:write'")
-    route = Route(name=body.name, version=1, spec=spec, enabled=body.enabled)
+    _check_draft(body.name, body.draft)
+    route = Route(name=body.name, version=1, spec=spec, enabled=body.enabled, draft=body.draft)
     session.add(route)
     await session.flush()
     _keep_version(session, person, route, body.note)
@@ -79,6 +80,11 @@ async def update(session: AsyncSession, person: Person, name: str, body: RouteUp
         elif body.spec is None:
             _accepted(name, route.spec, known)
         route.enabled = body.enabled
+    if body.draft is not None and body.draft != route.draft:
+        _check_draft(name, body.draft)
+        if body.draft:
+            _refuse_if_needed(known, name, "make a draft of")
+        route.draft = body.draft
     if facts(route) == before:
         return route
     await _touch(session, route)
@@ -127,7 +133,9 @@ async def version(session: AsyncSession, route: Route, number: int) -> RouteVers
 
 def facts(route: Route) -> dict[str, Any]:
     """What the audit log tells of a route."""
-    return {"version": route.version, "spec": route.spec, "enabled": route.enabled is not False}
+    return {
+        "version": route.version, "spec": route.spec, "enabled": route.enabled is not False, "draft": bool(route.draft),
+    }  # fmt: skip
 
 
 async def _to_change(session: AsyncSession, name: str, row_version: int | None) -> tuple[Route, Known]:
@@ -145,6 +153,11 @@ def _accepted(name: str, spec: dict[str, Any], known: Known) -> dict[str, Any]:
     if found := problems(name, spec, known):
         raise invalid(found)
     return spec
+
+
+def _check_draft(name: str, draft: bool) -> None:
+    if draft and name.endswith("*"):
+        raise invalid([FieldError(at="body.draft", message="a draft is one model: its name cannot end in *")])
 
 
 def _set_spec(session: AsyncSession, person: Person, route: Route, spec: dict[str, Any], why: str) -> None:

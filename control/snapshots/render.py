@@ -158,12 +158,14 @@ def _route(
     if shadow is not None and shadow["endpoint"] not in names:
         log.error("route %r has no shadow now: its endpoint %r is not enabled", row.name, shadow["endpoint"])
         shadow = None
-    route = _valid(wire.Route, {**row.spec, "name": row.name, "target": targets, "shadow": shadow})
+    route = _valid(wire.Route, {**row.spec, "name": row.name, "draft": row.draft, "target": targets, "shadow": shadow})
     return route.model_dump(mode="json", by_alias=True) if route is not None else None
 
 
 def _mended(routes: list[dict[str, Any]], rows: Iterable[Route]) -> list[dict[str, Any]]:
-    """A fallback that was left out is replaced by its own fallback: a dangling one would stop the whole snapshot."""
+    """A fallback that was left out is replaced by its own fallback, and a cache whose route for embeddings was goes on
+    without: a dangling name would stop the whole snapshot.
+    """
     kept = {route["name"] for route in routes}
     follow = {row.name: row.spec.get("fallback") for row in rows}
     for route in routes:
@@ -172,6 +174,10 @@ def _mended(routes: list[dict[str, Any]], rows: Iterable[Route]) -> list[dict[st
             seen.add(fallback)
             fallback = follow.get(fallback)
         route["fallback"] = fallback if fallback in kept and fallback not in seen else None
+        semantic = route["cache"]["semantic"] if route["cache"] is not None else None
+        if semantic is not None and semantic["route"] not in kept:
+            log.error("route %r knows no meaning now: its route %r is not enabled", route["name"], semantic["route"])
+            route["cache"]["semantic"] = None
     return routes
 
 

@@ -23,7 +23,7 @@ from control.usage.daily import DailyUsage
 from control.usage.reports import Question, UsageReport
 from control.usage.shadows import ShadowSums
 from control.usage.sources import Dimension, Filters, visible_to
-from gateway.contract.usage import End, RetrievalOutcome
+from gateway.contract.usage import CacheOutcome, End, RetrievalOutcome
 
 router = APIRouter(prefix="/usage", tags=["usage"])
 Reader = Annotated[Person, Depends(allow("usage:own"))]
@@ -42,7 +42,7 @@ class LedgerRow(BaseModel):
         endpoint="openai-eu", upstream_model="gpt-4o", snapshot="c7", stream=True, end="success", status=200, error="",
         usage_source="provider", input_tokens=100, cache_read_tokens=0, cache_write_tokens=0, output_tokens=100,
         reasoning_tokens=0, cost_nano=1_250_000, ttft_ms=210.5, duration_ms=1800.0, attempts=[],
-        retrieval=None, shadow_of=None,
+        retrieval=None, cache=None, shadow_of=None,
     )  # fmt: skip
 
     seq: int
@@ -75,6 +75,8 @@ class LedgerRow(BaseModel):
     attempts: list[Any]
     retrieval: RetrievalOutcome | None
     """What was looked up in knowledge bases."""
+    cache: CacheOutcome | None
+    """What the route's response cache had; null where it has none."""
     shadow_of: str | None
     """Of a copy for a shadow target: the `id` of the request that was copied."""
 

@@ -77,7 +77,8 @@ def _parse(raw: dict[str, Any], received: datetime) -> UsageEvent | str:
         for name, value, most in limits:
             if (not value and name == "id") or len(value) > most:
                 return f"{name} is empty or longer than {most} characters"
-        if event.cost_nano < 0 or event.cost_nano >= 2**62 or min(event.tokens.model_dump().values()) < 0:
+        money = (event.cost_nano, event.cache.saved_nano if event.cache is not None else 0)
+        if min(money) < 0 or max(money) >= 2**62 or min(event.tokens.model_dump().values()) < 0:
             return "cost or tokens are negative or too large"
     except ValidationError as exc:
         first = exc.errors()[0]
@@ -122,6 +123,7 @@ def _row(event: UsageEvent, gateway: str, received: datetime, owners: dict[str, 
         duration_ms=event.duration_ms,
         attempts=[attempt.model_dump() for attempt in event.attempts],
         retrieval=event.retrieval.model_dump() if event.retrieval is not None else None,
+        cache=event.cache.model_dump() if event.cache is not None else None,
         shadow_of=event.shadow_of,
     )
 

@@ -17,7 +17,7 @@ from control.errors import Problem
 from control.kit.permissions import Person
 from control.kit.schemas import example
 from control.kit.sheets import tame
-from control.models.rollups import COUNTERS, DURATIONS, SUMS, TIMES, TOKENS, TTFTS, percentile
+from control.models.rollups import COUNTERS, DURATIONS, HITS, SUMS, TIMES, TOKENS, TTFTS, percentile
 from control.usage.rollup import HOUR
 from control.usage.sources import TIME, Dimension, Filters, Source
 
@@ -45,6 +45,10 @@ class UsageSums(BaseModel):
     reasoning_tokens: int
     total_tokens: int
     cost_nano: int
+    cached: int
+    """Requests that response caches answered."""
+    saved_nano: int
+    """What these would have cost beyond what they did."""
     mean_duration_ms: float | None
     p50_duration_ms: float | None
     p95_duration_ms: float | None
@@ -57,6 +61,7 @@ _NUMBERS = [name for name in UsageSums.model_fields if name != "group"]
 _AN_EXAMPLE = {
     "requests": 120, "failed": 1, "input_tokens": 42_000, "cache_read_tokens": 8_000, "cache_write_tokens": 0,
     "output_tokens": 9_000, "reasoning_tokens": 0, "total_tokens": 59_000, "cost_nano": 205_000_000,
+    "cached": 12, "saved_nano": 20_000_000,
     "mean_duration_ms": 1840.5, "p50_duration_ms": 1510.0, "p95_duration_ms": 4020.0,
     "mean_ttft_ms": 310.2, "p50_ttft_ms": 260.0, "p95_ttft_ms": 700.0,
 }  # fmt: skip
@@ -215,7 +220,7 @@ def _line(group: dict[str, str], sums: Sums) -> UsageSums:
     durations, ttfts = [sums[name] for name in DURATIONS], [sums[name] for name in TTFTS]
     return UsageSums(
         group=group,
-        **{name: sums[name] for name in ("requests", "failed", *TOKENS, "cost_nano")},
+        **{name: sums[name] for name in ("requests", "failed", *TOKENS, "cost_nano", *HITS)},
         total_tokens=sum(sums[name] for name in TOKENS),
         mean_duration_ms=round(sums["duration_ms"] / sums["requests"], 3) if sums["requests"] else None,
         p50_duration_ms=percentile(durations, 0.5),

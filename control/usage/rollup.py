@@ -50,6 +50,9 @@ def _count(sums: Sums, row: UsageRow) -> None:
     for name in TOKENS:
         sums[name] += getattr(row, name)
     sums["cost_nano"] += row.cost_nano
+    if row.cache is not None:
+        sums["cached"] += row.cache["result"] in ("hit", "semantic")
+        sums["saved_nano"] += row.cache["saved_nano"]
     sums["duration_ms"] += row.duration_ms
     name = DURATIONS[counter(row.duration_ms)]
     sums[name] = (sums[name] or 0) + 1

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control.models.rollups import PLACE, SUMS, TIMES, shadow_hour
+from control.models.rollups import HITS, PLACE, SUMS, TIMES, shadow_hour
 from control.usage.sources import Filters
 
 
@@ -39,7 +39,7 @@ async def report(session: AsyncSession, since: datetime, until: datetime) -> lis
     query = query.where(shadow_hour.c.hour >= first, shadow_hour.c.hour < last).group_by(*columns)
     lines = []
     for row in (await session.execute(query)).mappings():
-        whole = {name: int(row[name]) for name in SUMS if name not in TIMES}
+        whole = {name: int(row[name]) for name in SUMS if name not in (*TIMES, *HITS)}  # a copy is asked for always
         count = whole.pop("ttft_count")
         means = {
             "mean_duration_ms": round(float(row["duration_ms"]) / whole["requests"], 3),

@@ -14,8 +14,9 @@ def _entry(name: str, created: int) -> dict[str, Any]:
 
 
 def _names(runtime: Runtime, key: KeyRecord) -> list[str]:
-    """Route names and aliases that the key is granted; wildcard routes have no one name to list."""
-    return sorted(n for n, route in runtime.routes.items() if key.may_use(route.name) or key.may_use(n))
+    """Route names and aliases that the key is granted; wildcard routes have no one name to list, drafts are in none."""
+    listed = ((name, route) for name, route in runtime.routes.items() if not route.draft)
+    return sorted(name for name, route in listed if key.may_use(route.name) or key.may_use(name))
 
 
 def list_models(runtime: Runtime, key: KeyRecord, created: int) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def list_models(runtime: Runtime, key: KeyRecord, created: int) -> dict[str, Any
 
 def get_model(runtime: Runtime, key: KeyRecord, name: str, created: int) -> dict[str, Any]:
     """One entry; a model that the key may not use is answered like one that does not exist."""
-    route = find_route(runtime, name)
+    route = find_route(runtime, name, key)
     if route is None or not (key.may_use(route.name) or key.may_use(name)):
         raise GatewayError("caller_unknown_model", f"The model {name[:200]!r} does not exist here.", param="model")
     return _entry(name, created)

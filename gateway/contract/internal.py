@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StrictBool, StringConstraints
 
-from gateway.contract.snapshot import Endpoint, Key, Route, Team, Wire
+from gateway.contract.base import Wire
+from gateway.contract.snapshot import Endpoint, Key, Route, Team
 from gateway.contract.version import SCHEMA_VERSION
 
 KEYS_PER_PAGE = 1000

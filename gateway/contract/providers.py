@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gateway.contract.snapshot import Endpoint, Wire
+from gateway.contract.base import Wire
+from gateway.contract.snapshot import Endpoint
 
 NOT_IN_FORMS = ("name", "provider", "api_key")
 Delay = Annotated[float, Field(ge=0, le=600)]

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from gateway.contract.snapshot import Name, Wire
+from gateway.contract.base import Name, Wire
 
 BASES_PER_REQUEST = 8
 """Most bases that one request may name."""

@@ -13,23 +13,16 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from gateway.contract.base import Name, Seconds, Share, Wire
+from gateway.contract.caching import Cache
 from gateway.contract.patterns import check_pattern
 from gateway.contract.version import SCHEMA_VERSION
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_\-./:@+*\u4e00-\u9fff]+$")]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, max_digits=18, decimal_places=9)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(check_pattern)]
-
-
-class Wire(BaseModel):
-    """Base of every wire model: frozen, and an unknown field is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
 
 
 class Timeouts(Wire):
@@ -315,6 +308,11 @@ class Route(Wire):
     """Which bodies are kept."""
     shadow: Shadow | None = None
     """Who else is asked, for comparison."""
+    cache: Cache | None = None
+    """Whether answers are kept for equal requests."""
+    draft: bool = False
+    """Not live yet: there only for keys whose `models` have its whole name. For all others it does not exist, and no
+    list of models has it. Its name does not end in `*`."""
 
 
 class Team(Wire):

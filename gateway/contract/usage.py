@@ -65,6 +65,19 @@ class RetrievalOutcome(BaseModel):
     """The indexes that bases hold back were asked for."""
 
 
+class CacheOutcome(BaseModel):
+    """What the response cache of a route had for a request."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    result: Literal["hit", "semantic", "miss", "bypass"]
+    """`hit`: the answer of an equal request. `semantic`: of a question that means the same. `bypass`: not asked."""
+    age: int = 0
+    """Seconds since the answer of a hit was given first."""
+    saved_nano: int = 0
+    """What a hit would have cost beyond `cost_nano`."""
+
+
 class UsageEvent(BaseModel):
     """One admitted request. `id` makes delivery idempotent: counting twice is impossible."""
 
@@ -102,6 +115,9 @@ class UsageEvent(BaseModel):
     attempts: tuple[Attempt, ...]
     retrieval: RetrievalOutcome | None = None
     """Absent where the route has no knowledge bases."""
+    cache: CacheOutcome | None = None
+    """Absent where the route has no response cache. `tokens` and `usage_source` of a hit are those of the answer as it
+    was given first, `cost_nano` is the part of its price that the route says; there is no attempt."""
     shadow_of: str | None = None
     """Of a copy for a route's shadow: the `id` of the request that was copied. Its cost is nobody's: it counts for no
     limit, no budget and no report of what keys used."""

@@ -44,6 +44,8 @@ class Watch:
     """One request's."""
 
     __slots__ = ("_ctx", "_draft", "_exchange", "_shadow", "_watcher")
+    found: Reply | None = None
+    """An answer that need not be asked for: see `gateway.cache.answers`."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""The one connection to Redis: calls with a time-out, and a circuit breaker, since limits must never hold up a request.
+"""The connection of limits to Redis: calls with a time-out, and a circuit breaker, since they must never hold up a
+request.
 
 Package `redis`, the extra of the same name, is imported here alone.
 """
@@ -38,6 +39,10 @@ STEADY = 10.0
 """Seconds that it must have answered for this to begin anew."""
 
 
+FAILURES = (RedisError, OSError, TimeoutError, RuntimeError)
+"""What a call may end with; the last is uvloop's, of a closed transport."""
+
+
 class Lost(Exception):
     """A call without an answer: it may have been carried out, or not."""
 
@@ -53,25 +58,30 @@ class Script:
 LEASES = Script(Path(__file__).with_name("leases.lua").read_text(encoding="utf-8"))
 
 
+def connected(table: LimitsTable) -> redis.Redis:
+    """A client of its own connections, made when they are needed; whoever calls sets a time-out for all of a call."""
+    assert table.url is not None
+    secure: dict[str, Any] = {}
+    if table.ca_file is not None and table.url.startswith("rediss:"):
+        secure["ssl_ca_certs"] = str(table.ca_file)
+    return redis.Redis.from_url(
+        table.url,
+        username=table.username,
+        password=secret(table.password) if table.password else None,
+        socket_timeout=None,
+        socket_connect_timeout=None,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        client_name="tunegate",
+        **secure,
+    )
+
+
 class Link:
     """Calls `leases.lua` as one worker."""
 
     def __init__(self, table: LimitsTable, worker: str, observe: Callable[[float], None]) -> None:
-        assert table.url is not None
-        secure: dict[str, Any] = {}
-        if table.ca_file is not None and table.url.startswith("rediss:"):
-            secure["ssl_ca_certs"] = str(table.ca_file)
-        self._client = redis.Redis.from_url(
-            table.url,
-            username=table.username,
-            password=secret(table.password) if table.password else None,
-            socket_timeout=None,  # `call` has a time-out for everything together
-            socket_connect_timeout=None,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            client_name="tunegate",
-            **secure,
-        )
+        self._client = connected(table)
         self._url = table.url
         self.root = f"{{{table.prefix}}}:"
         """Of all keys; in braces, for the sake of proxies before a cluster."""
@@ -145,7 +155,7 @@ class Link:
                     return await self._client.evalsha(script.digest, len(keys), *keys, *words)
                 except NoScriptError:  # it is new there, was restarted, or flushed
                     return await self._client.eval(script.text, len(keys), *keys, *words)
-        except (RedisError, OSError, TimeoutError, RuntimeError) as exc:  # the last is uvloop's, of a closed transport
+        except FAILURES as exc:
             self.calls[("failed",)] += 1
             self.down(f"{type(exc).__name__}: {exc}")
             if isinstance(exc, ResponseError):  # it may be a replica by now, and another the primary

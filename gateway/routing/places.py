@@ -100,7 +100,7 @@ def _named(runtime: Runtime, key: KeyRecord, operation: str, model: str) -> Rout
 def _only(runtime: Runtime, key: KeyRecord, operation: str) -> Route:
     found: dict[str, Route] = {}
     for route in _routes(runtime):
-        if key.may_use(route.name):
+        if key.may_use(route.name) and key.sees(route):
             for target in _targets(route):
                 if operation in target.endpoint.wires:
                     found.setdefault(target.endpoint.name, _alone(route, target))

@@ -6,10 +6,12 @@ from gateway.errors import GatewayError
 from gateway.runtime import KeyRecord, Route, Runtime
 
 
-def find_route(runtime: Runtime, model: str) -> Route | None:
-    """The route of a name, an alias, or the wildcard with the longest matching prefix."""
+def find_route(runtime: Runtime, model: str, key: KeyRecord | None = None) -> Route | None:
+    """The route of a name, an alias, or the wildcard with the longest matching prefix; with a key, of those that are
+    there for it."""
     found = runtime.routes.get(model)
-    if found is None:
+    if found is None or (found.draft and key is not None and not key.sees(found)):
+        found = None
         for wildcard in runtime.wildcards:
             prefix = wildcard.prefix or ""
             if model.startswith(prefix) and len(model) > len(prefix):
@@ -19,7 +21,7 @@ def find_route(runtime: Runtime, model: str) -> Route | None:
 
 def resolve(runtime: Runtime, key: KeyRecord, model: str) -> Route:
     """The route that serves a model for a key. GatewayError(caller_unknown_model | policy_access)."""
-    route = find_route(runtime, model)
+    route = find_route(runtime, model, key)
     if route is None:
         raise GatewayError(
             "caller_unknown_model",

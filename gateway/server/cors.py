@@ -16,7 +16,7 @@ _LIMITS = (
     for what in ("limit", "remaining", "reset")
     for name in (f"x-ratelimit-{what}-{unit}", f"anthropic-ratelimit-{unit}-{what}")
 )
-_TOLD = (f"x-tunegate-{what}" for what in ("route", "target", "attempts", "overhead-us", "error"))
+_TOLD = (f"x-tunegate-{what}" for what in ("route", "target", "attempts", "overhead-us", "error", "cache"))
 _READABLE = ", ".join(("x-request-id", *_TOLD, *_LIMITS, "retry-after")).encode()
 _PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, POST, DELETE"),

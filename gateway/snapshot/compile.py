@@ -24,6 +24,7 @@ from gateway.providers.operations import FORMS, METHODS
 from gateway.providers.registry import PROVIDERS
 from gateway.redact import Redactor
 from gateway.runtime import Endpoint, LogRule, Prices, Route, Runtime, ShadowRule, Target, Watched
+from gateway.snapshot.cacherule import cache_rule
 from gateway.snapshot.keytable import KeyTable, Problems, collector_at_rest, duplicates, nano, scope_of
 from gateway.snapshot.secrets import Credential, plain_credential
 
@@ -215,8 +216,8 @@ def _routes(snapshot: wire.Snapshot, endpoints: dict[str, Endpoint], problems: P
         tiers = tuple(tuple(t for t in targets if t.priority == tier) for tier in sorted({t.priority for t in targets}))
         route = _route(spec, prefix, tiers)
         shadow = _shadow(i, spec, route, endpoints, specs, problems)
-        log = _log(spec.log)
-        routes.append(replace(route, watched=Watched(log, shadow) if log or shadow else None))
+        log, cache = _log(spec.log), cache_rule(i, snapshot, endpoints, problems)
+        routes.append(replace(route, watched=Watched(log, shadow, cache) if log or shadow or cache else None))
     return routes
 
 
@@ -239,6 +240,7 @@ def _route(spec: wire.Route, prefix: str | None, tiers: tuple[tuple[Target, ...]
         facts=b'"route":' + orjson.dumps(spec.name),
         has_steps=spec.system_prompt is not None or spec.knowledge is not None,
         knowledge=spec.knowledge,
+        draft=spec.draft,
     )
 
 
@@ -310,13 +312,18 @@ def _index(routes: list[Route], problems: Problems) -> dict[str, Route]:
 
 def _check_fallbacks(snapshot: wire.Snapshot, runtime: Runtime, problems: Problems) -> None:
     fallback = {route.name: route.fallback for route in snapshot.routes}
+    drafts = {route.name for route in snapshot.routes if route.draft}
     for i, route in enumerate(snapshot.routes):
+        if route.draft and route.name.endswith("*"):
+            problems.append((("route", i, "draft"), "a draft is one model: its name cannot end in *"))
         seen, name = [route.name], route.fallback
         while name is not None:
             if name not in fallback or name.endswith("*"):
                 if len(seen) == 1:
                     problems.append((("route", i, "fallback"), f"no route is named {name!r} (aliases do not count)"))
                 break
+            if name in drafts and len(seen) == 1:
+                problems.append((("route", i, "fallback"), f"the route {name!r} is a draft: nothing may lead to it"))
             if name in seen:
                 loop = " → ".join([*seen, name])
                 problems.append((("route", i, "fallback"), f"the fallback comes back to where it began: {loop}"))

@@ -110,14 +110,13 @@ class BodyRelay:
 class Told:
     """An answer of the gateway's own, which no upstream was asked for."""
 
-    tells_events = False
-
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, tells_events: bool = False) -> None:
         self.body = body
+        self.tells_events = tells_events
 
     def release(self) -> tuple[bytes, int | None]:
-        """All of it."""
-        return self.body, len(self.body)
+        """All of it; of a stream, all but the last event."""
+        return self.body, None if self.tells_events else len(self.body)
 
     def estimate(self) -> int:
         """It has cost nothing."""

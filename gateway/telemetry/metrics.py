@@ -114,6 +114,20 @@ TABLE: dict[str, Spec] = {
         "is open (resting), or the usage spool is full (spool_full).",
         ("route", "outcome"),
     ),
+    "tunegate_cache": Spec(
+        "counter",
+        "Requests of routes with a response cache: hit, semantic (the answer of a question that means the same), miss, "
+        "or bypass (the client's wish, or nothing that can be given again).",
+        ("route", "result"),
+    ),
+    "tunegate_cache_bytes": Spec("gauge", "Memory that answers take which may be given again."),
+    "tunegate_cache_entries": Spec("gauge", "Answers in memory that may be given again."),
+    "tunegate_cache_redis_calls": Spec(
+        "counter",
+        "Calls to Redis for answers: found, absent, stored, unreadable, late (after `[limits] wait`), failed, or "
+        "left_out (Redis is left alone after a failure, or too many are under way).",
+        ("outcome",),
+    ),
     "tunegate_control_answers": Spec(
         "gauge",
         "1 if control answered the last call of the kind (snapshot, spend, usage, request_log, status, retrieval) "

@@ -54,6 +54,8 @@ class Tracer:
         operation = _OPERATIONS.get(ctx.operation.name, ctx.operation.name)
         now = time.monotonic()
         own = {"tunegate.request_id": ctx.request_id, "tunegate.route": ctx.route.name}
+        if ctx.cached is not None:
+            own["tunegate.cache"] = ctx.cached.result
         self._emit(f"{operation} {ctx.call.model}", "SERVER", trace, (ctx.started, now), own, ctx.error)
         if (found := ctx.retrieved) is not None and found.trace is not None:
             times = found.started, found.started + found.ms / 1000.0

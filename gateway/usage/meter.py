@@ -8,6 +8,8 @@ The table (docs/architecture.md shows it, tests/gateway/test_settlement.py check
     upstream error after content   charge it                     what was relayed, marked
     stopped after content          charge it                     what was relayed, marked
     anything before content        charge nothing                charge nothing
+
+An answer that the route's cache gave is charged as the route says, of what it cost first, however it ends.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ NOTHING = Usage()
 def settlement(ctx: Context) -> tuple[Usage, str, int]:
     """(tokens, usage_source, cost in nano-units) of a request that has ended."""
     if ctx.first_content is None or ctx.target is None:
-        return NOTHING, "none", 0
+        if ctx.first_content is None or (hit := ctx.cached) is None:
+            return NOTHING, "none", 0
+        return hit.usage, hit.source, hit.cost
     usage, source = ctx.usage, "provider"
     if usage is None:
         ours_to_guess = ctx.end in ("success", "client_gone_partial")
@@ -82,9 +86,16 @@ def closing(ctx: Context, usage: Usage, source: str, cost: int, ended: float) ->
         cost,
         b"null" if ctx.first_content is None else b"%.3f" % ((ctx.first_content - ctx.started) * 1000.0),
         (ended - ctx.started) * 1000.0,
-        b"" if ctx.retrieved is None else _retrieval(ctx.retrieved),
+        (b"" if ctx.retrieved is None else _retrieval(ctx.retrieved)) if ctx.cached is None else _cached(ctx),
         attempts,
     )
+
+
+def _cached(ctx: Context) -> bytes:
+    told, found = ctx.cached, ctx.retrieved
+    assert told is not None
+    text = b'%b"cache":{"result":"%b","age":%d,"saved_nano":%d},'
+    return text % (b"" if found is None else _retrieval(found), told.result.encode(), told.age, told.saved)
 
 
 def _retrieval(found: Retrieved) -> bytes:

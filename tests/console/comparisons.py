@@ -153,8 +153,8 @@ def _cell(
     error = {"status": 500, "code": "provider_5xx", "message": "The upstream had an error."}
     control.sql(
         "INSERT INTO comparison_cell (run_id, case_number, candidate, repeat_number, ok, request_id, request, answer,"
-        " error, scores, latency_ms, ttft_ms, input_tokens, output_tokens, tries, cost_nano, snapshot, digest,"
-        " reused_from, finished_at) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, 20, 12, 1, ?, '7', '', ?, ?)",
+        " error, scores, latency_ms, ttft_ms, input_tokens, output_tokens, tries, limited, cost_nano, snapshot, digest,"
+        " reused_from, finished_at) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, 20, 12, 1, 0, ?, '7', '', ?, ?)",
         run, case, number, ok, f"{run}.{case}.{number}.0.0",
         json.dumps({"model": name, "messages": [{"role": "user", "content": question}], "stream": True}),
         json.dumps(answer) if ok else None, None if ok else json.dumps(error), json.dumps(scores if ok else {}),

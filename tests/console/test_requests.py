@@ -66,6 +66,24 @@ def test_a_request_shows_its_attempts_and_its_cost(console: Console, page: Page,
     expect(page.locator("[data-test=cost]")).to_have_text("1.50")
 
 
+def test_a_hit_of_the_response_cache_says_so_and_what_it_saved(console: Console, page: Page, control: Running) -> None:
+    told = {"result": "hit", "age": 75, "saved_nano": 1_500_000_000}
+    hit = event(request_id="again", endpoint=None, upstream_model=None, attempts=[], cost_nano=0, cache=told)
+    send(control, hit, event(request_id="asked", cache={"result": "miss"}))
+    console.open("/requests?request_id=again")
+    console.sign_in("admin")
+    expect(page.locator(".el-table__row")).to_contain_text("Response cache")
+    page.locator(".el-table__row a").first.click()
+    main = page.locator("#main")
+    expect(main).to_contain_text("Hit: the answer of an equal request, 75 s old")
+    expect(main).to_contain_text("The response cache had the answer.")
+    expect(page.locator("[data-test=saved]")).to_have_text("1.50")
+    console.open("/usage")
+    expect(page.locator("[data-test=total] [data-test=repeated]")).to_have_text("1")
+    console.open("/overview")
+    expect(page.locator("[data-test=tile-cost]")).to_contain_text("1.50 saved by response caches")
+
+
 def test_bodies_are_revealed_on_demand_and_each_look_is_audited(console: Console, page: Page, control: Running) -> None:
     one, copy, _ = filled(control)
     console.open(f"/requests/{one}")

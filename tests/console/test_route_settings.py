@@ -138,6 +138,40 @@ def test_a_shadow_is_set_and_taken_away(console: Console, page: Page, control: R
     assert spec(control)["shadow"] is None
 
 
+def test_a_response_cache_is_set_and_taken_away(console: Console, page: Page, control: Running) -> None:
+    make(control, "chat")
+    make(control, "vectors")
+    edit(console)
+    cache = fold(page, "Response cache")
+    cache.locator("[data-test=cache]").click()
+    put(cache, "Kept for (seconds)", "600")
+    put(cache, "Costs the caller (% of the price)", "12.5")
+    choose(page, cache.locator(".el-select"), "The keys of a team")
+    cache.locator("[data-test=semantic]").click()
+    put(cache, "Route for embeddings", "nowhere")
+    put(cache, "Similarity at least", "0.97")
+    page.click("[data-test=route-check]")
+    expect(page.locator("[data-test=problems]")).to_contain_text("spec.cache.semantic.route")
+    expect(cache.locator(".el-form-item__error")).to_be_visible()
+    put(cache, "Route for embeddings", "vectors")
+    assert faults(page) == []
+    save(page)
+    expect(page.locator("#main")).to_contain_text("600 s, The keys of a team, at 12.5% of the price")
+    kept = spec(control)["cache"]
+    assert kept == {
+        "ttl": 600.0, "max_bytes": 262144, "scope": "team", "billing": 0.125,
+        "semantic": {"route": "vectors", "threshold": 0.97, "candidates": 1000, "timeout": 0.5},
+    }  # fmt: skip
+    again(console)
+    fold(page, "Response cache").locator("[data-test=semantic]").click()
+    save(page)
+    assert spec(control)["cache"]["semantic"] is None
+    again(console)
+    fold(page, "Response cache").locator("[data-test=cache]").click()
+    save(page)
+    assert spec(control)["cache"] is None
+
+
 def test_bodies_are_kept_as_the_form_says_redacted_and_shown_to_whoever_may_look(
     console: Console, page: Page, control: Running, upstream: Upstream, tmp_path: Path
 ) -> None:

@@ -7,6 +7,11 @@ import math
 import time
 from typing import Any
 
+import numpy as np
+
+from control.adapters.schemas import ScoreRule
+from control.comparisons import sequential
+from control.deployments import canary
 from tests.control.api.conftest import Running
 from tests.control.api.training import CONFIG, STARTED, Worker, begun, checked, sent, weights
 from trainer.contract.evaluation import Evaluated, Side, accuracy
@@ -98,6 +103,21 @@ def _roll_out(control: Running, worker: Worker, *attempts: dict[str, Any]) -> No
     worker.status["engines"] = [ours, _OUTSIDE, _AWAY]
     worker.sync(*attempts)
     assert control.admin.post(f"{path}/2/rollout", json={"max_latency_ratio": None}).status_code == 200
+    score = ScoreRule(suite="support-questions", scorer="says it").model_dump(mode="json")
+    control.sql("UPDATE rollout SET rule = json_set(rule, '$.score', json(?))", json.dumps(score))
+    control.sql("UPDATE rollout SET score = ?", json.dumps(evidence("support-bot@v1")))
+
+
+def evidence(against: str, samples: int = 180) -> dict[str, Any]:
+    """What a rollout keeps of scores that have shown that a version is not worse."""
+    drawn = np.random.default_rng(4).choice([-1.0, 0.0, 1.0], samples, p=[0.01, 0.95, 0.04]).tolist()
+    points = sequential.points(drawn, 0.05, 0.05)
+    assert sequential.decided(points, 0.05, 40) == "not_worse"
+    return {
+        "state": "not_worse", "against": against, "suite": "support-bot-canary", "run": None, "runs": [],
+        "drawn": samples + 4, "left_out": 4, "after": "2026-11-24T09:30:00+00:00", "differences": drawn,
+        "points": canary.thinned(points), "message": "",
+    }  # fmt: skip
 
 
 def _engine(adapters: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gateway.contract import snapshot as wire
-from gateway.contract.usage import Attempt, End, RetrievalOutcome, Tokens, UsageEvent
+from gateway.contract import caching, snapshot as wire
+from gateway.contract.base import Wire
+from gateway.contract.usage import Attempt, CacheOutcome, End, RetrievalOutcome, Tokens, UsageEvent
 from gateway.contract.version import SCHEMA_VERSION
 
 HERE = Path(__file__).parent
@@ -57,7 +58,8 @@ def test_the_first_snapshot_still_means_what_it_meant() -> None:
 
 def test_the_newest_golden_snapshot_uses_every_field() -> None:
     document = json.loads((HERE / f"snapshots/v{SCHEMA_VERSION}.json").read_text())
-    models = [m for m in vars(wire).values() if isinstance(m, type) and issubclass(m, wire.Wire)]
+    parts = {**vars(caching), **vars(wire)}.values()
+    models = [m for m in parts if isinstance(m, type) and issubclass(m, Wire)]
     assert not fields(*models) - set(members(document))
 
 
@@ -72,7 +74,7 @@ def test_a_usage_event_of_every_version_decodes(path: Path) -> None:
 def test_the_newest_golden_events_use_every_field_and_every_end() -> None:
     lines = (HERE / f"usage/v{SCHEMA_VERSION}.jsonl").read_text().splitlines()
     documents = [json.loads(line) for line in lines]
-    assert fields(UsageEvent, Tokens, Attempt, RetrievalOutcome) == set(members(documents))
+    assert fields(UsageEvent, Tokens, Attempt, RetrievalOutcome, CacheOutcome) == set(members(documents))
     assert {document["end"] for document in documents} == set(End.__args__)
 
 

@@ -7,7 +7,7 @@ import time
 import orjson
 from hypothesis import given, strategies as st
 
-from gateway.context import AttemptRecord
+from gateway.context import AttemptRecord, Cached
 from gateway.contract.usage import End, UsageEvent
 from gateway.errors import VOCABULARY
 from gateway.protocols.canonical import Usage
@@ -42,9 +42,19 @@ ATTEMPTS = st.lists(
     usage=st.none() | st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS),
     content=st.booleans(),
     relayed=COUNTS,
+    cached=st.none()
+    | st.builds(
+        Cached,
+        st.sampled_from(["hit", "semantic", "miss", "bypass"]),
+        COUNTS,
+        st.builds(Usage, *[COUNTS] * 5),
+        st.sampled_from(["provider", "estimated"]),
+        COUNTS,
+        COUNTS,
+    ),
 )
 def test_an_event_of_the_meter_validates_and_says_what_the_context_says(
-    model, stream, attempts, end, error, usage, content, relayed
+    model, stream, attempts, end, error, usage, content, relayed, cached
 ):
     body = orjson.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": "hi"}]})
     ctx = context(RUNTIME, body)
@@ -53,6 +63,8 @@ def test_an_event_of_the_meter_validates_and_says_what_the_context_says(
         AttemptRecord(target, 0.0, target.facts[1], status, code, ms) for target, code, status, ms in attempts
     ]
     ctx.target = attempts[-1][0] if attempts else None
+    hit = cached is not None and cached.result in ("hit", "semantic")
+    ctx.cached = cached if hit != bool(attempts) else None  # a hit has no attempt, and nothing else is so
     ctx.end, ctx.error, ctx.usage, ctx.relayed_tokens = end, error, usage, relayed
     ctx.first_content = ctx.started + 0.25 if content else None
 
@@ -66,7 +78,11 @@ def test_an_event_of_the_meter_validates_and_says_what_the_context_says(
     assert (event.key, event.team, event.route, event.snapshot) == ("k+1", "t", "模型/x:1", "file:0123456789ab")
     assert [(a.endpoint, a.model) for a in event.attempts] == [(t.endpoint.name, t.model) for t, *_ in attempts]
     assert sum(event.tokens.model_dump().values()) == charged.total
-    if not content or not attempts:
+    outcome = (event.cache.result, event.cache.age, event.cache.saved_nano) if event.cache is not None else None
+    assert outcome == (None if ctx.cached is None else (ctx.cached.result, ctx.cached.age, ctx.cached.saved))
+    if content and not attempts and ctx.cached is not None:
+        assert (event.usage_source, event.cost_nano, charged) == (cached.source, cached.cost, cached.usage)
+    elif not content or not attempts:
         assert (event.usage_source, event.cost_nano, charged.total) == ("none", 0, 0)
     elif usage is not None:
         assert (event.usage_source, charged) == ("provider", usage)

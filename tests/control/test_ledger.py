@@ -20,7 +20,7 @@ from control.kit.audit import Actor, note
 from control.migrations.run import migrate
 from control.models import ApiKey, AuditRow, Counter, Quarantine, SpendRow, Team, UsageRow
 from control.models.base import new_id, now
-from control.models.rollups import usage_hour
+from control.models.rollups import ROLLUPS, usage_hour
 from control.usage import ingest
 from control.usage.spend import spend_after
 from control.usage.windows import window_of
@@ -91,6 +91,28 @@ def test_an_event_that_arrives_again_is_counted_once(database_url: str) -> None:
             assert row.attempts[0]["endpoint"] == "openai"
             assert row.retrieval == looked_up
             assert await session.scalar(select(func.count()).where(UsageRow.retrieval.is_(None))) == 1
+
+    run(database_url, work)
+
+
+def test_hits_of_a_response_cache_are_counted_and_what_they_saved(database_url: str) -> None:
+    async def work(db: Database) -> None:
+        told: list[dict[str, Any] | None] = [
+            {"result": "hit", "age": 3, "saved_nano": 70}, {"result": "semantic", "age": 0, "saved_nano": 7},
+            {"result": "miss", "age": 0, "saved_nano": 0}, {"result": "bypass"}, None,
+        ]  # fmt: skip
+        events = [event(cost_nano=number, **({"cache": one} if one else {})) for number, one in enumerate(told)]
+        assert await send(db, *events) == (5, 0, 0)
+        assert await send(db, events[0]) == (0, 1, 0)
+        wrong = [{"result": "found"}, {"result": "hit", "saved_nano": -1}, {"result": "hit", "saved_nano": 2**62}, {}]
+        assert await send(db, *(event(cache=one) for one in wrong)) == (0, 0, 4)
+        async with db.read() as session:
+            for rollup in ROLLUPS:
+                sums = select(*(func.sum(rollup.c[name]) for name in ("requests", "cached", "saved_nano", "cost_nano")))
+                assert tuple(map(int, (await session.execute(sums)).one())) == (5, 2, 77, 10), rollup.name
+            kept = (await session.scalars(select(UsageRow.cache).order_by(UsageRow.cost_nano))).all()
+            assert kept[:2] == told[:2]
+            assert kept[3:] == [{"result": "bypass", "age": 0, "saved_nano": 0}, None]
 
     run(database_url, work)
 

@@ -7,22 +7,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 from openai import OpenAI, OpenAIError
 
-from tests.fakes.databases import Server, server
-from tests.fakes.gateway import Gateway, eventually
+from tests.fakes.gateway import eventually
 from tests.fakes.nginx import Nginx, needs_nginx
 from tests.fakes.plane import Plane
-from tests.fakes.redis_server import RedisServer
-from tests.fakes.upstream import Upstream
-from tests.integration.test_session import serve
-from tests.processes import free_port
+from tests.fakes.replicas import Replicas, replicas
 
 CLIENTS = 6
 pytestmark = [needs_nginx, pytest.mark.timeout(240)]
@@ -64,37 +58,14 @@ class Client(threading.Thread):
         assert chunks[-1].choices[0].finish_reason == "stop"
 
 
-@pytest.fixture
-def parts(tmp_path: Path) -> Iterator[tuple[Server, RedisServer, Plane, list[Gateway], Upstream, ExitStack]]:
-    """All of it but nginx and the clients."""
-    with ExitStack() as stack:
-        database = stack.enter_context(server("postgresql"))
-        redis = stack.enter_context(RedisServer(password="let-me-in"))
-        upstream = stack.enter_context(Upstream())
-        control = stack.enter_context(Plane(tmp_path, database.new_url()))
-        gateways = []
-        for number in range(3):
-            folder = tmp_path / f"g{number}"
-            folder.mkdir()
-            config = {
-                "gateway": {"listen": f"127.0.0.1:{free_port()}"},
-                "control": {"url": control.url, "token": "env:TOKEN"},
-                "limits": {"backend": "redis", "url": redis.url, "password": "env:REDIS"},
-            }
-            env = {"TOKEN": control.service_token, "REDIS": "let-me-in"}
-            gateways.append(stack.enter_context(Gateway(config, folder, env=env)))
-        yield database, redis, control, gateways, upstream, stack
+def test_nobody_sees_that_every_process_is_restarted(tmp_path: Path) -> None:
+    with replicas(tmp_path) as whole:
+        _restarted(whole)
 
 
-def test_nobody_sees_that_every_process_is_restarted(parts, tmp_path: Path) -> None:
-    _, redis, control, gateways, upstream, stack = parts
-    serve(control, upstream)
-    secret = control.post("/keys", name="app", limits={"rpm": 1_000_000, "concurrency": 1000})["secret"]
-    for gateway in gateways:
-        eventually(lambda g=gateway: g.chat("gpt", secret=secret).status == 200, 10)
-    urls = [gateway.url for gateway in gateways]
-    nginx = stack.enter_context(Nginx(tmp_path / "nginx", control.url, urls, gateway_name="localhost"))
-    clients = [Client(nginx, secret, f"client{number}") for number in range(CLIENTS)]
+def _restarted(whole: Replicas) -> None:
+    control, redis, nginx = whole.control, whole.redis, whole.nginx
+    clients = [Client(nginx, whole.secret, f"client{number}") for number in range(CLIENTS)]
     marks: list[str] = []
 
     def mark(what: str) -> None:
@@ -104,7 +75,7 @@ def test_nobody_sees_that_every_process_is_restarted(parts, tmp_path: Path) -> N
         client.start()
     try:
         time.sleep(1)
-        for number, gateway in enumerate(gateways):
+        for number, gateway in enumerate(whole.gateways):
             mark(f"gateway {number} stops")
             assert gateway.stop() == 0
             mark(f"gateway {number} starts")

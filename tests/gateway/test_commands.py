@@ -73,7 +73,7 @@ def config(tmp_path):
 def test_the_example_configuration_is_good():
     code, output = command("config", "check", "config.example.toml", **ENV)
     assert code == 0, output
-    assert "3 endpoints, 3 routes, 1 teams, 2 keys" in output
+    assert "3 endpoints, 4 routes, 1 teams, 2 keys" in output
 
 
 MISTAKES = {

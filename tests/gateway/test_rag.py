@@ -40,6 +40,8 @@ def gateway(control, upstream, tmp_path_factory):
                 route("always/*", knowledge={**BASES, "when": "always", "template": "Known: {passages}"}),
                 route("closed/*", knowledge={**BASES, "on_failure": "closed", "timeout": 0.5}),
                 route("trial/*", knowledge={**BASES, "trial": 1}),
+                route("kept/*", knowledge={**BASES, "citations": True}, cache={"scope": "team"}),
+                route("asks/*", knowledge={**BASES, "when": "tool"}, cache={}),
                 route("open/*", knowledge={**BASES, "timeout": 0.5}),
             ],
             "key": [key("tester", team="support")],
@@ -114,6 +116,30 @@ def test_other_dialects_have_them_too(gateway, control, upstream, scripted, path
     assert "Everyone has 30 days" in json.dumps(told, ensure_ascii=False), place
     assert control.searches[0]["query"] == "How much leave?"
     assert reply.json["citations"][0]["filename"] == "Leave 2026.pdf"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_kept_answer_is_given_again_to_the_same_passages_only_with_its_citations(
+    gateway, control, upstream, scripted, stream
+):
+    model = scripted(scripts.chat(["Thirty", " [1]"]), scripts.chat(["Unknown"]))
+    first, again = (ask(gateway, f"kept/{model}", stream=stream) for _ in range(2))
+    assert [one.header("x-tunegate-cache") for one in (first, again)] == ["miss", "hit"]
+    assert len(control.searches) == 2, "with the caller's own rights, each time"
+    assert again.header("x-tunegate-retrieval").startswith("found; passages=2")
+    assert first.body.count(b"file_citation") == again.body.count(b"file_citation") == 2
+    control.passages[:] = [OTHER]  # who asks may not read the other any more, or it has changed
+    other = ask(gateway, f"kept/{model}", stream=stream)
+    assert (other.header("x-tunegate-cache"), b"Unknown" in other.body) == ("miss", True)
+    control.passages[:] = []
+    assert ask(gateway, f"kept/{model}", stream=stream).header("x-tunegate-cache") == "miss"
+
+
+def test_what_a_model_searches_itself_is_asked_each_time(gateway, upstream, scripted):
+    model = scripted(scripts.chat(["Thirty"]))
+    for _ in range(2):
+        assert ask(gateway, f"asks/{model}").header("x-tunegate-cache") == "bypass"
+    assert len(upstream.of(model)) == 2
 
 
 @pytest.mark.parametrize("kind", ["cited", "cited-claude"])

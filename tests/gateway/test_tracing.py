@@ -66,6 +66,21 @@ def test_a_sampled_request_becomes_a_server_span_and_a_client_span_per_attempt(c
     assert not any("message" in key or "prompt" in key for key in told), "content is never captured"
 
 
+def test_a_hit_of_the_response_cache_is_a_span_without_an_attempt(collector, start, tmp_path):
+    url, spans = collector
+    config = {
+        "telemetry": {"otlp_endpoint": url, "trace_sample": 1.0},
+        "endpoint": [{"name": "d", "provider": "dummy"}],
+        "route": [route("m", "d/one", cache={})],
+    }
+    gateway = start(config, folder=tmp_path)
+    had = [gateway.chat("m").header("x-tunegate-cache") for _ in range(2)]
+    gateway.stop()
+    eventually(lambda: len(spans) == 3, 5, "three spans were expected")
+    told = [attributes(span).get("tunegate.cache") for span in spans]
+    assert (had, sorted(filter(None, told))) == (["miss", "hit"], ["hit", "miss"])
+
+
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses", "/v1/embeddings"])
 def test_every_operation_has_its_spans(collector, start, tmp_path, path):
     url, spans = collector

@@ -26,6 +26,9 @@ import uvloop
 from uvicorn.server import ServerState
 
 from gateway import app
+from gateway.api.embeddings import EMBEDDINGS
+from gateway.cache.answers import response_cache
+from gateway.copies.inner import Inner
 from gateway.copies.shadow import Shadows
 from gateway.copies.watch import Watcher
 from gateway.dispatch import Dispatcher
@@ -159,10 +162,11 @@ async def _measure(work: Path, runs: int, profiled: str) -> None:
         leasing = loop.create_task(worker.shared.run())
     pool.connect = _upstream(loop)
     dispatcher = Dispatcher(Upstreams(), worker.health, loop)
-    shadows = Shadows(dispatcher, worker.spool, worker.telemetry, worker.health, worker.keeper)
-    watcher = Watcher(worker.keeper, shadows, loop)
+    inner = Inner(dispatcher, worker.spool, worker.telemetry)
+    watcher = Watcher(worker.keeper, Shadows(inner, worker.health, worker.keeper), loop)
+    answers = response_cache(worker._settings, inner, EMBEDDINGS, watcher, loop)
     pipeline = Pipeline(
-        worker.holder, worker.limiter, worker.spool, dispatcher, worker.telemetry, watcher, worker.kept,
+        worker.holder, worker.limiter, worker.spool, dispatcher, worker.telemetry, answers, worker.kept,
         Steps(worker.kept, worker.retriever), Places(worker.objects),
     )  # fmt: skip
     front = worker._front(pipeline)

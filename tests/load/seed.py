@@ -26,7 +26,7 @@ from control.kit.audit import Actor, note
 from control.migrations.run import migrate
 from control.models import ROLLUPS, ApiKey, KeyUse, Membership, Team, UsageRow, User
 from control.models.base import new_id, now
-from control.models.rollups import SUMS
+from control.models.rollups import HITS, SUMS
 from control.security import sha256
 from control.usage import rollup, spend
 
@@ -87,6 +87,7 @@ def make_event(keys: list[Row], moment: datetime, dice: random.Random) -> Row:
         "cache_read_tokens": prompt // 3, "cache_write_tokens": 0, "output_tokens": answer,
         "reasoning_tokens": answer // 5, "cost_nano": prompt * 2_503 + answer * 10_007,
         "ttft_ms": None if failed else draw % 1_600 / 4, "duration_ms": draw % 40_000 / 4, "attempts": [],
+        "cache": None,
     }  # fmt: skip
 
 
@@ -154,7 +155,7 @@ async def _store(session: AsyncSession, events: list[Row]) -> None:
 
 async def check(session: AsyncSession, rows: int) -> None:
     """Requests, tokens, money and times of ledger and hourly sums are the same, to the last unit."""
-    names = [name for name in SUMS if name not in ("requests", "failed", "ttft_count")]
+    names = [name for name in SUMS if name not in ("requests", "failed", "ttft_count", *HITS)]
     failed = func.sum(case((UsageRow.end != "success", 1), else_=0))
     ledger = select(
         func.count(), failed, func.count(UsageRow.ttft_ms), *(func.sum(getattr(UsageRow, n)) for n in names)

@@ -97,6 +97,7 @@ class Installation:
                 "target": [{"endpoint": "bad", "model": "x"}, one | {"priority": 1}], "retry": {"max_attempts": 2},
             },
             "fails": {"target": [{"endpoint": "bad", "model": "y"}], "retry": {"max_attempts": 1}},
+            "repeats": {"target": [one], "cache": {}},
             "knows": {"target": [one], "knowledge": {"bases": ["handbook"]}},
         }  # fmt: skip
         for name, spec in routes.items():
@@ -109,6 +110,7 @@ class Installation:
         for secret in (self.secret, self.free):
             self.gateway.chat("chat", secret=secret)
         self.gateway.chat("chat", secret=self.free, stream=True)
+        self.gateway.chat("repeats", secret=self.free)
         self.gateway.chat("fails", secret=self.free)
         self.gateway.chat("falls", secret=self.free)
         question = [{"role": "user", "content": "How many days of annual leave are there?"}]

@@ -21,6 +21,7 @@ from tests.processes import eventually, free_port
 
 EMPTY = {
     "gateway / Credentials that could not be renewed / {{endpoint}}": "no endpoint here has a credential that expires",
+    "gateway / Calls to Redis for answers / {{outcome}}": "this gateway has no Redis",
     "gateway / Calls to Redis / {{outcome}}": "this gateway counts limits in memory",
     "gateway / Time of calls / 99 %": "as above",
     "gateway / Breaker before Redis / {{instance}}": "as above",

@@ -12,7 +12,7 @@ import regex
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from control.kit.schemas import Body, Flag
-from gateway.contract.snapshot import Name
+from gateway.contract.base import Name
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Text = Annotated[str, StringConstraints(max_length=20_000, pattern=r"^[^\x00]*$")]

@@ -387,6 +387,7 @@ def upgrade() -> None:
         sa.Column("endpoints", sa.JSON(), nullable=False),
         sa.Column("route_version", sa.Integer(), nullable=False),
         sa.Column("figures", sa.JSON(), nullable=False),
+        sa.Column("score", sa.JSON(), nullable=True),
         sa.Column("ended_at", Utc(), nullable=True),
         sa.Column("created_by", sa.String(length=120), nullable=False),
         sa.Column("id", sa.String(length=36), nullable=False),

@@ -126,6 +126,7 @@ def upgrade() -> None:
         sa.Column("input_tokens", sa.BigInteger(), nullable=True),
         sa.Column("output_tokens", sa.BigInteger(), nullable=True),
         sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("limited", sa.Integer(), nullable=False),
         sa.Column("cost_nano", sa.BigInteger(), nullable=True),
         sa.Column("snapshot", sa.String(length=200), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),

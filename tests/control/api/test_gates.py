@@ -19,7 +19,7 @@ from tests.processes import eventually
 
 V1, V2 = "support-bot@v1", "support-bot@v2"
 GATE = {"suite": "questions", "thresholds": [{"scorer": "says yes", "at_least": 0.9}]}
-RULE = {"steps": [0.1, 1.0], "min_requests": 20, "max_error_rate": 0.1, "max_latency_ratio": 2.0}
+RULE = {"steps": [0.1, 1.0], "min_requests": 20, "max_error_rate": 0.1, "max_latency_ratio": 2.0, "score": None}
 
 
 @pytest.fixture

@@ -112,6 +112,24 @@ def test_a_fallback_whose_endpoints_are_disabled_is_skipped(control: Running) ->
     assert runtime_of(control).routes["a"].fallback is None
 
 
+def test_a_cache_goes_on_without_meaning_while_its_embeddings_are_disabled(control: Running) -> None:
+    for name in ("e1", "e2"):
+        endpoint(control, name)
+    route(control, "vectors", to("e2"))
+    route(control, "a", to("e1"), cache={"ttl": 60, "billing": 0.5, "semantic": {"route": "vectors"}})
+    watched = runtime_of(control).routes["a"].watched
+    assert watched is not None
+    assert watched.cache is not None
+    assert watched.cache.spec.semantic is not None
+    before = watched.cache.version
+    disable(control, "e2")
+    watched = runtime_of(control).routes["a"].watched
+    assert watched is not None
+    assert watched.cache is not None
+    assert (watched.cache.spec.semantic, watched.cache.spec.billing) == (None, 0.5)
+    assert watched.cache.version != before
+
+
 def test_a_route_whose_last_weight_is_disabled_is_left_out_alone(control: Running) -> None:
     endpoint(control, "e1")
     endpoint(control, "e2")

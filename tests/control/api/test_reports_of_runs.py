@@ -17,7 +17,7 @@ from scipy import stats
 
 from tests.control.api.conftest import Running
 from tests.control.api.test_runs import RUNS, SUITES, begun, bill, client, control, done, gateway, says, state, suite
-from tests.fakes import scripts
+from tests.fakes import scripts, wire
 from tests.fakes.upstream import Seen, Step, Upstream
 from tests.fakes.wire import Usage
 from tests.processes import eventually
@@ -182,3 +182,38 @@ def test_an_export_is_whole_however_many_cells_there_are(control: Running, clien
     state(client, run, "done", seconds=60)
     cells = exported(client, run)
     assert [(one["case"], one["candidate"]) for one in cells] == list(itertools.product(range(1, 601), ("good", "bad")))
+
+
+def test_refusals_and_429s_are_counted_with_intervals_that_scipy_gives(
+    control: Running, client: httpx.Client, gateway: Upstream
+) -> None:
+    def withheld(seen: Seen) -> list[Step]:
+        number = int(seen.json["messages"][0]["content"][1:])
+        if number <= 3:  # a filter
+            body = wire.chat_body("", Usage(5, 0).openai()).replace(b'"stop"', b'"content_filter"')
+        elif number <= 5:  # the model itself, in a member of its own
+            body = wire.chat_body("", Usage(5, 0).openai()).replace(b'"refusal": null', b'"refusal": "I cannot."')
+            assert b"I cannot" in body
+        elif number <= 7:
+            return scripts.error(400, "not this", code="content_policy_violation")
+        elif number <= 11:
+            return scripts.error(429, "slow down", code="rate_limit_exceeded", retry_after="0")
+        else:
+            return scripts.chat(["yes"], Usage(5, 1))(seen)
+        return scripts.reply(body)
+
+    gateway.on("good", withheld)
+    suite(client, 20, SAYS)
+    run = begun(client, "good", stream=False, tries=1)
+    assert state(client, run)["state"] == "partial"
+    (told,) = client.get(f"{RUNS}/{run}/report").json()["candidates"]
+    assert told["finish_reasons"] == {"content_filter": 3, "refusal": 2, "stop": 9}
+    assert told["errors"] == {"content_policy_violation": 2, "rate_limit_exceeded": 4}
+    for name, many in (("refused", 7), ("limited", 4)):
+        theirs = stats.binomtest(many, 20).proportion_ci(method="wilson")
+        found = told[name]
+        assert (found["value"], found["n"]) == (many / 20, 20)
+        assert (found["low"], found["high"]) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    text = client.get(f"{RUNS}/{run}/report/export", params={"format": "markdown"}).text
+    assert "content_policy_violation: 2, rate_limit_exceeded: 4" in text
+    assert {cell["limited"] for cell in exported(client, run)} == {0, 1}

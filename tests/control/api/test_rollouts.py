@@ -15,7 +15,9 @@ from tests.control.api.test_adapters import ADAPTERS, engine, has, post, targets
 from tests.control.api.training import Worker, dataset, trained
 from tests.fakes.gateway import eventually
 
-RULE = {"steps": [0.1, 0.5, 1.0], "min_requests": 20, "max_error_rate": 0.1, "max_latency_ratio": 2.0}
+RULE = {
+    "steps": [0.1, 0.5, 1.0], "min_requests": 20, "max_error_rate": 0.1, "max_latency_ratio": 2.0, "score": None,
+}  # fmt: skip
 V1, V2 = "support-bot@v1", "support-bot@v2"
 
 

@@ -13,7 +13,7 @@ import pytest
 from control.comparisons import runner
 from control.comparisons.journal import Journal
 from tests.control.api.conftest import Running
-from tests.control.api.test_runs import RUNS, begun, cells, client, control, gateway, says, state, suite
+from tests.control.api.test_runs import RUNS, begun, bill, cells, client, control, gateway, says, state, suite
 from tests.fakes.upstream import Upstream
 from tests.processes import eventually
 
@@ -62,3 +62,14 @@ def test_a_journal_that_was_cut_off_gives_what_is_whole(tmp_path: Any) -> None:
     journal.clear_all()
     assert Journal(tmp_path).left() == []
     journal.close()
+
+
+def test_a_run_that_only_waits_for_the_ledger_keeps_no_other_one_waiting(
+    control: Running, client: httpx.Client, gateway: Upstream
+) -> None:
+    suite(client, 1)
+    many = [begun(client, "good") for _ in range(runner.AT_ONCE + 1)]  # nothing bills here
+    for run in many:
+        assert state(client, run)["state"] == "done"
+    assert bill(control, many[0], 700) == 1
+    eventually(lambda: client.get(f"{RUNS}/{many[0]}").json()["billed_nano"] == 700)

@@ -183,7 +183,11 @@ def test_a_429_holds_the_whole_route_as_long_as_it_says(client: httpx.Client, ga
     at = [seen.at for seen in gateway.of("good")]
     assert at[1] - at[0] >= 0.95
     assert [cell["ok"] for cell in cells(client, run)] == [True] * 4
-    assert client.get(f"{RUNS}/{run}/cells/1/0/0").json()["tries"] == 2
+    one = client.get(f"{RUNS}/{run}/cells/1/0/0").json()
+    assert (one["tries"], one["limited"]) == (2, 1)
+    (told,) = client.get(f"{RUNS}/{run}/report").json()["candidates"]
+    assert (told["limited"]["value"], told["limited"]["n"]) == (0.25, 4), "also what a later try has helped"
+    assert (told["refused"]["value"], told["errors"], told["finish_reasons"]) == (0.0, {}, {"stop": 4})
     ids = [seen.header("x-request-id") for seen in gateway.of("good")]
     assert len(set(ids)) == 5, "each try has an id of its own"
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.api.models import list_models
 from gateway.errors import ConfigError
+from gateway.routing.resolver import find_route
 from gateway.snapshot.compile import compile_snapshot
 from gateway.snapshot.file import load, report
 
@@ -84,10 +86,15 @@ MISTAKES = [
     ('["default"]\n', '[]\nfallback = "gone"\n', 9, "route.0.fallback", "no route is named 'gone'"),
     ('["default"]\n', '["x"]\nfallback = "x"\n', 9, "route.0.fallback", "aliases do not count"),
     ('["default"]\n', '[]\nfallback = "chat"\n', 9, "route.0.fallback", "chat → chat"),
+    ('"chat"\n', '"chat/*"\ndraft = true\n', 8, "route.0.draft", "a draft is one model"),
     ('["default"]\n', '[]\nstrategy = "best"\n', 9, "route.0.strategy", "'weighted'"),
     ('["default"]\n', "[]\nprice = { input = -1 }\n", 9, "route.0.price.input", "greater than or equal to 0"),
     ('["default"]\n', '[]\nshadow = { endpoint = "down", model = "m" }\n', 9, "route.0.shadow.endpoint", "'down'"),
     ('["default"]\n', '[]\nshadow = { endpoint = "up" }\n', 9, "route.0.shadow.model", "only a wildcard"),
+    ('["default"]\n', '[]\ncache = { ttl = 0 }\n', 9, "route.0.cache.ttl", "greater than 0"),
+    ('["default"]\n', '[]\ncache = { scope = "all" }\n', 9, "route.0.cache.scope", "'team'"),
+    ('["default"]\n', '[]\ncache = { semantic = { route = "gone" } }\n', 9, "route.0.cache.semantic.route", "'gone'"),
+    ('["default"]\n', '[]\ncache = { semantic = { route = "chat" } }\n', 9, "route.0.cache.semantic.route", "its own"),
     ('["default"]\n', '[]\nlog = { bodies = "all" }\n', 9, "route.0.log.bodies", "'both'"),
     ('["default"]\n', '[]\nlog = { redact_patterns = ["(a+)+"] }\n', 9, "route.0.log.redact_patterns.0", "instead of"),
     ('team = "research"\n', 'team = "sales"\n', 19, "key.0.team", "no [[team]] is named 'sales'"),
@@ -171,3 +178,20 @@ def test_a_route_that_keeps_and_copies_nothing_costs_its_requests_nothing(tmp_pa
     path = tmp_path / "config.toml"
     path.write_text(GOOD.replace('["default"]\n', f'["default"]\n{quiet}'))
     assert compile_snapshot(load(path)[1]).routes["chat"].watched is None
+
+
+def test_a_draft_is_there_for_the_keys_that_have_its_name_and_nothing_leads_to_it(tmp_path):
+    target = '[[route.target]]\nendpoint = "up"\nmodel = "m"\n'
+    draft = f'[[route]]\nname = "next"\ndraft = true\n{target}'
+    lines = problems(tmp_path, GOOD.replace('["default"]\n', '[]\nfallback = "next"\n') + draft)
+    assert any("is a draft: nothing may lead to it" in line for line in lines)
+    assert problems(tmp_path, GOOD + draft) == []
+    path = tmp_path / "config.toml"
+    wild = f'[[route]]\nname = "n*"\n{target}'
+    named = '[[key]]\nname = "ci"\nmodels = ["next"]\nsha256 = "' + "1" * 64 + '"\n'
+    path.write_text(GOOD + draft + wild + named, encoding="utf-8")
+    runtime = compile_snapshot(load(path)[1])
+    alice, ci = (next(key for key in runtime.keys.values() if key.name == name) for name in ("alice", "ci"))
+    assert find_route(runtime, "next", ci).name == "next"
+    assert find_route(runtime, "next", alice).name == "n*", "as if it were not there"
+    assert "next" not in {one["id"] for key in (alice, ci) for one in list_models(runtime, key, 0)["data"]}

@@ -13,10 +13,13 @@ import trustme
 from redis import Redis
 
 from gateway import commands
+from gateway.cache.entry import Entry
+from gateway.cache.shared import SharedAnswers
 from gateway.errors import ConfigError, GatewayError
 from gateway.limits.base import Reservation, Short
 from gateway.limits.link import Link, Lost
 from gateway.limits.redis import RedisLimiter
+from gateway.protocols.canonical import Usage
 from gateway.runtime import KeyRecord, Route
 from gateway.settings import LimitsTable
 from tests.fakes.gateway import Gateway
@@ -323,6 +326,19 @@ def test_tls_and_an_account_that_may_do_nothing_else(tmp_path, monkeypatch):
             play(server, scenario, limits, 1, **settings)
         assert server.command("ACL", "SETUSER", "tunegate", "on", ">let-me-in", *rights.split()) == "+OK"
         play(server, scenario, limits, 1, **settings)
+        asyncio.run(answers(LimitsTable(backend="redis", wait=1.0, **settings)))
+
+
+async def answers(table: LimitsTable) -> None:
+    """The same account holds answers of response caches."""
+    shared, entry = SharedAnswers(table), Entry(b"{}", False, False, Usage(), "provider", 5, 1.0)
+    shared.put(bytes(32), entry, 60.0)
+    while ("stored",) not in shared.outcomes:
+        assert ("failed",) not in shared.outcomes
+        await asyncio.sleep(0.005)
+    assert await shared.get(bytes(32)) == entry
+    assert await shared.get(b"x" * 32) is None
+    await shared.close()
 
 
 def test_what_is_missing_is_named_before_anything_starts(monkeypatch, tmp_path):

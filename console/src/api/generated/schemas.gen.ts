@@ -1461,6 +1461,10 @@ export const UsageSumsSchema = {
             title: 'Cache Write Tokens',
             type: 'integer'
         },
+        cached: {
+            title: 'Cached',
+            type: 'integer'
+        },
         cost_nano: {
             title: 'Cost Nano',
             type: 'integer'
@@ -1558,6 +1562,10 @@ export const UsageSumsSchema = {
             title: 'Requests',
             type: 'integer'
         },
+        saved_nano: {
+            title: 'Saved Nano',
+            type: 'integer'
+        },
         total_tokens: {
             title: 'Total Tokens',
             type: 'integer'
@@ -1574,6 +1582,8 @@ export const UsageSumsSchema = {
         'reasoning_tokens',
         'total_tokens',
         'cost_nano',
+        'cached',
+        'saved_nano',
         'mean_duration_ms',
         'p50_duration_ms',
         'p95_duration_ms',
@@ -1593,6 +1603,7 @@ export const UsageReportSchema = {
                 {
                     cache_read_tokens: 8000,
                     cache_write_tokens: 0,
+                    cached: 12,
                     cost_nano: 205000000,
                     failed: 1,
                     group: {
@@ -1608,6 +1619,7 @@ export const UsageReportSchema = {
                     p95_ttft_ms: 700,
                     reasoning_tokens: 0,
                     requests: 120,
+                    saved_nano: 20000000,
                     total_tokens: 59000
                 }
             ],
@@ -1615,6 +1627,7 @@ export const UsageReportSchema = {
             total: {
                 cache_read_tokens: 8000,
                 cache_write_tokens: 0,
+                cached: 12,
                 cost_nano: 205000000,
                 failed: 1,
                 group: {},
@@ -1628,6 +1641,7 @@ export const UsageReportSchema = {
                 p95_ttft_ms: 700,
                 reasoning_tokens: 0,
                 requests: 120,
+                saved_nano: 20000000,
                 total_tokens: 59000
             },
             until: '2026-11-24T00:00:00Z'
@@ -5776,6 +5790,104 @@ export const KnowledgeSchema = {
     type: 'object'
 } as const;
 
+export const SemanticCacheSchema = {
+    additionalProperties: false,
+    description: 'Answers of questions that mean the same. Only of conversations of one question in plain text: all else of the\nrequest must be equal.',
+    properties: {
+        candidates: {
+            default: 1000,
+            description: 'Latest questions that a new one is compared with, per worker, of the same caller with the same settings.',
+            maximum: 1000,
+            minimum: 1,
+            title: 'Candidates',
+            type: 'integer'
+        },
+        route: {
+            description: 'Route that embeds the questions; each is a request of its own in the ledger of the key that asks.',
+            maxLength: 200,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9_\\-./:@+*\一-\鿿]+$',
+            title: 'Route',
+            type: 'string'
+        },
+        threshold: {
+            default: 0.95,
+            description: 'Cosine similarity that two questions must have.',
+            maximum: 1,
+            minimum: 0.9,
+            title: 'Threshold',
+            type: 'number'
+        },
+        timeout: {
+            default: 0.5,
+            description: 'Seconds that a request waits for its embedding; without it, the model is asked.',
+            exclusiveMinimum: 0,
+            maximum: 10,
+            title: 'Timeout',
+            type: 'number'
+        }
+    },
+    required: [
+        'route'
+    ],
+    title: 'SemanticCache',
+    type: 'object'
+} as const;
+
+export const CacheSchema = {
+    additionalProperties: false,
+    description: 'Answers that are given again to equal requests of the same caller. See docs/cache.md for what is equal.',
+    properties: {
+        billing: {
+            default: 0,
+            description: 'Part of the price that a repeated answer costs its caller, 0 to 1.',
+            maximum: 1,
+            minimum: 0,
+            title: 'Billing',
+            type: 'number'
+        },
+        max_bytes: {
+            default: 262144,
+            description: 'A longer answer is not kept.',
+            maximum: 1048576,
+            minimum: 1024,
+            title: 'Max Bytes',
+            type: 'integer'
+        },
+        scope: {
+            default: 'key',
+            description: 'Who shares answers: nobody but the key itself, or all keys of its team.',
+            enum: [
+                'key',
+                'team'
+            ],
+            title: 'Scope',
+            type: 'string'
+        },
+        semantic: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/SemanticCache'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Whether questions that mean the same are equal, too. Its vectors are in the memory of each worker.'
+        },
+        ttl: {
+            default: 3600,
+            description: 'Seconds that an answer is kept.',
+            exclusiveMinimum: 0,
+            maximum: 86400,
+            title: 'Ttl',
+            type: 'number'
+        }
+    },
+    title: 'Cache',
+    type: 'object'
+} as const;
+
 export const BreakerSchema = {
     additionalProperties: false,
     description: 'When a target is taken out of the rotation, and for how long.',
@@ -6190,9 +6302,23 @@ export const CandidateReportSchema = {
             ],
             title: 'Cost Nano'
         },
+        errors: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Errors',
+            type: 'object'
+        },
         failed: {
             title: 'Failed',
             type: 'integer'
+        },
+        finish_reasons: {
+            additionalProperties: {
+                type: 'integer'
+            },
+            title: 'Finish Reasons',
+            type: 'object'
         },
         front: {
             title: 'Front',
@@ -6208,6 +6334,16 @@ export const CandidateReportSchema = {
             },
             title: 'Latency Ms',
             type: 'object'
+        },
+        limited: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figure'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
         name: {
             title: 'Name',
@@ -6234,6 +6370,16 @@ export const CandidateReportSchema = {
                 }
             ],
             title: 'Quality'
+        },
+        refused: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Figure'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
         route: {
             title: 'Route',
@@ -6289,6 +6435,10 @@ export const CandidateReportSchema = {
         'route',
         'answered',
         'failed',
+        'finish_reasons',
+        'errors',
+        'refused',
+        'limited',
         'scores',
         'passed',
         'unscored',
@@ -6996,6 +7146,175 @@ export const ScorerAgreementSchema = {
         'kappa'
     ],
     title: 'ScorerAgreement',
+    type: 'object'
+} as const;
+
+export const ScoreRuleSchema = {
+    additionalProperties: false,
+    description: 'By which scores a canary is not worse than the version before it: both are asked the same, and a test that may\nlook after every sample decides.',
+    examples: [
+        {
+            alpha: 0.05,
+            at_max: 'roll_back',
+            cases: 'requests',
+            margin: 0.05,
+            max_samples: 500,
+            min_samples: 40,
+            scorer: 'good',
+            suite: 'support-questions',
+            version: 1
+        }
+    ],
+    properties: {
+        alpha: {
+            default: 0.05,
+            description: 'Chance of a wrong decision, however often one looks; half of it of taking a worse version.',
+            maximum: 0.5,
+            minimum: 0.0001,
+            title: 'Alpha',
+            type: 'number'
+        },
+        at_max: {
+            default: 'roll_back',
+            description: 'What becomes of a version that cannot be told from a worse one then: it goes, or the rollout ends where it is.',
+            enum: [
+                'roll_back',
+                'hold'
+            ],
+            title: 'At Max',
+            type: 'string'
+        },
+        budget_nano: {
+            anyOf: [
+                {
+                    maximum: 9000000000000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Once all questions have cost as much, no more are asked.',
+            title: 'Budget Nano'
+        },
+        cases: {
+            default: 'requests',
+            description: 'What is asked: what the request log keeps of the adapter\'s route, drawn by chance as it comes (needs the\npermission to read bodies), or cases of the suite, drawn by chance again and again.',
+            enum: [
+                'requests',
+                'suite'
+            ],
+            title: 'Cases',
+            type: 'string'
+        },
+        key: {
+            anyOf: [
+                {
+                    maxLength: 250,
+                    minLength: 1,
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'API key that pays; absent: the one named `comparisons` of whoever begins.',
+            title: 'Key'
+        },
+        margin: {
+            default: 0.05,
+            description: 'So much lower may the mean score be, of 1.',
+            maximum: 1,
+            minimum: 0.001,
+            title: 'Margin',
+            type: 'number'
+        },
+        max_samples: {
+            default: 500,
+            description: 'Most questions.',
+            maximum: 5000,
+            minimum: 1,
+            title: 'Max Samples',
+            type: 'integer'
+        },
+        min_samples: {
+            default: 40,
+            description: 'Pairs of scores before anything is decided.',
+            maximum: 5000,
+            minimum: 1,
+            title: 'Min Samples',
+            type: 'integer'
+        },
+        scorer: {
+            description: 'Or judge, by its name in the suite.',
+            maxLength: 60,
+            minLength: 1,
+            pattern: '^[^\\x00-\\x1f\\x7f]+$',
+            title: 'Scorer',
+            type: 'string'
+        },
+        suite: {
+            description: 'Whose scorer decides.',
+            examples: [
+                'support'
+            ],
+            maxLength: 64,
+            minLength: 1,
+            pattern: '^[A-Za-z0-9\一-\鿿][A-Za-z0-9_.\\-\一-\鿿]*$',
+            title: 'Suite',
+            type: 'string'
+        },
+        version: {
+            anyOf: [
+                {
+                    maximum: 2000000000,
+                    minimum: 1,
+                    type: 'integer'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Of the suite; the newest one when the rollout begins, if absent.',
+            title: 'Version'
+        }
+    },
+    required: [
+        'suite',
+        'scorer'
+    ],
+    title: 'ScoreRule',
+    type: 'object'
+} as const;
+
+export const ScorePointSchema = {
+    description: 'The mean difference after so many pairs of scores, and where it lies.',
+    properties: {
+        high: {
+            title: 'High',
+            type: 'number'
+        },
+        low: {
+            title: 'Low',
+            type: 'number'
+        },
+        mean: {
+            title: 'Mean',
+            type: 'number'
+        },
+        n: {
+            title: 'N',
+            type: 'integer'
+        }
+    },
+    required: [
+        'n',
+        'mean',
+        'low',
+        'high'
+    ],
+    title: 'ScorePoint',
     type: 'object'
 } as const;
 
@@ -7736,6 +8055,18 @@ export const RouteUpdateSchema = {
         }
     ],
     properties: {
+        draft: {
+            anyOf: [
+                {
+                    type: 'boolean'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'False: it is live from now on.',
+            title: 'Draft'
+        },
         enabled: {
             anyOf: [
                 {
@@ -7805,6 +8136,17 @@ export const RouteSpecSchema = {
                 max_cooldown: 120
             },
             description: 'When a target is given a rest.'
+        },
+        cache: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/Cache'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Whether answers are kept for equal requests.'
         },
         fallback: {
             anyOf: [
@@ -8015,6 +8357,7 @@ export const RouteSchema = {
                 'chat'
             ],
             created_at: '2026-11-24T09:30:00Z',
+            draft: false,
             enabled: true,
             granted: {
                 everyone: true
@@ -8049,6 +8392,11 @@ export const RouteSchema = {
             format: 'date-time',
             title: 'Created At',
             type: 'string'
+        },
+        draft: {
+            description: 'Only comparisons may call it.',
+            title: 'Draft',
+            type: 'boolean'
         },
         enabled: {
             title: 'Enabled',
@@ -8101,6 +8449,7 @@ export const RouteSchema = {
         'aliases',
         'price',
         'enabled',
+        'draft',
         'version',
         'spec',
         'granted',
@@ -8236,6 +8585,12 @@ export const RouteCreateSchema = {
         }
     ],
     properties: {
+        draft: {
+            default: false,
+            description: 'Not live yet: of those whom it is granted, only their comparisons may call it, by the key that these make for\nthemselves. For everybody else it is not there.',
+            title: 'Draft',
+            type: 'boolean'
+        },
         enabled: {
             default: true,
             description: 'A disabled route is answered as if it were not there.',
@@ -8374,6 +8729,17 @@ export const RolloutRuleSchema = {
             title: 'Min Requests',
             type: 'integer'
         },
+        score: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/ScoreRule'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Scores by which the first step is left, or the version goes; null: errors and latency alone decide.'
+        },
         steps: {
             default: [
                 0.1,
@@ -8469,6 +8835,16 @@ export const RolloutSchema = {
         rule: {
             $ref: '#/components/schemas/RolloutRule'
         },
+        score: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/CanaryScores'
+                },
+                {
+                    type: 'null'
+                }
+            ]
+        },
         served_name: {
             title: 'Served Name',
             type: 'string'
@@ -8503,11 +8879,86 @@ export const RolloutSchema = {
         'since',
         'new',
         'old',
+        'score',
         'created_at',
         'ended_at',
         'created_by'
     ],
     title: 'Rollout',
+    type: 'object'
+} as const;
+
+export const CanaryScoresSchema = {
+    description: 'How a canary\'s scores compare so far.',
+    properties: {
+        against: {
+            title: 'Against',
+            type: 'string'
+        },
+        drawn: {
+            title: 'Drawn',
+            type: 'integer'
+        },
+        left_out: {
+            title: 'Left Out',
+            type: 'integer'
+        },
+        message: {
+            title: 'Message',
+            type: 'string'
+        },
+        points: {
+            items: {
+                $ref: '#/components/schemas/ScorePoint'
+            },
+            title: 'Points',
+            type: 'array'
+        },
+        run: {
+            anyOf: [
+                {
+                    type: 'string'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            title: 'Run'
+        },
+        runs: {
+            items: {
+                type: 'string'
+            },
+            title: 'Runs',
+            type: 'array'
+        },
+        state: {
+            enum: [
+                'collecting',
+                'not_worse',
+                'worse',
+                'undecided'
+            ],
+            title: 'State',
+            type: 'string'
+        },
+        suite: {
+            title: 'Suite',
+            type: 'string'
+        }
+    },
+    required: [
+        'state',
+        'against',
+        'suite',
+        'run',
+        'runs',
+        'drawn',
+        'left_out',
+        'points',
+        'message'
+    ],
+    title: 'CanaryScores',
     type: 'object'
 } as const;
 
@@ -8638,6 +9089,17 @@ export const RollOutSchema = {
             minimum: 1,
             title: 'Min Requests',
             type: 'integer'
+        },
+        score: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/ScoreRule'
+                },
+                {
+                    type: 'null'
+                }
+            ],
+            description: 'Scores by which the first step is left, or the version goes; null: errors and latency alone decide.'
         },
         steps: {
             default: [
@@ -9598,6 +10060,38 @@ export const LoggedRequestSchema = {
     type: 'object'
 } as const;
 
+export const CacheOutcomeSchema = {
+    additionalProperties: false,
+    description: 'What the response cache of a route had for a request.',
+    properties: {
+        age: {
+            default: 0,
+            title: 'Age',
+            type: 'integer'
+        },
+        result: {
+            enum: [
+                'hit',
+                'semantic',
+                'miss',
+                'bypass'
+            ],
+            title: 'Result',
+            type: 'string'
+        },
+        saved_nano: {
+            default: 0,
+            title: 'Saved Nano',
+            type: 'integer'
+        }
+    },
+    required: [
+        'result'
+    ],
+    title: 'CacheOutcome',
+    type: 'object'
+} as const;
+
 export const LedgerRowSchema = {
     description: 'One admitted request.',
     examples: [
@@ -9637,6 +10131,16 @@ export const LedgerRowSchema = {
             items: {},
             title: 'Attempts',
             type: 'array'
+        },
+        cache: {
+            anyOf: [
+                {
+                    $ref: '#/components/schemas/CacheOutcome'
+                },
+                {
+                    type: 'null'
+                }
+            ]
         },
         cache_read_tokens: {
             title: 'Cache Read Tokens',
@@ -9806,6 +10310,7 @@ export const LedgerRowSchema = {
         'duration_ms',
         'attempts',
         'retrieval',
+        'cache',
         'shadow_of'
     ],
     title: 'LedgerRow',
@@ -17682,6 +18187,7 @@ export const CellSchema = {
             case: 1,
             cost_nano: 30000,
             finished_at: '2026-11-24T09:30:00Z',
+            limited: 0,
             ok: true,
             repeat: 0,
             request: {
@@ -17749,6 +18255,10 @@ export const CellSchema = {
             title: 'Finished At',
             type: 'string'
         },
+        limited: {
+            title: 'Limited',
+            type: 'integer'
+        },
         ok: {
             title: 'Ok',
             type: 'boolean'
@@ -17795,6 +18305,7 @@ export const CellSchema = {
         'error',
         'scores',
         'tries',
+        'limited',
         'cost_nano',
         'snapshot',
         'reused_from',

@@ -815,6 +815,10 @@ export type UsageSums = {
      */
     cache_write_tokens: number;
     /**
+     * Cached
+     */
+    cached: number;
+    /**
      * Cost Nano
      */
     cost_nano: number;
@@ -868,6 +872,10 @@ export type UsageSums = {
      * Requests
      */
     requests: number;
+    /**
+     * Saved Nano
+     */
+    saved_nano: number;
     /**
      * Total Tokens
      */
@@ -3229,6 +3237,75 @@ export type Knowledge = {
 };
 
 /**
+ * SemanticCache
+ *
+ * Answers of questions that mean the same. Only of conversations of one question in plain text: all else of the
+ * request must be equal.
+ */
+export type SemanticCache = {
+    /**
+     * Candidates
+     *
+     * Latest questions that a new one is compared with, per worker, of the same caller with the same settings.
+     */
+    candidates?: number;
+    /**
+     * Route
+     *
+     * Route that embeds the questions; each is a request of its own in the ledger of the key that asks.
+     */
+    route: string;
+    /**
+     * Threshold
+     *
+     * Cosine similarity that two questions must have.
+     */
+    threshold?: number;
+    /**
+     * Timeout
+     *
+     * Seconds that a request waits for its embedding; without it, the model is asked.
+     */
+    timeout?: number;
+};
+
+/**
+ * Cache
+ *
+ * Answers that are given again to equal requests of the same caller. See docs/cache.md for what is equal.
+ */
+export type Cache = {
+    /**
+     * Billing
+     *
+     * Part of the price that a repeated answer costs its caller, 0 to 1.
+     */
+    billing?: number;
+    /**
+     * Max Bytes
+     *
+     * A longer answer is not kept.
+     */
+    max_bytes?: number;
+    /**
+     * Scope
+     *
+     * Who shares answers: nobody but the key itself, or all keys of its team.
+     */
+    scope?: 'key' | 'team';
+    /**
+     * Whether questions that mean the same are equal, too. Its vectors are in the memory of each worker.
+     */
+    semantic?: SemanticCache | null;
+    /**
+     * Ttl
+     *
+     * Seconds that an answer is kept.
+     */
+    ttl?: number;
+};
+
+/**
  * Breaker
  *
  * When a target is taken out of the rotation, and for how long.
@@ -3479,9 +3556,21 @@ export type CandidateReport = {
      */
     cost_nano: number | null;
     /**
+     * Errors
+     */
+    errors: {
+        [key: string]: number;
+    };
+    /**
      * Failed
      */
     failed: number;
+    /**
+     * Finish Reasons
+     */
+    finish_reasons: {
+        [key: string]: number;
+    };
     /**
      * Front
      */
@@ -3496,6 +3585,7 @@ export type CandidateReport = {
     latency_ms: {
         [key: string]: number;
     };
+    limited: Figure | null;
     /**
      * Name
      */
@@ -3514,6 +3604,7 @@ export type CandidateReport = {
      * Quality
      */
     quality: number | null;
+    refused: Figure | null;
     /**
      * Route
      */
@@ -3964,6 +4055,106 @@ export type ScorerAgreement = {
 };
 
 /**
+ * ScoreRule
+ *
+ * By which scores a canary is not worse than the version before it: both are asked the same, and a test that may
+ * look after every sample decides.
+ */
+export type ScoreRule = {
+    /**
+     * Alpha
+     *
+     * Chance of a wrong decision, however often one looks; half of it of taking a worse version.
+     */
+    alpha?: number;
+    /**
+     * At Max
+     *
+     * What becomes of a version that cannot be told from a worse one then: it goes, or the rollout ends where it is.
+     */
+    at_max?: 'roll_back' | 'hold';
+    /**
+     * Budget Nano
+     *
+     * Once all questions have cost as much, no more are asked.
+     */
+    budget_nano?: number | null;
+    /**
+     * Cases
+     *
+     * What is asked: what the request log keeps of the adapter's route, drawn by chance as it comes (needs the
+     * permission to read bodies), or cases of the suite, drawn by chance again and again.
+     */
+    cases?: 'requests' | 'suite';
+    /**
+     * Key
+     *
+     * API key that pays; absent: the one named `comparisons` of whoever begins.
+     */
+    key?: string | null;
+    /**
+     * Margin
+     *
+     * So much lower may the mean score be, of 1.
+     */
+    margin?: number;
+    /**
+     * Max Samples
+     *
+     * Most questions.
+     */
+    max_samples?: number;
+    /**
+     * Min Samples
+     *
+     * Pairs of scores before anything is decided.
+     */
+    min_samples?: number;
+    /**
+     * Scorer
+     *
+     * Or judge, by its name in the suite.
+     */
+    scorer: string;
+    /**
+     * Suite
+     *
+     * Whose scorer decides.
+     */
+    suite: string;
+    /**
+     * Version
+     *
+     * Of the suite; the newest one when the rollout begins, if absent.
+     */
+    version?: number | null;
+};
+
+/**
+ * ScorePoint
+ *
+ * The mean difference after so many pairs of scores, and where it lies.
+ */
+export type ScorePoint = {
+    /**
+     * High
+     */
+    high: number;
+    /**
+     * Low
+     */
+    low: number;
+    /**
+     * Mean
+     */
+    mean: number;
+    /**
+     * N
+     */
+    n: number;
+};
+
+/**
  * ScheduleSet
  *
  * When a suite is asked by itself, and of whom.
@@ -4402,6 +4593,12 @@ export type RouteVersion = {
  */
 export type RouteUpdate = {
     /**
+     * Draft
+     *
+     * False: it is live from now on.
+     */
+    draft?: boolean | null;
+    /**
      * Enabled
      *
      * A disabled route is answered as if it were not there.
@@ -4441,6 +4638,10 @@ export type RouteSpec = {
      * When a target is given a rest.
      */
     breaker?: Breaker;
+    /**
+     * Whether answers are kept for equal requests.
+     */
+    cache?: Cache | null;
     /**
      * Fallback
      *
@@ -4563,6 +4764,12 @@ export type Route = {
      */
     created_at: string;
     /**
+     * Draft
+     *
+     * Only comparisons may call it.
+     */
+    draft: boolean;
+    /**
      * Enabled
      */
     enabled: boolean;
@@ -4665,6 +4872,13 @@ export type RouteEmbedding = {
  */
 export type RouteCreate = {
     /**
+     * Draft
+     *
+     * Not live yet: of those whom it is granted, only their comparisons may call it, by the key that these make for
+     * themselves. For everybody else it is not there.
+     */
+    draft?: boolean;
+    /**
      * Enabled
      *
      * A disabled route is answered as if it were not there.
@@ -4747,6 +4961,10 @@ export type RolloutRule = {
      */
     min_requests?: number;
     /**
+     * Scores by which the first step is left, or the version goes; null: errors and latency alone decide.
+     */
+    score?: ScoreRule | null;
+    /**
      * Steps
      *
      * Shares of the requests, each more than the one before.
@@ -4783,6 +5001,7 @@ export type Rollout = {
      */
     reason: string;
     rule: RolloutRule;
+    score: CanaryScores | null;
     /**
      * Served Name
      */
@@ -4799,6 +5018,50 @@ export type Rollout = {
      * Step
      */
     step: number;
+};
+
+/**
+ * CanaryScores
+ *
+ * How a canary's scores compare so far.
+ */
+export type CanaryScores = {
+    /**
+     * Against
+     */
+    against: string;
+    /**
+     * Drawn
+     */
+    drawn: number;
+    /**
+     * Left Out
+     */
+    left_out: number;
+    /**
+     * Message
+     */
+    message: string;
+    /**
+     * Points
+     */
+    points: Array<ScorePoint>;
+    /**
+     * Run
+     */
+    run: string | null;
+    /**
+     * Runs
+     */
+    runs: Array<string>;
+    /**
+     * State
+     */
+    state: 'collecting' | 'not_worse' | 'worse' | 'undecided';
+    /**
+     * Suite
+     */
+    suite: string;
 };
 
 /**
@@ -4875,6 +5138,10 @@ export type RollOut = {
      * Attempts at the version in a step, before the next step is taken.
      */
     min_requests?: number;
+    /**
+     * Scores by which the first step is left, or the version goes; null: errors and latency alone decide.
+     */
+    score?: ScoreRule | null;
     /**
      * Steps
      *
@@ -5432,6 +5699,26 @@ export type LoggedRequest = {
 };
 
 /**
+ * CacheOutcome
+ *
+ * What the response cache of a route had for a request.
+ */
+export type CacheOutcome = {
+    /**
+     * Age
+     */
+    age?: number;
+    /**
+     * Result
+     */
+    result: 'hit' | 'semantic' | 'miss' | 'bypass';
+    /**
+     * Saved Nano
+     */
+    saved_nano?: number;
+};
+
+/**
  * LedgerRow
  *
  * One admitted request.
@@ -5441,6 +5728,7 @@ export type LedgerRow = {
      * Attempts
      */
     attempts: Array<unknown>;
+    cache: CacheOutcome | null;
     /**
      * Cache Read Tokens
      */
@@ -9793,6 +10081,10 @@ export type Cell = {
      * Finished At
      */
     finished_at: string;
+    /**
+     * Limited
+     */
+    limited: number;
     /**
      * Ok
      */
