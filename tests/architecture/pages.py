@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 CONTROL = "http://127.0.0.1:8080/api/v1"
 """What pages mean by `$API`."""
-_FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^( *)```(\w*)( fragment)?\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"(?m)(^|  )#.*$")
 _INLINE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"\]\(([^()\s:]+|\.?#[^()\s]+)\)")
@@ -27,11 +27,12 @@ def pages() -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block; `language` is its first word."""
+    """A fenced block; `language` is its first word. A `fragment` (its second word) is not a whole file."""
 
     page: Path
     line: int
     language: str
+    fragment: bool
     text: str
 
     def __str__(self) -> str:
@@ -47,7 +48,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
     """The blocks of a page, in their order."""
     text = page.read_text(encoding="utf-8")
     for found in _FENCE.finditer(text):
-        yield Block(page, text.count("\n", 0, found.start()) + 1, found[2], textwrap.dedent(found[3]))
+        yield Block(page, text.count("\n", 0, found.start()) + 1, found[2], bool(found[3]), textwrap.dedent(found[4]))
 
 
 def prose(page: Path) -> str:
