@@ -14,8 +14,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import orjson
+from pydantic import ValidationError
 
 from gateway.contract import session, snapshot as wire
+from gateway.contract.providers import KINDS
 from gateway.errors import ConfigError, Place
 from gateway.guarded import Guard
 from gateway.providers.auth import secret_parts
@@ -109,6 +111,9 @@ def _endpoints(
         if not spec.base_url and provider.kind != "dummy":
             problems.append(((*place, "base_url"), "base_url is missing, such as https://api.example.com/v1"))
             continue
+        if wrong := _options(spec):
+            problems += [((*place, "options", name), text) for name, text in wrong]
+            continue
         unusable = ca_trouble(spec)
         if unusable is not None and not shared:
             problems.append(((*place, "ca_file"), unusable))
@@ -118,6 +123,19 @@ def _endpoints(
         except ValueError as exc:
             problems.append(((*place, "api_key"), str(exc)))
     return built
+
+
+def _options(spec: wire.Endpoint) -> list[tuple[str, str]]:
+    """What is wrong with the settings of the provider kind: the name of each, and why."""
+    try:
+        KINDS[spec.provider].options.model_validate(spec.options)
+    except ValidationError as exc:
+        known = ", ".join(KINDS[spec.provider].options.model_fields) or "none"
+        return [
+            (str(error["loc"][0]), f"{error['msg']}; options of {spec.provider}: {known}")
+            for error in exc.errors(include_url=False, include_input=False)
+        ]
+    return []
 
 
 def _endpoint(spec: wire.Endpoint, api_key: str | None, unusable: str | None) -> Endpoint:
