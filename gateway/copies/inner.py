@@ -41,8 +41,8 @@ class Inner:
     def start(
         self, ctx: Context, exchange: Nobody, admission: Admission, answer: Recording | None, ended: Ended
     ) -> Callable[[], None]:
-        """Send one that is admitted. A whole answer is put into `answer`, as a stream is by the exchange. Call what comes
-        back to stop it, if it has not ended yet.
+        """Send one that is admitted. A whole answer is put into `answer`, as a stream is by the exchange. Call what is
+        returned to stop it, if it has not ended yet.
         """
         self._telemetry.in_flight += 1
         running = Running(self._run(ctx, exchange, admission, answer, ended), self._running)
