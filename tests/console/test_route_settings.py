@@ -281,6 +281,7 @@ def test_grants_are_given_taken_and_never_overwritten_unseen(console: Console, p
     add("Person", "member")
     page.click("[data-test=save-grants]")
     expect(page.locator(".el-message--success")).to_be_visible()
+    console.settled()  # the page reads them again, and must not see what follows
     grants = control.admin.get("/api/v1/routes/chat/grants").json()
     assert {(one["principal_kind"], one["principal"]) for one in grants["grants"]} == {
         ("team", "lab"), ("key", "bot@lab"), ("user", "member"),
