@@ -25,7 +25,7 @@ export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_
 # Extras of the image of control.
 CONTROL := control postgresql mysql parquet knowledge ocr embed
 
-.PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag bench-compare replicas soak fuzz faults matrix lock sbom clean
+.PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag bench-compare replicas heavy soak fuzz faults matrix lock sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ bench-rag: $(VENV)/.installed ## measure how well and how fast passages are foun
 
 bench-compare: $(VENV)/.installed ## time a run of a suite beside a plain script that asks the same
 	@$(VENV)/bin/python -m tests.load.comparing $(ARGS)
+
+heavy: install ## 10,000 streams at a time, and three times too many requests; writes docs/bench/heavy.md
+	@$(VENV)/bin/python -m tests.load.heavy $(ARGS)
 
 soak: install ## long runs under load
 	@$(VENV)/bin/pytest -m soak tests/load $(ARGS)
