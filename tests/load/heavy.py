@@ -169,7 +169,8 @@ def page(
         f"## {streams:,} streams at a time", "",
         "| | |", "|---|--:|",
         f"| streams, begun within {RAMP:.0f} s, a chunk a second each | {told['requests']:,} whole of {streams:,} |",
-        f"| chunks | {told['chunks']:,} |", f"| errors | {told['errors']}{told['first_error'] and ': '}{told['first_error']} |",
+        f"| chunks | {told['chunks']:,} |",
+        f"| errors | {told['errors']}{told['first_error'] and ': '}{told['first_error']} |",
         f"| a chunk from upstream to client, p50 / p99 | {told['transit_us']['p50'] / 1000:.1f} / "
         f"{told['transit_us']['p99'] / 1000:.1f} ms |",
         f"| memory of the gateway, {WORKERS} workers, at most | {seen.memory / 2**20:.0f} MiB |",
