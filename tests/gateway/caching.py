@@ -10,6 +10,7 @@ from tests.fakes.wire import Usage
 
 PRICE = {"input": 1000.0, "output": 1000.0}
 USED = Usage(7, 3)
+GUARD = {"restore": True, "prompt": {"personal": ["phone"]}, "answer": {"keywords": ["falcon"]}}
 FULL = 10_000_000
 """Nano-units that USED costs."""
 KEYS: dict[str, dict[str, Any]] = {
@@ -48,6 +49,7 @@ def configuration(url: str) -> dict[str, Any]:
             cached("short/*", cache={"ttl": 0.3}),
             cached("small/*", cache={"max_bytes": 1024}),
             cached("prompted/*", system_prompt="Be kind."),
+            cached("guarded/*", guard=GUARD),
             cached("shadowed/*", shadow={"endpoint": "up", "model": "copy", "share": 1.0}, log={"bodies": "both"}),
             cached("spare/*", {"endpoint": "up", "model": "broken"}, fallback="rescue"),
             route("rescue", {"endpoint": "up", "model": "rescue"}, price=PRICE),

@@ -159,3 +159,24 @@ def test_a_route_without_a_cache_says_nothing_of_one(gateway, model):
     reply = gateway.chat(f"plain/{model}", rid=rid)
     assert reply.header("x-tunegate-cache") is None
     assert "cache" not in gateway.row(rid)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_guard_has_restored_is_given_again_to_the_same_request_only(gateway, upstream, scripted, stream):
+    """The model gets and says a mask; its client gets the number back, the second time from the cache."""
+    model = scripted(scripts.chat(["call [PHONE_1]"], USED), scripts.chat(["call [PHONE_1] now"], USED))
+    first, other = ([{"role": "user", "content": f"I am at {number}"}] for number in ("13812345678", "13900001111"))
+    for messages, result, said in (
+        (first, "miss", "call 13812345678"),
+        (first, "hit", "call 13812345678"),
+        (other, "miss", "call 13900001111 now"),
+    ):
+        assert asked(gateway, f"guarded/{model}", messages=messages, stream=stream) == (result, said)
+    assert "138123" not in json.dumps([seen.json for seen in upstream.of(model)])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_a_guard_has_stopped_is_not_kept(gateway, scripted, stream):
+    model = scripted(scripts.chat(["the falcon"], USED), scripts.chat(["a dove"], USED))
+    gateway.chat(f"guarded/{model}", stream=stream)
+    assert asked(gateway, f"guarded/{model}", stream=stream) == ("miss", "a dove")
