@@ -71,7 +71,11 @@ class Plane:
         argv = [sys.executable, "-m", "control.commands", "serve", "--config", str(self.config)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, env={**os.environ})
-        eventually(self._answers, 20, "control does not answer")
+        try:
+            eventually(self._answers, 20, "control does not answer")
+        except AssertionError:
+            self.kill9()  # nobody else will
+            raise
 
     def kill9(self) -> None:
         """As a power cut would."""
