@@ -52,8 +52,8 @@ def test_no_operation_breaks_its_promise(
             # changing one's own password or being signed out would end the token that the run uses
             "--exclude-path", "/api/v1/auth/password", "--exclude-path", "/api/v1/users/{username}/reset-password",
             "-H", f"Authorization: Bearer {token}", "--checks", CHECKS, "--phases", "examples,coverage,fuzzing",
-            "--max-examples", "8", "--seed", SEED, "--request-timeout", "20", "--no-color",
+            "--max-examples", "5", "--seed", SEED, "--request-timeout", "20", "--no-color",
         ],
-        check=False, capture_output=True, text=True, cwd=tmp_path, timeout=580,
+        check=False, capture_output=True, text=True, cwd=tmp_path, timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-12_000:] + done.stderr[-2_000:]
