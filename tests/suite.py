@@ -1,8 +1,9 @@
 """All tests, as `make test` runs them: `python -m tests.suite`.
 
-First what bears company, three files at a time; then what drives real engines and recipes, which want the machine for
-themselves. A few failures may come from the company: they are run once more, alone, and what passes then is named as
-unsteady. That is a defect to mend, in the test or in the product, but none that should hide what the run has shown.
+First what bears company, three files at a time; then recipes, two at a time; then what drives real engines, which
+wants the machine for itself. A few failures may come from the company: they are run once more, alone, and what passes
+then is named as unsteady. That is a defect to mend, in the test or in the product, but none that should hide what the
+run has shown.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALONE = ("tests/e2e", "tests/trainer")
-AT_ONCE = 3
-"""Test processes: most of them wait for servers and browsers of their own."""
+ALONE, RECIPES = "tests/e2e", "tests/trainer"
+AT_ONCE, RECIPES_AT_ONCE = 3, 2
+"""Test processes: most of them wait for servers and browsers of their own, or for a recipe to load its packages."""
 FEW = 5
 """So many failures are looked at again. More are no accident."""
 TESTS_FAILED = 1
@@ -32,11 +33,18 @@ def failures(root: Path = Path()) -> list[str]:
     return sorted(json.loads(noted.read_bytes())) if noted.exists() else []
 
 
+def _company(many: int) -> list[str]:
+    return ["-n", str(many), "--dist", "loadfile", "--no-loadscope-reorder"]
+
+
 def main() -> int:
     """0 if every test has passed, be it the second time."""
-    ignored = [f"--ignore={folder}" for folder in ALONE]
-    company = ["-n", str(AT_ONCE), "--dist", "loadfile", "--no-loadscope-reorder"]
-    statuses = {pytest("--cache-clear", *company, *ignored), pytest(*ALONE)} - {0}
+    ignored = [f"--ignore={folder}" for folder in (ALONE, RECIPES)]
+    statuses = {
+        pytest("--cache-clear", *_company(AT_ONCE), *ignored),
+        pytest(*_company(RECIPES_AT_ONCE), RECIPES),
+        pytest(ALONE),
+    } - {0}
     failed = failures()
     if not statuses or statuses != {TESTS_FAILED} or not 0 < len(failed) <= FEW:
         return max(statuses, default=0)

@@ -51,9 +51,11 @@
   const touchable = [...document.querySelectorAll('main button, main a, header button')].filter(
     (e) => seen(e) && !e.closest('.el-input, .el-select, .el-table-fixed-column--right'),
   )
+  // what scrolls away under a bar that stays can be scrolled out again
+  const bar = (e) => (!e || getComputedStyle(e).position === 'sticky' ? e : bar(e.parentElement))
   for (const [i, a] of touchable.entries()) {
     for (const b of touchable.slice(i + 1)) {
-      if (a.contains(b) || b.contains(a) || a.closest('header') !== b.closest('header')) continue
+      if (a.contains(b) || b.contains(a) || a.closest('header') !== b.closest('header') || bar(a) !== bar(b)) continue
       const [r, s] = [shown(a), shown(b)]
       const x = Math.min(r.right, s.right) - Math.max(r.left, s.left)
       const y = Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top)

@@ -36,15 +36,16 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         number = 0
-        while not self.over.is_set():
-            number += 1
-            rid = f"{self._name}-{number}"
-            try:
-                self._ask(rid, stream=number % 2 == 0)
-                self.answered.append(rid)
-            except (OpenAIError, AssertionError) as exc:
-                self.failures.append(f"{time.monotonic():.3f} {rid}: {exc!r}")
-            time.sleep(0.005)
+        with self._sdk:
+            while not self.over.is_set():
+                number += 1
+                rid = f"{self._name}-{number}"
+                try:
+                    self._ask(rid, stream=number % 2 == 0)
+                    self.answered.append(rid)
+                except (OpenAIError, AssertionError) as exc:
+                    self.failures.append(f"{time.monotonic():.3f} {rid}: {exc!r}")
+                time.sleep(0.005)
 
     def _ask(self, rid: str, *, stream: bool) -> None:
         asked = {

@@ -245,6 +245,9 @@ def test_both_answers_of_a_shadowed_request_can_be_compared(
 
     [(identity,)] = eventually(rows, 5)
     eventually(lambda: control.sql("SELECT count(*) FROM request_body") == [(2,)], 5)
+    eventually(
+        lambda: control.admin.get(f"{REQUESTS}/{identity}").json()["shadows"], 5
+    )  # bodies may come before the row
     detail = control.admin.get(f"{REQUESTS}/{identity}").json()
     (shadow,) = detail["shadows"]
     assert (detail["row"]["endpoint"], shadow["row"]["endpoint"]) == ("up", "other")
