@@ -20,6 +20,9 @@ from tests.monitoring.test_rules import ALERTS, CHARTS, GROUPS, RECORDS, VLLM_PA
 from tests.processes import eventually, free_port
 
 EMPTY = {
+    "cost / Blocked / {{route}} {{kind}}": "no route here has a guard",
+    "cost / Masked finds / {{kind}}": "as above",
+    "cost / Unanswered by moderation or webhook / {{route}} {{kind}}": "as above",
     "gateway / Credentials that could not be renewed / {{endpoint}}": "no endpoint here has a credential that expires",
     "gateway / Calls to Redis for answers / {{outcome}}": "this gateway has no Redis",
     "gateway / Calls to Redis / {{outcome}}": "this gateway counts limits in memory",
