@@ -11,30 +11,14 @@ from tests.console.browsing import Console
 from tests.console.layout import faults
 from tests.console.training import evidence
 from tests.control.api.conftest import Running
-from tests.control.api.test_adapters import engine, has, post
-from tests.control.api.training import Worker, dataset, trained
+from tests.control.api.test_adapters import both_live
+from tests.control.api.training import Worker
 
 V1, V2 = "support-bot@v1", "support-bot@v2"
 
 
-def live(control: Running) -> None:
-    """Two versions are live; the first one has the name."""
-    client, worker = control.admin, Worker(control)
-    dataset(client)
-    trained(control, client, worker)
-    trained(control, client, worker, "again")
-    its = "adapter_id = (SELECT id FROM adapter WHERE name = 'support-bot'), number = 2"
-    control.sql(f"UPDATE adapter_version SET {its} WHERE job = 'again'")
-    worker.status["engines"] = [engine()]
-    worker.sync()
-    post(client, "support-bot/versions/1/deploy", {"share": 1.0})
-    has(worker, V1)
-    post(client, "support-bot/versions/2/deploy")
-    has(worker, V1, V2)
-
-
 def test_a_rollout_by_scores_is_begun_and_its_evidence_is_shown(console: Console, page: Page, control: Running) -> None:
-    live(control)
+    both_live(control, control.admin, Worker(control))
     comparisons.suite(control, "questions", cases=20)
     console.open("/adapters/support-bot")
     console.sign_in("admin")

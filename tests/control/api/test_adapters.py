@@ -51,6 +51,21 @@ def has(worker: Worker, *names: str, state: str = "loaded", message: str = "") -
     return found
 
 
+def both_live(control: Running, client: httpx.Client, worker: Worker) -> None:
+    """Versions 1 and 2 of support-bot are live on the worker's engine; the first one has the name."""
+    dataset(client)
+    trained(control, client, worker)
+    trained(control, client, worker, "again")
+    its = "adapter_id = (SELECT id FROM adapter WHERE name = 'support-bot'), number = 2"
+    control.sql(f"UPDATE adapter_version SET {its} WHERE job = 'again'")
+    worker.status["engines"] = [engine()]
+    worker.sync()
+    post(client, "support-bot/versions/1/deploy", {"share": 1.0})
+    has(worker, "support-bot@v1")
+    post(client, "support-bot/versions/2/deploy")
+    has(worker, "support-bot@v1", "support-bot@v2")
+
+
 def post(client: httpx.Client, path: str, body: Any = None, status: int = 200) -> Any:
     answer = client.post(f"{ADAPTERS}/{path}", json=body or {})
     assert answer.status_code == status, answer.text

@@ -11,9 +11,9 @@ import pytest
 from control.comparisons.gate import Gate, why_not
 from control.comparisons.report import Asked, Told, report
 from tests.control.api.conftest import Running, Start
-from tests.control.api.test_adapters import ADAPTERS, engine, has, post, targets
+from tests.control.api.test_adapters import ADAPTERS, both_live, has, post, targets
 from tests.control.api.test_runs import RUNS, SUITES, says, state, suite
-from tests.control.api.training import Worker, dataset, trained
+from tests.control.api.training import Worker, trained
 from tests.fakes.upstream import Upstream
 from tests.processes import eventually
 
@@ -48,17 +48,7 @@ def worker(control: Running) -> Worker:
 def engineer(control: Running, worker: Worker) -> httpx.Client:
     """Two versions are live; the first one has the name. A suite asks for a yes."""
     client = control.as_("engineer")
-    dataset(client)
-    trained(control, client, worker)
-    trained(control, client, worker, "again")
-    its = "adapter_id = (SELECT id FROM adapter WHERE name = 'support-bot'), number = 2"
-    control.sql(f"UPDATE adapter_version SET {its} WHERE job = 'again'")
-    worker.status["engines"] = [engine()]
-    worker.sync()
-    post(client, "support-bot/versions/1/deploy", {"share": 1.0})
-    has(worker, V1)
-    post(client, "support-bot/versions/2/deploy")
-    has(worker, V1, V2)
+    both_live(control, client, worker)
     suite(client, 24)
     return client
 

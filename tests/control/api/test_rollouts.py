@@ -11,8 +11,8 @@ import pytest
 
 from control.deployments.rollout import EVERY, Arm, why_not
 from tests.control.api.conftest import Running
-from tests.control.api.test_adapters import ADAPTERS, engine, has, post, targets
-from tests.control.api.training import Worker, dataset, trained
+from tests.control.api.test_adapters import ADAPTERS, both_live, post, targets
+from tests.control.api.training import Worker
 from tests.fakes.gateway import eventually
 
 RULE = {
@@ -25,18 +25,7 @@ V1, V2 = "support-bot@v1", "support-bot@v2"
 def engineer(control: Running) -> httpx.Client:
     """Two versions are live; the first one has the name."""
     client = control.as_("engineer")
-    dataset(client)
-    worker = Worker(control)
-    trained(control, client, worker)
-    trained(control, client, worker, "again")
-    its = "adapter_id = (SELECT id FROM adapter WHERE name = 'support-bot'), number = 2"
-    control.sql(f"UPDATE adapter_version SET {its} WHERE job = 'again'")
-    worker.status["engines"] = [engine()]
-    worker.sync()
-    post(client, "support-bot/versions/1/deploy", {"share": 1.0})
-    has(worker, V1)
-    post(client, "support-bot/versions/2/deploy")
-    has(worker, V1, V2)
+    both_live(control, client, Worker(control))
     return client
 
 
