@@ -25,14 +25,16 @@ from tests.control.api.test_request_log import filled
 from tests.control.api.test_runs import says
 from tests.control.api.training import Worker
 from tests.control.test_imports import one_api
+from tests.fakes import scripts
 from tests.fakes.documents import pdf
 from tests.fakes.gateway import Gateway
+from tests.fakes.http import once
 from tests.fakes.milvus import MilvusLite
 from tests.fakes.nginx import NGINX, needs_nginx
 from tests.fakes.upstream import Upstream
 from tests.fakes.zygote import command
 from tests.gateway.test_provider_pages import PAGES as PROVIDERS, SECRET
-from tests.processes import eventually
+from tests.processes import eventually, free_port
 
 __all__ = ["one_api"]
 
@@ -311,10 +313,36 @@ def test_the_query_of_the_page_finds_the_digests_by_which_a_gateway_knows_keys()
 
 
 @needs_nginx
-@pytest.mark.parametrize("block", blocks("nginx"), ids=str)
-def test_a_site_of_a_page_is_one_that_nginx_takes(block: Block, tmp_path: Path) -> None:
-    assert NGINX is not None
-    (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\n{block.text}}}\n")
-    command = [NGINX, "-t", "-q", "-p", str(tmp_path), "-e", "stderr", "-c", str(tmp_path / "nginx.conf")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    assert done.returncode == 0, done.stderr
+def test_the_proxy_of_the_page_sends_new_keys_here_and_each_of_the_others_always_the_same_way(tmp_path: Path) -> None:
+    (block,) = (block for block in blocks("nginx") if block.page.parent.name == "docs")
+    port = free_port()
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    folders = " ".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
+    with Upstream() as before, Upstream() as ours:
+        site = block.text.replace("127.0.0.1:8088", f"127.0.0.1:{port}")
+        for old, new in (("127.0.0.1:4000", before), ("127.0.0.1:8000", ours)):
+            site = site.replace(old, urlsplit(new.url).netloc)
+            new.on("m", lambda _: scripts.reply(b"{}"))
+        head = f"daemon off; pid {tmp_path}/pid; error_log stderr; events {{}}"
+        (tmp_path / "nginx.conf").write_text(f"{head}\nhttp {{ access_log off; {folders}\n{site}}}\n")
+        with subprocess.Popen([str(NGINX), "-e", "stderr", "-c", str(tmp_path / "nginx.conf")]) as nginx:
+            eventually((tmp_path / "pid").exists, 20)
+
+            def asks(**headers: str) -> bool:
+                """Whether the request came to Tunegate."""
+                here = len(ours.of("m"))
+                url, path = f"http://127.0.0.1:{port}", "/v1/chat/completions"
+                named = {name.replace("_", "-"): value for name, value in headers.items()}
+                assert (
+                    once(url, "POST", path, b'{"model":"m"}', {"content-type": "application/json", **named}).status
+                    == 200
+                )
+                return len(ours.of("m")) > here
+
+            assert asks(authorization="Bearer sk-tg-new")
+            assert asks(x_api_key="sk-tg-new")
+            assert asks(x_goog_api_key="sk-tg-new")
+            old = [asks(authorization=f"Bearer sk-old-{number}") for number in range(100)]
+            assert 1 <= sum(old) <= 30, "about a tenth"
+            assert [asks(authorization=f"Bearer sk-old-{number}") for number in range(100)] == old
+            nginx.terminate()
