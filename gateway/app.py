@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ from gateway.routing.places import Places
 from gateway.runtime import Runtime
 from gateway.server.cors import Cors, lines
 from gateway.server.front import Front
-from gateway.server.protocol import bind
+from gateway.server.listener import Listener
 from gateway.server.upload import Disk
 from gateway.settings import Settings
 from gateway.snapshot.compile import compile_snapshot
@@ -52,7 +52,7 @@ from gateway.steps.base import Steps
 from gateway.steps.guard import Guardian
 from gateway.steps.webhook import WebhookClient
 from gateway.telemetry.hooks import Telemetry
-from gateway.telemetry.metrics import Gauge, Metrics
+from gateway.telemetry.metrics import Gauge, Labels, Metrics
 from gateway.telemetry.tracing import Tracer
 from gateway.upstream.client import Upstreams
 from gateway.upstream.renewals import Renewals
@@ -151,8 +151,11 @@ class Worker:
             Steps(self.kept, self.retriever, guardian), Places(self.objects),
         )  # fmt: skip
         front = self._front(pipeline)
-        server = self._server(front)
+        own = self._settings.gateway
+        listening = Listener(own, Cors(build(self.api), own.cors_origins), front)
+        server = listening.server
         self._observe(upstreams, front, shadows, renewals)
+        self.metrics.sources["tunegate_certificate_expires_seconds"] = lambda: expiries(listening, upstreams)
         self.metrics.sources.update(answers.gauges())
         self.holder.on_swap += [renewals.apply, lambda runtime: self._apply(runtime, upstreams)]
         if self.holder.held:
@@ -162,7 +165,7 @@ class Worker:
         await self.sibling.start(lambda: generate_latest(self._registry))
         source = self.remote.standing() if self.remote else (self._follow_config(), self.files.run())
         standing = (
-            self._sweep(front, server),
+            self._sweep(listening),
             upstreams.run(),
             self.shipper.run(),
             self.keeper.run(),
@@ -179,7 +182,7 @@ class Worker:
         gc.freeze()
         # requests leave no cycles behind; by default the collector would look for them thirty times as often
         gc.set_threshold(20_000, 20, 100)
-        _announce(listener, self._settings.gateway.tls_cert is not None, self._version)
+        _announce(listener, own.tls_cert is not None, self._version)
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -255,26 +258,6 @@ class Worker:
             cors=lines(gateway.cors_origins),
         )
 
-    def _server(self, front: Front) -> uvicorn.Server:
-        gateway = self._settings.gateway
-        return uvicorn.Server(
-            uvicorn.Config(
-                Cors(build(self.api), gateway.cors_origins),
-                http=bind(front),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=int(gateway.keepalive_timeout) or 1,
-                timeout_graceful_shutdown=int(gateway.drain_timeout) or 1,
-                backlog=4096,
-                ssl_certfile=gateway.tls_cert,
-                ssl_keyfile=gateway.tls_key,
-            )
-        )
-
     @property
     def _version(self) -> str | None:
         return self.holder.current.version if self.holder.held else None
@@ -307,11 +290,11 @@ class Worker:
             self.holder.swap(runtime)
             log.info("snapshot.swapped", extra={"data": {"version": runtime.version}})
 
-    async def _sweep(self, front: Front, server: uvicorn.Server) -> None:
-        loop, parent = asyncio.get_running_loop(), os.getppid()
+    async def _sweep(self, listening: Listener) -> None:
+        loop, parent, server = asyncio.get_running_loop(), os.getppid(), listening.server
         while True:
             await asyncio.sleep(1.0)
-            front.sweep(loop.time())
+            listening.sweep(loop.time())
             orphan = self._settings.gateway.workers > 1 and parent_changed(parent)
             server.should_exit = server.should_exit or bool(self._told) or orphan
             self.api.stopping = server.should_exit
@@ -382,6 +365,15 @@ def run(
         import uvloop  # noqa: PLC0415  (not on Windows)
 
         uvloop.run(Worker(settings, snapshot, config, index, told).serve(listener))
+
+
+def expiries(listening: Listener, upstreams: Upstreams) -> Iterable[tuple[Labels, float]]:
+    """Use and endpoint of each certificate that is known, and when it expires."""
+    if (own := listening.certificate) is not None:
+        yield ("listener", ""), own.expires
+    for pool in upstreams.pools():
+        if not pool.retired and pool.certificate_expires is not None:
+            yield ("upstream", pool.endpoint.name), pool.certificate_expires
 
 
 def _fatal(task: asyncio.Task[None], server: uvicorn.Server) -> None:
