@@ -36,11 +36,11 @@ def control() -> Iterator[FakeControl]:
 class WorkerProcess:
     """`tunegate trainer` with a folder of its own."""
 
-    def __init__(self, control: FakeControl, folder: Path, python: Path = FAKE) -> None:
+    def __init__(self, control: FakeControl, folder: Path, python: Path = FAKE, more: str = "") -> None:
         self.folder = folder
         text = f'[control]\nurl = "{control.url}"\ntoken = "env:TEST_TOKEN"\n[trainer]\nname = "w"\ninterval = 0.1\n'
         text += f'data_dir = "{folder}/data"\npython = "{python}"\nstop_grace = 20\n'
-        text += 'llamafactory_python = "/none"\ntracking.tensorboard = false\n'
+        text += 'llamafactory_python = "/none"\ntracking.tensorboard = false\n' + more
         (folder / "config.toml").write_text(text)
         self.process: subprocess.Popen[bytes] | None = None
 
