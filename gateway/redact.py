@@ -190,9 +190,8 @@ def _below(node: dict[str, Any]) -> str:
 
 def _any_case(letter: str) -> str:
     """What stands for a letter: it in any case, as wide as Latin or as Chinese letters are."""
-    ways = {
-        way for one in (letter, _WIDTHS.get(letter, letter)) for way in (one, one.lower(), one.upper()) if len(way) == 1
-    }
+    widths = (letter, _WIDTHS.get(letter, letter))
+    ways = {way for one in widths for way in (one, one.lower(), one.upper()) if len(way) == 1}
     return f"[{''.join(map(re.escape, sorted(ways)))}]" if len(ways) > 1 else re.escape(letter)
 
 

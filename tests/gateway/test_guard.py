@@ -219,7 +219,7 @@ def test_nothing_to_mask_passes_byte_by_byte(gateway, upstream, says):
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("chat/completions", '"messages": [{"role": "user", "content": "机密"}], "messages": [{"role": "user", "content": "hi"}]'),
+        ("chat/completions", '"messages": [{"role": "user", "content": "机密"}], "messages": []'),
         ("chat/completions", '"messages": [{"role": "user", "content": "机密", "cont\\u0065nt": "hi"}]'),
         ("completions", '"prompt": [1, 2, 3]'),
         ("embeddings", '"input": [[1, 2, 3]]'),
