@@ -100,7 +100,7 @@ def test_a_job_is_in_the_trace_of_the_call_that_started_it(tmp_path: Path, monke
         monkeypatch.setenv("TUNEGATE_CONSOLE_OTLP_ENDPOINT", collector.url)
         with Plane(tmp_path, f"sqlite+aiosqlite:///{tmp_path}/tunegate.db") as control:
             dataset(control.client, "rows")
-            spec = {"base": {"id": "learns 3"}, "data": {"train": "rows@1"}}
+            spec = {"base": {"id": "learns plainly 3"}, "data": {"train": "rows@1"}}
             control.post("/jobs", spec={"name": "draft", **spec}, draft=True)
             for path, body in (
                 ("/jobs", {"spec": {"name": "traced", **spec}}), ("/jobs/draft/start", None),

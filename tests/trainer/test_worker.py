@@ -104,6 +104,16 @@ def test_a_job_is_run_and_all_of_it_is_with_control_before_it_is_said_to_have_en
     assert control.beats[0]["devices"][0]["uuid"] == "cpu-0"
 
 
+def test_a_file_that_control_will_never_take_ends_the_attempt_and_frees_its_devices(
+    control: FakeControl, worker: WorkerProcess
+) -> None:
+    order(control, "learns 3")
+    control.refuses = True
+    worker.begin()
+    eventually(state(control, "ended"), 20)
+    assert "bad_path" in control.status("a1")["failure"]
+
+
 def test_an_attempt_that_control_has_settled_is_forgotten_and_rows_are_kept(
     control: FakeControl, worker: WorkerProcess
 ) -> None:
