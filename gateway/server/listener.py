@@ -16,7 +16,7 @@ class Listener:
 
     def __init__(self, settings: GatewayTable, app: ASGIApp, front: Front) -> None:
         """SystemExit: its certificate cannot be used."""
-        self._front = front
+        self.front = front
         self.certificate: Certificate | None = None
         if settings.tls_cert is not None:
             try:
@@ -43,7 +43,7 @@ class Listener:
 
     def sweep(self, now: float) -> None:
         """Look at the clients' times and at the certificate; call it once a second. `now`: of the loop."""
-        self._front.sweep(now)
+        self.front.sweep(now)
         listening = self.server.config.ssl if self.server.started else None
         if self.certificate is not None and listening is not None:
             self.certificate.follow(listening)
