@@ -5,6 +5,7 @@ and without serious faults of accessibility.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,62 +16,72 @@ from tests.console.browsing import Console
 from tests.console.installation import installation
 from tests.console.layout import faults
 from tests.console.screens import pages
+from tests.control.api.conftest import Running
 
 AXE = Path(__file__).parents[2] / "console/node_modules/axe-core/axe.min.js"
-LOOKS = {
-    "full": [("zh-CN", "light", 1280), ("zh-CN", "dark", 390), ("en", "light", 390), ("en", "dark", 1920)],
-    "empty": [("zh-CN", "dark", 1280), ("en", "light", 390)],
-}  # fmt: skip
+LOOKS = [
+    ("full", "zh-CN", "light", 1280), ("full", "zh-CN", "dark", 390), ("full", "en", "light", 390),
+    ("full", "en", "dark", 1920), ("empty", "zh-CN", "dark", 1280), ("empty", "en", "light", 390),
+]  # fmt: skip
 ACCESSIBLE = {("en", "light", 390), ("en", "dark", 1920), ("zh-CN", "dark", 1280)}
 """Looks in which axe is asked, too: both themes, full and empty."""
-PAGES = sorted(pages().items())
 
 
-@pytest.fixture(scope="module", params=sorted(LOOKS))
-def visited(
-    request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Console]]:
-    """A tab in which the administrator of a full, or of an empty, installation has signed in."""
-    filled = request.param == "full"
-    with installation(tmp_path_factory.mktemp(request.param), filled=filled) as running:
-        context = browser.new_context(timezone_id="Asia/Shanghai")
-        context.set_default_timeout(15_000)
-        console = Console(context.new_page(), running.url)
-        console.open("/login")
-        console.sign_in("admin")
-        yield request.param, console
-        context.close()
+@pytest.fixture(scope="module")
+def full(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """A tab in which the administrator of an installation with a month of usage has signed in."""
+    with installation(tmp_path_factory.mktemp("full"), filled=True) as running, _tab(browser, running) as console:
+        yield console
 
 
-def _show(console: Console, path: str, locale: str, theme: str, width: int) -> Page:
-    page = console.page
-    page.set_viewport_size({"width": width, "height": 900})
-    page.evaluate(f'localStorage.setItem(\'tunegate.preferences\', \'{{"locale":"{locale}","theme":"{theme}"}}\')')
-    console.open(path)
-    return page
+@pytest.fixture(scope="module")
+def empty(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """The same of an installation that holds nothing."""
+    with installation(tmp_path_factory.mktemp("empty"), filled=False) as running, _tab(browser, running) as console:
+        yield console
 
 
-@pytest.mark.parametrize(("name", "path"), PAGES, ids=[name for name, _ in PAGES])
-def test_a_page_is_laid_out_well_and_accessible(visited: tuple[str, Console], name: str, path: str) -> None:
-    state, console = visited
-    found: dict[Any, list[str]] = {}
-    broken: list[str] = []
+@contextmanager
+def _tab(browser: Browser, running: Running) -> Iterator[Console]:
+    context = browser.new_context(timezone_id="Asia/Shanghai")
+    context.set_default_timeout(15_000)
+    console = Console(context.new_page(), running.url)
+    console.open("/login")
+    console.sign_in("admin")
+    yield console
+    context.close()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("state", "locale", "theme", "width"), LOOKS, ids=["-".join(map(str, one)) for one in LOOKS])
+def test_all_pages_are_laid_out_well_and_accessible(
+    request: pytest.FixtureRequest, state: str, locale: str, theme: str, width: int
+) -> None:
+    console: Console = request.getfixturevalue(state)
+    page, broken = console.page, list[str]()
+    found: dict[str, list[str]] = {}
 
     def listen(message: ConsoleMessage) -> None:
         # a part that throws is left out, and nobody sees that it is missing; answers of 404 are told of here, too
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             broken.append(message.text)
 
-    console.page.on("console", listen)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.evaluate(f'localStorage.setItem(\'tunegate.preferences\', \'{{"locale":"{locale}","theme":"{theme}"}}\')')
+    console.open("/account")
+    page.on("console", listen)
     try:
-        for look in LOOKS[state]:
-            page = _show(console, path, *look)
+        for name, path in pages().items():
+            console.go(path)
             # after the layout, which must not have axe's traces in it
-            if wrong := [*faults(page), *(_violations(page) if look in ACCESSIBLE else []), *broken]:
-                found[look] = wrong
+            wrong = faults(page)
+            if (locale, theme, width) in ACCESSIBLE:
+                wrong += _violations(page)
+            if wrong := [*wrong, *broken]:
+                found[name] = wrong
             broken.clear()
     finally:
-        console.page.remove_listener("console", listen)
+        page.remove_listener("console", listen)
     assert not found
 
 

@@ -132,7 +132,7 @@ def test_a_role_meets_what_it_may_and_nothing_else(
     console.sign_in(role)
     permitted = {name for name, shown in PAGES.items() if not shown.permissions or shown.permissions & ROLES[role]}
     for name in PAGES:
-        console.open(paths[name])
+        console.go(paths[name])
         forbidden = page.locator("[data-test=state-forbidden]")
         expect(forbidden).to_have_count(0 if name in permitted else 1)
         expect(page.locator("#main h1")).to_have_count(1 if name in permitted else 0)
