@@ -45,6 +45,7 @@ class Hit:
 
     id: str
     vector: Floats
+    """Empty where it was not asked for."""
     score: float
     """Cosine or BM25."""
 
@@ -55,6 +56,8 @@ class Vectors:
     def __init__(self, uri: str, token: str) -> None:
         self._uri, self._token = uri, token
         self._client: MilvusClient | None = None
+        self.lite = False
+        """Whether it is Milvus Lite; known from the first call on."""
         self._loaded: set[str] = set()
         self._connecting = threading.Lock()
         self._one_at_a_time = asyncio.Lock()
@@ -77,8 +80,7 @@ class Vectors:
         """
 
         def work(client: MilvusClient) -> None:
-            lite = client.get_server_version(timeout=TIMEOUT).startswith(_LITE)
-            if lite and client.has_collection(collection, timeout=TIMEOUT):
+            if self.lite and client.has_collection(collection, timeout=TIMEOUT):
                 client.flush(collection, timeout=60)
 
         await self._call(work)
@@ -97,14 +99,14 @@ class Vectors:
         """Delete a collection, if it is there."""
         await self._call(lambda client: client.drop_collection(collection, timeout=60))
 
-    async def near(self, collection: str, vector: Floats, limit: int, where: str) -> list[Hit]:
-        """Chunks whose vectors are most like this one."""
+    async def near(self, collection: str, vector: Floats, limit: int, where: str, *, vectors: bool) -> list[Hit]:
+        """Chunks whose vectors are most like this one; with their vectors, which take a while to bring, or without."""
         asked = {"metric_type": "COSINE", "params": {"ef": max(_EF, limit)}}
-        return await self._search(collection, vector.tolist(), "vector", limit, where, asked)
+        return await self._search(collection, vector.tolist(), "vector", limit, where, asked, vectors=vectors)
 
     async def saying(self, collection: str, terms: str, limit: int, where: str) -> list[Hit]:
-        """Chunks with the most telling words in common, by BM25."""
-        return await self._search(collection, terms, "sparse", limit, where, {"metric_type": "BM25"})
+        """Chunks with the most telling words in common, by BM25, with their vectors."""
+        return await self._search(collection, terms, "sparse", limit, where, {"metric_type": "BM25"}, vectors=True)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -112,7 +114,7 @@ class Vectors:
             await asyncio.to_thread(self._client.close)
 
     async def _search(
-        self, collection: str, asked: Any, field: str, limit: int, where: str, params: dict[str, Any]
+        self, collection: str, asked: Any, field: str, limit: int, where: str, params: dict[str, Any], *, vectors: bool
     ) -> list[Hit]:
         def work(client: MilvusClient) -> list[Hit]:
             if collection not in self._loaded:
@@ -120,10 +122,10 @@ class Vectors:
                 self._loaded.add(collection)
             found = client.search(
                 collection, [asked], anns_field=field, limit=limit, filter=where, search_params=params,
-                output_fields=["vector"], timeout=TIMEOUT,
+                output_fields=["vector"] if vectors else [], timeout=TIMEOUT,
             )  # fmt: skip
             return [
-                Hit(hit["id"], np.array(hit["entity"]["vector"], np.float32), float(hit["distance"]))
+                Hit(hit["id"], np.array(hit["entity"].get("vector", ()), np.float32), float(hit["distance"]))
                 for hit in found[0]
             ]
 
@@ -142,7 +144,9 @@ class Vectors:
         try:
             with self._connecting:
                 if self._client is None:
-                    self._client = MilvusClient(uri=self._uri, token=self._token, timeout=TIMEOUT)
+                    client = MilvusClient(uri=self._uri, token=self._token, timeout=TIMEOUT)
+                    self.lite = client.get_server_version(timeout=TIMEOUT).startswith(_LITE)
+                    self._client = client
             return work(self._client)
         except MilvusException as exc:
             kind = _Unloaded if exc.code == _NOT_LOADED else Trouble

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -42,6 +43,12 @@ class MilvusLite:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(10)
+
+    def gigabytes(self) -> float:
+        """GiB of memory that it has."""
+        assert self._process is not None
+        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
