@@ -23,7 +23,7 @@ from tests.load.rag_parts import CANDIDATES, both, timed
 BATCH = 500
 SENTENCES = 5
 REPEATS = 30
-LONGEST = 900.0
+LONGEST = 600.0
 """Seconds of writing."""
 LEAST_FREE = 4.0
 """GiB of memory that are left to the machine."""

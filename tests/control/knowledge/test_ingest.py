@@ -161,3 +161,21 @@ def test_milvus_lite_indexes_what_was_written_and_what_a_killed_control_has_left
         eventually(lambda: segments() == 2, 20)
     finally:
         again.stop()
+
+
+def test_an_index_says_when_it_has_more_chunks_than_milvus_lite_finds_fast(
+    control: Running, engineer: httpx.Client
+) -> None:
+    ready(engineer, "handbook", "leave.txt", "Annual leave is thirty days.")
+
+    def said() -> tuple[int, bool]:
+        (index,) = engineer.get(f"{BASES}/handbook").json()["indexes"]
+        return index["chunks"], index["crowded"]
+
+    assert said() == (1, False)
+    control.sql("UPDATE knowledge_entry SET total = 10000")
+    assert said() == (10_000, False)
+    control.sql("UPDATE knowledge_entry SET total = 10001")
+    assert said() == (10_001, True)
+    control.sql("UPDATE knowledge_entry SET state = 'failed'")
+    assert said() == (0, False)
