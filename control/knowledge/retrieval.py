@@ -147,13 +147,16 @@ class Retriever:
         places: list[_Place] = []
         decided: list[Any] = []
         changed = []
+        live = select(KnowledgeBase, KnowledgeIndex).join(KnowledgeIndex, KnowledgeIndex.base_id == KnowledgeBase.id)
+        rows = await session.execute(live.where(KnowledgeBase.name.in_(names), KnowledgeIndex.state == "live"))
+        there = {base.name: (base, index) for base, index in rows}
         for name in dict.fromkeys(names):
-            base = await session.scalar(select(KnowledgeBase).where(KnowledgeBase.name == name))
-            if base is None or not query.caller.may_read(base):
+            if name not in there or not query.caller.may_read(there[name][0]):
                 raise not_found("knowledge base", name)
+            base, index = there[name]
             if query.trial:
                 index = await indexes.on_trial(session, base)
-            else:
+            elif query.index is not None:
                 index = await indexes.index_of(session, base, query.index)
             hidden = await _hidden(session, base, query)
             policy = query.how or Retrieval.model_validate(base.retrieval)
