@@ -41,7 +41,7 @@ from control.usage.endpoints import router as usage
 from control.usage.requests import router as requests
 from control.users.endpoints import router as users
 
-router = APIRouter()
+router = APIRouter(generate_unique_id_function=lambda route: route.name)
 PARTS = (
     auth, users, teams, keys, kinds, endpoints, credentials, routes, prices, service_tokens, usage, requests, audit,
     configuration, chat, gateways, datasets, jobs, trainers, adapters, knowledge, test_sets, suites, schedules, runs,

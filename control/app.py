@@ -91,14 +91,13 @@ def build(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # see below: FastAPI's own would load its scripts from somebody else's server
         redoc_url=None,
-        generate_unique_id_function=lambda route: route.name,
         separate_input_output_schemas=False,
+        routes=api.router.routes,  # not included: what FastAPI works out of them serves every app of the process
     )
     app.state.control = control
     app.add_middleware(BodyLimit, limit=settings.console.max_body_bytes)
     monitoring.install(app, control)
     errors.install(app)
-    app.include_router(api.router)
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:

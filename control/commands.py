@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import sys
 import tempfile
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from control import security
-from control.app import build
 from control.auth.service import create_user, generated_password
 from control.backup.archive import BackupError
 from control.backup.restore import restore
@@ -28,7 +28,6 @@ from control.migrations.run import migrate
 from control.models import ChatSession, RequestBody
 from control.providers import secrets
 from control.rewrap import rewrap
-from control.server import serve
 from control.settings import ConsoleTable, Settings, load
 from control.settings_page import settings_page
 
@@ -78,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
 def _run(options: argparse.Namespace, settings: Settings) -> int:
     match options.command:
         case "serve":
-            return serve(build(settings), settings)
+            return _serve(settings)
         case "bootstrap":
             asyncio.run(_bootstrap(settings, FirstRun.model_validate_json(sys.stdin.read())))
         case "check":
@@ -103,8 +102,22 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _serve(settings: Settings) -> int:
+    """Run the control API. What is made for it stays to the end, so the collector need not look it through."""
+    gc.disable()
+    from control.app import build  # noqa: PLC0415 - the whole API, which other commands need not load
+    from control.server import serve  # noqa: PLC0415
+
+    app = build(settings)
+    gc.enable()
+    gc.freeze()
+    return serve(app, settings)
+
+
 def describe() -> dict[str, Any]:
     """The OpenAPI document, which depends on no setting."""
+    from control.app import build  # noqa: PLC0415 - as above
+
     with tempfile.TemporaryDirectory() as folder:
         return build(Settings(console=ConsoleTable(data_dir=Path(folder)))).openapi()
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,7 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 from gateway.api.embeddings import EMBEDDINGS
 from gateway.api.media import MODERATIONS
 from gateway.api.routes import OPERATIONS, Api, build, match
-from gateway.cache.answers import response_cache
+from gateway.cache.answers import Answers, response_cache
 from gateway.contract import snapshot as wire
 from gateway.copies.deliver import FileBodies
 from gateway.copies.inner import Inner
@@ -31,6 +31,7 @@ from gateway.copies.shadow import Shadows
 from gateway.copies.watch import Watcher
 from gateway.dispatch import Dispatcher
 from gateway.errors import ConfigError
+from gateway.gauges import gauges
 from gateway.kept import Kept
 from gateway.limits.memory import MemoryLimiter
 from gateway.objects import Objects
@@ -52,7 +53,7 @@ from gateway.steps.base import Steps
 from gateway.steps.guard import Guardian
 from gateway.steps.webhook import WebhookClient
 from gateway.telemetry.hooks import Telemetry
-from gateway.telemetry.metrics import Gauge, Metrics
+from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracer
 from gateway.upstream.client import Upstreams
 from gateway.upstream.renewals import Renewals
@@ -74,7 +75,17 @@ CREDENTIALS_AT_START = 2.0
 """Seconds that issuers of tokens get before the first request is taken."""
 REMOTE_PATIENCE = 2.0
 """Longest pause in seconds between two deliveries to a control plane that fails."""
-BREAKER_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
+
+
+class Way(NamedTuple):
+    """What a request passes, put together."""
+
+    pipeline: Pipeline
+    upstreams: Upstreams
+    shadows: Shadows
+    answers: Answers
+    closing: tuple[Inner, Answers, WebhookClient]
+    """What must be closed when no request comes any more."""
 
 
 class Worker:
@@ -139,21 +150,11 @@ class Worker:
             raise SystemExit(str(exc)) from exc
         await self._begin()
         loop = asyncio.get_running_loop()
-        upstreams, renewals = Upstreams(), Renewals()
-        dispatcher = Dispatcher(upstreams, self.health, loop)
-        inner = Inner(dispatcher, self.spool, self.telemetry)
-        shadows = Shadows(inner, self.health, self.keeper)
-        answers = response_cache(self._settings, inner, EMBEDDINGS, Watcher(self.keeper, shadows, loop), loop)
-        hook = WebhookClient()
-        guardian = Guardian(RouteModerator(inner, MODERATIONS), hook)
-        pipeline = Pipeline(
-            self.holder, self.limiter, self.spool, dispatcher, self.telemetry, answers, self.kept,
-            Steps(self.kept, self.retriever, guardian), Places(self.objects),
-        )  # fmt: skip
-        front = self._front(pipeline)
+        renewals, way = Renewals(), self.way(loop)
+        upstreams, answers = way.upstreams, way.answers
+        front = self._front(way.pipeline)
         server = self._server(front)
-        self._observe(upstreams, front, shadows, renewals)
-        self.metrics.sources.update(answers.gauges())
+        self.metrics.sources.update(gauges(self, way, front, renewals))
         self.holder.on_swap += [renewals.apply, lambda runtime: self._apply(runtime, upstreams)]
         if self.holder.held:
             renewals.apply(self.holder.current)
@@ -186,11 +187,26 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for part in (inner, answers, hook):
+            for part in way.closing:
                 await part.close()
             upstreams.close()
             await renewals.close()
             await self._close()
+
+    def way(self, loop: asyncio.AbstractEventLoop) -> Way:
+        """Put together what a request passes."""
+        upstreams = Upstreams()
+        dispatcher = Dispatcher(upstreams, self.health, loop)
+        inner = Inner(dispatcher, self.spool, self.telemetry)
+        shadows = Shadows(inner, self.health, self.keeper)
+        answers = response_cache(self._settings, inner, EMBEDDINGS, Watcher(self.keeper, shadows, loop), loop)
+        hook = WebhookClient()
+        steps = Steps(self.kept, self.retriever, Guardian(RouteModerator(inner, MODERATIONS), hook))
+        pipeline = Pipeline(
+            self.holder, self.limiter, self.spool, dispatcher, self.telemetry, answers, self.kept, steps,
+            Places(self.objects),
+        )  # fmt: skip
+        return Way(pipeline, upstreams, shadows, answers, (inner, answers, hook))
 
     async def _begin(self) -> None:
         """Get the configuration, and what budgets have spent."""
@@ -318,53 +334,6 @@ class Worker:
 
     async def _render_metrics(self) -> bytes:
         return await self.sibling.merge(generate_latest(self._registry))
-
-    def _observe(self, upstreams: Upstreams, front: Front, shadows: Shadows, renewals: Renewals) -> None:
-        """Where the gauges are read when they are scraped."""
-        keeper = self.keeper
-        spool, shipper, holder, health = self.spool, self.shipper, self.holder, self.health
-        now = time.monotonic
-
-        def one(read: object) -> Gauge:
-            return lambda: [((), float(read()))]  # type: ignore[operator]
-
-        self.metrics.sources.update(
-            tunegate_in_flight_requests=one(lambda: self.telemetry.in_flight),
-            tunegate_client_connections=one(lambda: len(front.connections)),
-            tunegate_target_in_flight=lambda: [((t,), h.in_flight) for t, h in health.items()],
-            tunegate_target_breaker=lambda: [((t,), BREAKER_STATES[h.state(now())]) for t, h in health.items()],
-            tunegate_target_breaker_opened=lambda: [((t,), h.opened) for t, h in health.items()],
-            tunegate_upstream_connections=lambda: [((p.endpoint.name,), p.open_connections) for p in upstreams.pools()],
-            tunegate_upstream_queue=lambda: [((p.endpoint.name,), p.queued) for p in upstreams.pools()],
-            tunegate_credential_failures=lambda: [((e,), float(count)) for e, count in renewals.failures.items()],
-            tunegate_spool_bytes=one(lambda: spool.bytes_used),
-            tunegate_spool_max_bytes=one(lambda: spool.max_bytes),
-            tunegate_spool_backlog_bytes=one(lambda: spool.backlog),
-            tunegate_spool_refused=one(lambda: spool.refused),
-            tunegate_spool_recovered=one(lambda: spool.recovered),
-            tunegate_usage_shipped=one(lambda: shipper.shipped),
-            tunegate_usage_delivery_failing=one(lambda: shipper.failures),
-            tunegate_shadows=lambda: [(labels, float(count)) for labels, count in shadows.outcomes.items()],
-            tunegate_request_log=lambda: [((what,), float(count)) for what, count in keeper.outcomes.items()],
-            tunegate_request_log_bytes=one(lambda: keeper.held),
-            tunegate_responses_not_kept=one(lambda: self.kept.failures),
-            tunegate_objects_not_noted=one(lambda: self.objects.failures),
-            tunegate_snapshot_age_seconds=lambda: [((), time.time() - holder.swapped_at)] if holder.held else [],
-            tunegate_snapshot_swaps=one(lambda: holder.swaps),
-            tunegate_snapshot_refused=one(lambda: holder.refusals),
-            tunegate_endpoint_unusable=lambda: (
-                [((e.name,), 1.0) for e in holder.current.unusable()] if holder.held else []
-            ),
-        )
-        if self.remote is not None:
-            self.metrics.sources.update(self.remote.gauges())
-        if (shared := self.shared) is not None:
-            self.metrics.sources.update(
-                tunegate_limits_redis_calls=lambda: [(labels, float(n)) for labels, n in shared.link.calls.items()],
-                tunegate_limits_redis_breaker=one(lambda: shared.link.state),
-                tunegate_limits_uncovered=lambda: [(labels, float(n)) for labels, n in shared.outcomes.items()],
-                tunegate_limits_leases=one(lambda: len(shared.active)),
-            )
 
 
 def run(

@@ -1,14 +1,29 @@
-"""Databases for the tests that need one: each test that asks for `database_url` runs on all three."""
+"""Databases for the tests that need one: each test that asks for `database_url` runs on all three. HTTP clients that
+are made at little cost.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
+import httpx2
 import pytest
+from httpx2._transports import default
 
 from tests.fakes.databases import KINDS, Server, server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_trust_store() -> Iterator[None]:
+    """Every client reads all authorities that the machine trusts, which takes longer than most tests ask of it: one
+    reading serves all that want the same.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(default, "create_ssl_context", cache(httpx2.create_ssl_context))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -26,19 +26,9 @@ import uvloop
 from uvicorn.server import ServerState
 
 from gateway import app
-from gateway.api.embeddings import EMBEDDINGS
-from gateway.cache.answers import response_cache
-from gateway.copies.inner import Inner
-from gateway.copies.shadow import Shadows
-from gateway.copies.watch import Watcher
-from gateway.dispatch import Dispatcher
-from gateway.pipeline import Pipeline
-from gateway.routing.places import Places
 from gateway.server.protocol import bind
 from gateway.snapshot.file import load
-from gateway.steps.base import Steps
 from gateway.upstream import pool
-from gateway.upstream.client import Upstreams
 
 from .native import KEY
 from .systems import Place, tunegate_config
@@ -161,15 +151,7 @@ async def _measure(work: Path, runs: int, profiled: str) -> None:
         await worker.shared.start()
         leasing = loop.create_task(worker.shared.run())
     pool.connect = _upstream(loop)
-    dispatcher = Dispatcher(Upstreams(), worker.health, loop)
-    inner = Inner(dispatcher, worker.spool, worker.telemetry)
-    watcher = Watcher(worker.keeper, Shadows(inner, worker.health, worker.keeper), loop)
-    answers = response_cache(worker._settings, inner, EMBEDDINGS, watcher, loop)
-    pipeline = Pipeline(
-        worker.holder, worker.limiter, worker.spool, dispatcher, worker.telemetry, answers, worker.kept,
-        Steps(worker.kept, worker.retriever), Places(worker.objects),
-    )  # fmt: skip
-    front = worker._front(pipeline)
+    front = worker._front(worker.way(loop).pipeline)
     front.sweep(loop.time())
     uv = uvicorn.Config(lambda: None, http=bind(front), ws="none", lifespan="off", log_config=None, access_log=False)
     uv.load()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import cel
-
 from control.comparisons.scorers import specs
 from control.comparisons.scorers.base import Answer, Case, Score, unscored, verdict
 
@@ -38,6 +36,8 @@ def expression(spec: specs.Expression, case: Case, answer: Answer) -> Score:
     """What the expression says: a number is the score, true and false are 1 and 0."""
     if answer.cost is None and looks_at_cost(spec):
         return unscored("cost is not known")
+    import cel  # noqa: PLC0415  (it brings a command line of its own, half a second of every start)
+
     try:
         value = cel.compile(spec.expression).execute(_facts(case, answer))
     except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError) as exc:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-import cel
 import jsonschema
 import regex
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -178,6 +177,8 @@ class Expression(_Scorer):
     @field_validator("expression")
     @classmethod
     def _compiles(cls, expression: str) -> str:
+        import cel  # noqa: PLC0415  (as in `bounds`)
+
         if sum(expression.count(macro) for macro in MACROS) > MOST_MACROS:
             raise ValueError(f"may walk at most {MOST_MACROS} lists ({', '.join(macro[1:-1] for macro in MACROS)})")
         try:

@@ -6,8 +6,6 @@ import re
 from decimal import Decimal, InvalidOperation
 
 import regex
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
 
 from control.comparisons.scorers import specs
 from control.comparisons.scorers.base import Answer, Case, Score, unscored, verdict
@@ -78,6 +76,8 @@ def bleu(spec: specs.Bleu, case: Case, answer: Answer) -> Score:
     """Sentence BLEU with exponential smoothing and effective order, as sacreBLEU has it."""
     if not case.expected:
         return unscored(NOTHING_EXPECTED)
+    from sacrebleu.metrics.bleu import BLEU  # noqa: PLC0415  (it loads half a second of packages that it hardly uses)
+
     metric = BLEU(effective_order=True, tokenize="zh" if _CHINESE.search(case.expected) else "13a")
     return _degree(spec, metric.sentence_score(_cut(answer.text), [_cut(case.expected)]).score / 100)
 
@@ -86,6 +86,8 @@ def chrf(spec: specs.Chrf, case: Case, answer: Answer) -> Score:
     """chrF2, as sacreBLEU has it."""
     if not case.expected:
         return unscored(NOTHING_EXPECTED)
+    from sacrebleu.metrics.chrf import CHRF  # noqa: PLC0415  (as above)
+
     return _degree(spec, CHRF().sentence_score(_cut(answer.text), [_cut(case.expected)]).score / 100)
 
 
