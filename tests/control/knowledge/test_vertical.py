@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx2 as httpx
 
 from tests.control.api.conftest import Running
@@ -74,7 +76,8 @@ def test_a_route_names_bases_that_are_there_and_they_stay_while_it_does(control:
 
 def test_what_does_not_fit_leaves_its_place_to_what_was_found_far_behind_it(engineer: httpx.Client) -> None:
     for number in range(6):
-        ready(engineer, "handbook", f"long{number}.txt", f"Forklift service, forklift keys, forklift fuel {number}. " * 4)
+        text = f"Forklift service, forklift keys, forklift fuel {number}. " * 4
+        ready(engineer, "handbook", f"long{number}.txt", text)
     ready(engineer, "handbook", "short.txt", "A forklift is yellow.")
     limits = {"top_k": 1, "token_budget": 12, "score_floor": -1}
     found = search(engineer, "handbook", "forklift service keys fuel", limits=limits)
