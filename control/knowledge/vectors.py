@@ -141,7 +141,8 @@ class Vectors:
         return await asyncio.to_thread(self._work, work)
 
     def _work(self, work: Callable[[MilvusClient], T]) -> T:
-        from pymilvus import MilvusClient, MilvusException  # noqa: PLC0415 - see above
+        from grpc import RpcError  # noqa: PLC0415 - see above
+        from pymilvus import MilvusClient, MilvusException  # noqa: PLC0415
 
         try:
             with self._connecting:
@@ -153,6 +154,8 @@ class Vectors:
         except MilvusException as exc:
             kind = _Unloaded if exc.code == _NOT_LOADED else Trouble
             raise kind("index_down", f"Milvus at {self._uri} fails: {exc.message}"[:500]) from exc
+        except RpcError as exc:  # how pymilvus tells that no answer came in time
+            raise Trouble("index_down", f"Milvus at {self._uri} gives no answer: {exc.code().name}") from exc
         except OSError as exc:
             raise Trouble("index_down", f"Milvus at {self._uri} is not reached: {exc}"[:500]) from exc
 

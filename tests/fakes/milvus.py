@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -43,6 +45,16 @@ class MilvusLite:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(10)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """It hangs for a while: it takes connections, and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def gigabytes(self) -> float:
         """GiB of memory that it has."""

@@ -212,10 +212,12 @@ def main() -> int:
             lambda ours, _: ours.mode("hybrid"),
         )  # fmt: skip
         small = measured(folder / "small", MODEL, model, texts, asked, {}, look)
-        made_up = [filled(folder / f"made-{many}", many, model.dimension, texts, asked) for many in options.large]
-    text = page(Facts(len(texts), len(questions), found, beside), small, large, made_up)
-    options.out.write_text(text, encoding="utf-8")
-    print(text)
+        facts, made_up = Facts(len(texts), len(questions), found, beside), list[Large]()
+        options.out.write_text(page(facts, small, large, made_up), encoding="utf-8")
+        for many in options.large:
+            made_up.append(filled(folder / f"made-{many}", many, model.dimension, texts, asked))
+            options.out.write_text(page(facts, small, large, made_up), encoding="utf-8")
+    print(options.out.read_text(encoding="utf-8"))
     return 0
 
 

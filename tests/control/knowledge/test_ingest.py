@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import numpy as np
 import pytest
 
+from control.knowledge.trouble import Trouble
 from control.knowledge.vectors import Vectors
 from tests.control.api.conftest import Running, Start
 from tests.control.knowledge.conftest import BASES, add, base, ready, search, settled
@@ -179,3 +181,17 @@ def test_an_index_says_when_it_has_more_chunks_than_milvus_lite_finds_fast(
     assert said() == (10_001, True)
     control.sql("UPDATE knowledge_entry SET state = 'failed'")
     assert said() == (0, False)
+
+
+def test_a_milvus_that_does_not_answer_is_a_trouble(milvus: MilvusLite, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def asked() -> None:
+        vectors, question = Vectors(milvus.uri, ""), np.ones(2, np.float32)
+        await vectors.prepare("silent", 2)
+        assert await vectors.near("silent", question, 5, "", vectors=False) == []
+        monkeypatch.setattr("control.knowledge.vectors.TIMEOUT", 0.3)
+        with milvus.silent(), pytest.raises(Trouble, match="gives no answer"):
+            await vectors.near("silent", question, 5, "", vectors=False)
+        await vectors.drop("silent")
+        await vectors.close()
+
+    asyncio.run(asked())
