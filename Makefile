@@ -65,6 +65,7 @@ fix: $(VENV)/.installed console/node_modules/.installed ## let ruff repair and f
 	@$(VENV)/bin/python -m control.commands openapi > docs/openapi.json
 	@cd console && npm run --silent generate > /dev/null
 	@$(VENV)/bin/python -m tests.charts.values_table
+	@$(VENV)/bin/python -m tests.architecture.pictures
 
 screens: install ## make the pictures of docs/screens again
 	@bash requirements/install-browser.sh

@@ -42,7 +42,7 @@ from gateway.routing.places import Places
 from gateway.runtime import Runtime
 from gateway.server.cors import Cors, lines
 from gateway.server.front import Front
-from gateway.server.protocol import bind
+from gateway.server.listener import Listener
 from gateway.server.upload import Disk
 from gateway.settings import Settings
 from gateway.snapshot.compile import compile_snapshot
@@ -152,9 +152,11 @@ class Worker:
         loop = asyncio.get_running_loop()
         renewals, way = Renewals(), self.way(loop)
         upstreams, answers = way.upstreams, way.answers
+        own = self._settings.gateway
         front = self._front(way.pipeline)
-        server = self._server(front)
-        self.metrics.sources.update(gauges(self, way, front, renewals))
+        listening = Listener(own, Cors(build(self.api), own.cors_origins), front)
+        server = listening.server
+        self.metrics.sources.update(gauges(self, way, listening, renewals))
         self.holder.on_swap += [renewals.apply, lambda runtime: self._apply(runtime, upstreams)]
         if self.holder.held:
             renewals.apply(self.holder.current)
@@ -163,7 +165,7 @@ class Worker:
         await self.sibling.start(lambda: generate_latest(self._registry))
         source = self.remote.standing() if self.remote else (self._follow_config(), self.files.run())
         standing = (
-            self._sweep(front, server),
+            self._sweep(listening),
             upstreams.run(),
             self.shipper.run(),
             self.keeper.run(),
@@ -180,7 +182,7 @@ class Worker:
         gc.freeze()
         # requests leave no cycles behind; by default the collector would look for them thirty times as often
         gc.set_threshold(20_000, 20, 100)
-        _announce(listener, self._settings.gateway.tls_cert is not None, self._version)
+        _announce(listener, own.tls_cert is not None, self._version)
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -271,26 +273,6 @@ class Worker:
             cors=lines(gateway.cors_origins),
         )
 
-    def _server(self, front: Front) -> uvicorn.Server:
-        gateway = self._settings.gateway
-        return uvicorn.Server(
-            uvicorn.Config(
-                Cors(build(self.api), gateway.cors_origins),
-                http=bind(front),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=int(gateway.keepalive_timeout) or 1,
-                timeout_graceful_shutdown=int(gateway.drain_timeout) or 1,
-                backlog=4096,
-                ssl_certfile=gateway.tls_cert,
-                ssl_keyfile=gateway.tls_key,
-            )
-        )
-
     @property
     def _version(self) -> str | None:
         return self.holder.current.version if self.holder.held else None
@@ -323,11 +305,11 @@ class Worker:
             self.holder.swap(runtime)
             log.info("snapshot.swapped", extra={"data": {"version": runtime.version}})
 
-    async def _sweep(self, front: Front, server: uvicorn.Server) -> None:
-        loop, parent = asyncio.get_running_loop(), os.getppid()
+    async def _sweep(self, listening: Listener) -> None:
+        loop, parent, server = asyncio.get_running_loop(), os.getppid(), listening.server
         while True:
             await asyncio.sleep(1.0)
-            front.sweep(loop.time())
+            listening.sweep(loop.time())
             orphan = self._settings.gateway.workers > 1 and parent_changed(parent)
             server.should_exit = server.should_exit or bool(self._told) or orphan
             self.api.stopping = server.should_exit

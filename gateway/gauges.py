@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from gateway.telemetry.metrics import Gauge
+from gateway.telemetry.metrics import Gauge, Labels
 
 if TYPE_CHECKING:
     from gateway.app import Way, Worker
-    from gateway.server.front import Front
+    from gateway.server.listener import Listener
+    from gateway.upstream.pool import Pool
     from gateway.upstream.renewals import Renewals
 
 BREAKER_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 
-def gauges(worker: Worker, way: Way, front: Front, renewals: Renewals) -> dict[str, Gauge]:
+def gauges(worker: Worker, way: Way, listening: Listener, renewals: Renewals) -> dict[str, Gauge]:
     """Metric name -> what reads it."""
     keeper, upstreams, shadows = worker.keeper, way.upstreams, way.shadows
     spool, shipper, holder, health = worker.spool, worker.shipper, worker.holder, worker.health
@@ -26,7 +28,7 @@ def gauges(worker: Worker, way: Way, front: Front, renewals: Renewals) -> dict[s
 
     found: dict[str, Gauge] = {
         "tunegate_in_flight_requests": one(lambda: worker.telemetry.in_flight),
-        "tunegate_client_connections": one(lambda: len(front.connections)),
+        "tunegate_client_connections": one(lambda: len(listening.front.connections)),
         "tunegate_target_in_flight": lambda: [((t,), h.in_flight) for t, h in health.items()],
         "tunegate_target_breaker": lambda: [((t,), BREAKER_STATES[h.state(now())]) for t, h in health.items()],
         "tunegate_target_breaker_opened": lambda: [((t,), h.opened) for t, h in health.items()],
@@ -51,6 +53,7 @@ def gauges(worker: Worker, way: Way, front: Front, renewals: Renewals) -> dict[s
         "tunegate_endpoint_unusable": lambda: (
             [((e.name,), 1.0) for e in holder.current.unusable()] if holder.held else []
         ),
+        "tunegate_certificate_expires_seconds": lambda: _expiries(listening, upstreams.pools()),
         **way.answers.gauges(),
     }
     if worker.remote is not None:
@@ -63,3 +66,12 @@ def gauges(worker: Worker, way: Way, front: Front, renewals: Renewals) -> dict[s
             "tunegate_limits_leases": one(lambda: len(shared.active)),
         }
     return found
+
+
+def _expiries(listening: Listener, pools: Iterable[Pool]) -> Iterator[tuple[Labels, float]]:
+    """Use and endpoint of each certificate that is known, and when it expires."""
+    if (own := listening.certificate) is not None:
+        yield ("listener", ""), own.expires
+    for pool in pools:
+        if not pool.retired and pool.certificate_expires is not None:
+            yield ("upstream", pool.endpoint.name), pool.certificate_expires

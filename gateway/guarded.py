@@ -5,6 +5,7 @@ No I/O: who else is asked (`gateway.steps.guard`) gets the texts as the rules ha
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,9 +31,14 @@ _OPAQUE = frozenset({
     "previous_response_id", "url", "image_url", "file_uri", "fileUri", "file_data", "data", "media_type", "mime_type",
     "mimeType", "encrypted_content", "signature", "thoughtSignature", "thought_signature",
 })  # fmt: skip
-"""Members of a request that hold no text of anybody's: names, places, media, proofs."""
-_DATA = frozenset({"args", "arguments", "input", "response"})
-"""Members whose objects are a tool's own: all of them is text."""
+"""Members of a request that hold no text of anybody's, if they are strings: names, places, media, proofs."""
+_WORDS = frozenset({"role", "type", "object"})
+"""Those of them that models are shown: anything else than a word in them is a text."""
+_WORD = re.compile(r"[A-Za-z0-9_.-]{0,40}")
+_DATA = frozenset({"args", "arguments", "input", "response", "variables", "metadata"})
+"""Members whose objects are a tool's or a client's own: all of them is text."""
+_TOKENS = ("prompt", "input")
+"""Members that may hold ids of tokens instead of text."""
 _LONG_NUMBER = 10**9
 _MASK = re.compile(r"(\[(?:EMAIL|PHONE|ID_CARD|BANK_CARD|SECRET|KEYWORD|PATTERN)(X{0,12})_\d{1,6}\])")
 _OPEN_MASK = re.compile(r"\[(?:[A-Z][A-Z_]{0,20}\d{0,6})?\Z")
@@ -71,24 +77,58 @@ def _mapped_object(value: Document, change: Change, data: bool) -> Document:
     fresh, changed = {}, False
     for name, item in value.items():
         new_name, new = change(name) if data else name, item
-        if data or name not in _OPAQUE or (name == "data" and value.get("type") == "text"):
+        if data or not _is_opaque(name, item, value):
             if name == "arguments" and isinstance(item, str):
                 new = in_arguments(item, change)
             else:
-                new = mapped(item, change, data or (name in _DATA and isinstance(item, dict)))
+                own = (name in _DATA and isinstance(item, dict)) or (name == "documents" and isinstance(item, list))
+                new = mapped(item, change, data or own)
         changed |= new is not item or new_name is not name
         fresh[new_name] = new
     return fresh if changed else value
 
 
+def _is_opaque(name: str, item: Any, owner: Document) -> bool:
+    if name not in _OPAQUE or not isinstance(item, str) or (name == "data" and owner.get("type") == "text"):
+        return False
+    return name not in _WORDS or _WORD.fullmatch(item) is not None
+
+
 def in_arguments(text: str, change: Change) -> str:
-    """The arguments of a tool, JSON as text, changed value by value: an escape hides nothing, and JSON stays JSON."""
+    """The arguments of a tool, JSON as text, changed value by value: an escape hides nothing, and JSON stays JSON. Of
+    a member that comes twice the last one stays, which is the one that was looked at.
+    """
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return change(text)
     new = mapped(value, change, True)
-    return text if new is value else orjson.dumps(new).decode()
+    return text if new is value and repeated(text) is None else orjson.dumps(new).decode()
+
+
+def repeated(text: str | bytes) -> str | None:
+    """A member's name that comes twice in an object of this JSON; None if each comes once. Who reads such a text may
+    take the first or the last one: what was looked at need not be what counts.
+
+    Raises RecursionError: nested too deeply.
+    """
+    try:
+        json.loads(text, object_pairs_hook=_each_once, parse_int=float)  # an int may be too long to be made
+    except _Repeated as found:
+        return found.name
+    return None
+
+
+class _Repeated(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _each_once(members: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in members]
+    if len(set(names)) != len(names):
+        raise _Repeated(next(name for name in names if names.count(name) > 1))
 
 
 class Guard:
@@ -102,6 +142,11 @@ class Guard:
         """Of the webhook's signatures."""
         self.prompt_rules = _rules(spec.prompt)
         self.answer_rules = _rules(spec.answer)
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether anything is looked for in what clients send."""
+        return self.spec.max_prompt_chars is not None or any(self.prompt_rules) or self.judges("prompt")
 
     def judges(self, what: wire.Checked) -> bool:
         """Whether somebody is asked about prompts, or about answers."""
@@ -183,7 +228,7 @@ class Guarded:
             self._check(texts)
             self.after = self._masked(document, texts)
         except RecursionError:
-            raise GatewayError("caller_bad_request", "The request is nested too deeply to be looked through.") from None
+            raise _too_deep() from None
         return self.after
 
     def _check(self, texts: Sequence[str]) -> None:
@@ -272,6 +317,33 @@ class Guarded:
             parts += [f"{where}-{kind}={count}" for kind, count in found.items()]
         parts += [f"unchecked={name}" for name in self.unchecked]
         return b"x-tunegate-guard: %b\r\n" % "; ".join(filter(None, parts)).encode()
+
+
+def check_readable(document: Document, body: bytes) -> None:
+    """See that what a model may read of a request, which came as this body, is what can be looked through.
+
+    Raises GatewayError: it is not.
+    """
+    try:
+        name = repeated(body)
+    except RecursionError:
+        raise _too_deep() from None
+    if name is not None:
+        text = f"The member {name[:100]!r} comes twice in an object, and this model looks through what it is asked."
+        raise GatewayError("caller_bad_request", text)
+    tokens = [name for name in _TOKENS if _has_tokens(document.get(name))]
+    tokens += ["prompt_embeds"] if document.get("prompt_embeds") is not None else []
+    if tokens:
+        text = f"This model looks through what it is asked: send text in {tokens[0]!r}, not tokens or vectors."
+        raise GatewayError("caller_bad_request", text, param=tokens[0])
+
+
+def _too_deep() -> GatewayError:
+    return GatewayError("caller_bad_request", "The request is nested too deeply to be looked through.")
+
+
+def _has_tokens(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(one, int | float | list) for one in value)
 
 
 def texts_of(document: Document) -> list[str]:

@@ -113,7 +113,7 @@ class Pipeline:
     async def _prepared(self, ctx: Context, exchange: Exchange) -> Watch | Caching | None:
         """Run the route's steps, look for an answer that is there, and begin what is done beside the request."""
         if ctx.route.has_steps or ctx.call.continues is not None:
-            ctx.document = await self.steps.run(ctx)
+            ctx.document = await self.steps.run(ctx, exchange.body)
         if ctx.route.watched is None or not ctx.operation.copied:
             return None
         return await self.answers.begin(ctx, exchange, ctx.route.watched)

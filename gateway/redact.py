@@ -159,7 +159,7 @@ def own_rule(kind: str, pattern: str) -> Rule:
 
 
 def keyword_rule(words: Sequence[str]) -> Rule:
-    """Some words, in any case; where one begins or ends with a Latin letter or a digit, a word must begin or end.
+    """Some words, in any case and width; where one begins or ends with a Latin letter or a digit, so must a word.
 
     They share their beginnings in one tree, so that two hundred take little more than one.
     """
@@ -189,8 +189,15 @@ def _below(node: dict[str, Any]) -> str:
 
 
 def _any_case(letter: str) -> str:
-    ways = {way for way in (letter, letter.lower(), letter.upper()) if len(way) == 1}
-    return f"[{''.join(sorted(ways))}]" if len(ways) > 1 else re.escape(letter)
+    """What stands for a letter: it in any case, as wide as Latin or as Chinese letters are."""
+    widths = (letter, _WIDTHS.get(letter, letter))
+    ways = {way for one in widths for way in (one, one.lower(), one.upper()) if len(way) == 1}
+    return f"[{''.join(map(re.escape, sorted(ways)))}]" if len(ways) > 1 else re.escape(letter)
+
+
+_WIDE = {" ": "\u3000"} | {chr(code): chr(code + 0xFEE0) for code in range(0x21, 0x7F)}
+"""ASCII -> its full-width forms."""
+_WIDTHS = _WIDE | {wide: narrow for narrow, wide in _WIDE.items()}
 
 
 def _latin(letter: str) -> bool:

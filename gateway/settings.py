@@ -59,9 +59,9 @@ class GatewayTable(_Table):
     drain_timeout: Positive = 30.0
     """Seconds that running requests get to finish when the gateway is told to stop."""
     tls_cert: Path | None = None
-    """PEM certificate chain: the listener speaks TLS."""
+    """PEM certificate chain: the listener speaks TLS. Renewed files are taken over within seconds."""
     tls_key: Path | None = None
-    """PEM key of `tls_cert`."""
+    """PEM key of `tls_cert`, without a passphrase; absent: in the same file."""
     responses_days: Annotated[float, Field(ge=0)] = 30.0
     """Days that answers of /v1/responses are kept for later turns, unless a request says `store: false`; 0: never."""
     responses_dir: Path | None = None

@@ -23,6 +23,7 @@ from trainer.runners.local import LocalRunner
 from trainer.runners.ray import RayRunner
 from trainer.runners.slurm import SlurmRunner
 from trainer.settings import Engine, Settings, SettingsError, WorkerTable, load, secret
+from trainer.tracing import Tracer, open_tracer
 from trainer.worker import Worker
 
 
@@ -46,6 +47,7 @@ def main() -> int:
         return 2
     try:
         client, runner = _client(settings), _runner(settings.worker)
+        tracer = open_tracer(settings.worker.otlp_endpoint)
         keys = {
             one.name: secret(one.api_key, f"[[external_engine]] {one.name}: api_key") if one.api_key else ""
             for one in settings.external
@@ -53,7 +55,7 @@ def main() -> int:
     except SettingsError as exc:
         sys.stderr.write(f"{options.config}: {exc}\n")
         return 2
-    asyncio.run(_work(settings, client, runner, keys))
+    asyncio.run(_work(settings, client, runner, keys, tracer))
     return 0
 
 
@@ -78,7 +80,9 @@ def _runner(table: WorkerTable) -> Runner:
     return RayRunner(table.ray.address, token, table.ray.lease, table.worker_name, table.interpreter)
 
 
-async def _work(settings: Settings, client: Client | None, runner: Runner, keys: dict[str, str]) -> None:
+async def _work(
+    settings: Settings, client: Client | None, runner: Runner, keys: dict[str, str], tracer: Tracer | None
+) -> None:
     stop, ended = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,7 +93,7 @@ async def _work(settings: Settings, client: Client | None, runner: Runner, keys:
         running = [group.create_task(supervisor.run()) for supervisor in supervisors]
         working = None
         if client is not None:
-            worker = _worker(settings, client, runner, supervisors, keys)
+            worker = _worker(settings, client, runner, supervisors, keys, tracer)
             working = group.create_task(asyncio.to_thread(worker.run, ended))
         await stop.wait()
         log.event("trainer.stopping")
@@ -107,6 +111,7 @@ def _worker(
     runner: Runner,
     supervisors: Sequence[EngineSupervisor],
     keys: dict[str, str],
+    tracer: Tracer | None,
 ) -> Worker:
     table = settings.worker
     engines = [
@@ -114,7 +119,7 @@ def _worker(
         for engine, supervisor in zip(settings.engines, supervisors, strict=True)
     ]
     engines += [EngineAdapters(one, table.data_dir, client, key=keys[one.name]) for one in settings.external]
-    return Worker(table, client, runner, tuple(engines))
+    return Worker(table, client, runner, tuple(engines), tracer)
 
 
 def _supervisor(engine: Engine) -> EngineSupervisor:

@@ -20,6 +20,7 @@ from trainer import log
 from trainer.client import Client, Over, TooLarge, Unreachable, WrongOffset
 from trainer.contract.worker import AttemptOrder, AttemptState, AttemptStatus
 from trainer.runners.base import Command, Runner, Unavailable
+from trainer.tracing import Phase, Tracer
 
 TICK = 0.5
 """Seconds between looks at a run."""
@@ -33,11 +34,18 @@ class Attempt:
     """Follows one attempt in a thread of its own."""
 
     def __init__(
-        self, order: AttemptOrder, root: Path, client: Client, runner: Runner, tracking: dict[str, Any]
+        self,
+        order: AttemptOrder,
+        root: Path,
+        client: Client,
+        runner: Runner,
+        tracking: dict[str, Any],
+        tracer: Tracer | None,
     ) -> None:
         self.order = order
         self.folder = root / "jobs" / order.job / order.attempt
         self._root, self._client, self._runner, self._tracking = root, client, runner, tracking
+        self._tracer = tracer
         self._state: AttemptState = "preparing"
         self._exit_status: int | None = None
         self._failure = ""
@@ -47,10 +55,12 @@ class Attempt:
         self._thread = threading.Thread(target=self._run, name=f"attempt-{order.attempt}", daemon=True)
 
     @classmethod
-    def found(cls, root: Path, client: Client, runner: Runner, tracking: dict[str, Any]) -> list[Attempt]:
+    def found(
+        cls, root: Path, client: Client, runner: Runner, tracking: dict[str, Any], tracer: Tracer | None
+    ) -> list[Attempt]:
         """Attempts that an earlier life of this worker has left, and nobody told it to forget."""
         orders = [AttemptOrder.model_validate_json(path.read_text()) for path in root.glob("jobs/*/*/order.json")]
-        return [cls(order, root, client, runner, tracking) for order in orders]
+        return [cls(order, root, client, runner, tracking, tracer) for order in orders]
 
     def start(self) -> None:
         """Begin, or go on."""
@@ -91,10 +101,13 @@ class Attempt:
     def _run(self) -> None:
         try:
             if not (self.folder / "launcher.json").exists():
+                self._enter("prepare")
                 self._prepare()
             self._state = "running"
+            self._enter("run")
             self._follow()
             self._state = "finalizing"
+            self._enter("upload")
             self._send_output()
         except Over as exc:
             log.event("attempt.over", level="warning", attempt=self.order.attempt, cause=str(exc))
@@ -103,7 +116,22 @@ class Attempt:
             self._failure = f"{type(exc).__name__}: {exc}"
             log.event("attempt.failed", level="error", attempt=self.order.attempt, cause=self._failure)
             self._runner.kill(self.folder, 0.0)
+        self._trace()
         self._state = "ended"
+
+    def _enter(self, phase: Phase) -> None:
+        if self._tracer is not None:
+            self._tracer.enter(self.order, self.folder, phase)
+
+    def _trace(self) -> None:
+        if self._tracer is None:
+            return
+        try:
+            ended = _last(self.folder / "events.jsonl")
+            good = ended.get("outcome") in ("completed", "stopped")
+            self._tracer.tell(self.order, self.folder, "" if good else str(ended.get("failure") or "unknown"))
+        except (OSError, ValueError) as exc:  # spans are not worth the attempt
+            log.event("attempt.not_traced", level="warning", attempt=self.order.attempt, cause=str(exc))
 
     def _prepare(self) -> None:
         free = shutil.disk_usage(self._root).free

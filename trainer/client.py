@@ -37,6 +37,10 @@ class WrongOffset(Exception):
     """Control has less of a log than was thought: begin again."""
 
 
+class Refused(Exception):
+    """Control will never take it, however often it is sent."""
+
+
 class TooLarge(Exception):
     """Control will not take so much."""
 
@@ -158,6 +162,8 @@ def _refusal(said: str, status: int, path: str) -> Exception:
         return Over(said)
     if '"wrong_offset"' in said:
         return WrongOffset(said)
+    if '"bad_path"' in said:
+        return Refused(said)
     return TooLarge(said) if status == 413 else Unreachable(said)
 
 

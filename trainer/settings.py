@@ -210,6 +210,9 @@ class WorkerTable(BaseModel):
     """Seconds that runs have for a checkpoint when the worker is told to stop; their jobs go on later."""
     tracking: Tracking = Tracking()
     """SwanLab and TensorBoard."""
+    otlp_endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s?#@]+)?$")] = ""
+    """OTLP/HTTP traces URL, such as http://127.0.0.1:4318/v1/traces: spans of jobs that were started in a recorded
+    trace. Empty: no tracing. Needs the extra `otel`."""
 
     def interpreter(self, recipe: RecipeName) -> Path:
         """What runs a recipe."""

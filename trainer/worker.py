@@ -21,6 +21,7 @@ from trainer.counting import Counting
 from trainer.engines.adapters import EngineAdapters
 from trainer.runners.base import Runner, Unavailable
 from trainer.settings import WorkerTable
+from trainer.tracing import Tracer
 
 REAP = 60.0
 """Seconds between looks for runs that nobody follows."""
@@ -32,9 +33,15 @@ class Worker:
     """One worker of a control plane."""
 
     def __init__(
-        self, settings: WorkerTable, client: Client, runner: Runner, engines: tuple[EngineAdapters, ...] = ()
+        self,
+        settings: WorkerTable,
+        client: Client,
+        runner: Runner,
+        engines: tuple[EngineAdapters, ...],
+        tracer: Tracer | None,
     ) -> None:
         self._settings, self._client, self._runner, self._engines = settings, client, runner, engines
+        self._tracer = tracer
         self._root = settings.data_dir.absolute()
         self._boot = secrets.token_hex(8)
         self._attempts: dict[str, Attempt] = {}
@@ -45,7 +52,8 @@ class Worker:
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; then end the runs, with checkpoints if there is time."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for attempt in Attempt.found(self._root, self._client, self._runner, self._settings.tracking.told()):
+        tracking = self._settings.tracking.told()
+        for attempt in Attempt.found(self._root, self._client, self._runner, tracking, self._tracer):
             self._begin(attempt)
         threading.Thread(target=self._reap, args=(stop,), name="reaper", daemon=True).start()
         while not stop.is_set():
@@ -74,7 +82,7 @@ class Worker:
             if order.attempt not in self._attempts:
                 log.event("attempt.begins", attempt=order.attempt, job=order.spec.name, devices=list(order.devices))
                 tracking = self._settings.tracking.told()
-                self._begin(Attempt(order, self._root, self._client, self._runner, tracking))
+                self._begin(Attempt(order, self._root, self._client, self._runner, tracking, self._tracer))
         for stop in orders.stop:
             if stop.attempt in self._attempts:
                 self._attempts[stop.attempt].stop(stop.grace)
@@ -150,3 +158,5 @@ class Worker:
             self._runner.kill(attempt.folder, 0.0)
         for engine in self._engines:
             engine.close()
+        if self._tracer is not None:
+            self._tracer.close()

@@ -28,12 +28,15 @@ _MOST_MERGED = 10_000
 _PREFIXES = {
     "openai": "openai", "deepseek": "deepseek", "dashscope": "dashscope", "zhipu": "zhipu", "zai": "zhipu",
     "hosted_vllm": "vllm", "vllm": "vllm", "text-completion-openai": "openai", "custom_openai": "openai",
+    "moonshot": "moonshot", "openrouter": "openrouter", "azure": "azure",
 }  # fmt: skip
+_OWN_ADDRESS = {"anthropic": "anthropic", "gemini": "gemini", "cohere": "cohere", "cohere_chat": "cohere"}
+"""Prefixes whose APIs are not OpenAI's. An address of them has other paths here than there."""
 _OTHER_APIS = frozenset({
-    "anthropic", "azure", "azure_ai", "bedrock", "cohere", "gemini", "palm", "sagemaker", "vertex_ai", "watsonx",
-    "replicate", "ollama", "ollama_chat", "huggingface",
+    "azure_ai", "bedrock", "palm", "sagemaker", "vertex_ai", "watsonx", "replicate", "ollama", "ollama_chat",
+    "huggingface",
 })  # fmt: skip
-"""Prefixes whose APIs are not OpenAI's, whatever their address."""
+"""Prefixes of which the address and a key do not say enough."""
 _STRATEGIES = {"simple-shuffle": "weighted", "least-busy": "least_busy", "latency-based-routing": "least_latency"}
 _PRICES = {
     "input": "input_cost_per_token", "output": "output_cost_per_token", "cached_input": "cache_read_input_token_cost",
@@ -147,10 +150,13 @@ class _Mapper:
         base = self._resolved(base) if isinstance(base, str) else None
         if base is None:
             return "its api_base is not a text, or names a variable that is not set here"
-        if prefix in _OTHER_APIS or (prefix not in _PREFIXES and not base):
-            return f"there is no adapter for {prefix!r}" + ("" if base else ", and no api_base to reach it at")
-        kind = _PREFIXES.get(prefix, "openai")
-        base = (base or KINDS[kind].base_url).rstrip("/")
+        if prefix in _OTHER_APIS or (prefix in _OWN_ADDRESS and base):
+            return f"{prefix!r} needs settings of its own: add its endpoint by hand"
+        kind = {**_PREFIXES, **_OWN_ADDRESS}.get(prefix)
+        if kind is None and not base:
+            return f"{prefix!r} is not known, and there is no api_base to reach it at"
+        kind = kind or "openai"
+        base = (base or ("" if kind == "azure" else KINDS[kind].base_url)).rstrip("/")
         if not base:
             return f"{prefix!r} needs an api_base"
         if problem := url_problem(base):

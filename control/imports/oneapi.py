@@ -22,11 +22,17 @@ QUOTA_PER_DOLLAR = 500_000
 _MOST_ROWS = 20_000
 _LONGEST = 1_000_000
 _TABLES = ("channels", "tokens", "users")
-_TYPES = {1: "openai", 8: "openai", 16: "zhipu", 17: "dashscope"}
+_TYPES = {
+    1: "openai", 3: "azure", 8: "openai", 14: "anthropic", 16: "zhipu", 17: "dashscope", 20: "openrouter", 24: "gemini",
+    25: "moonshot",
+}  # fmt: skip
 _ONE_API = {**_TYPES, 36: "deepseek"}
 _NEW_API = {**_TYPES, 26: "zhipu", 43: "deepseek"}
 _NEW_API_COLUMNS = frozenset({"auto_ban", "tag", "status_code_mapping", "channel_info"})
-_PATHS = {"openai": "/v1", "deepseek": "/v1", "dashscope": "/compatible-mode/v1", "zhipu": "/api/paas/v4"}
+_PATHS = {
+    "openai": "/v1", "deepseek": "/v1", "dashscope": "/compatible-mode/v1", "zhipu": "/api/paas/v4", "azure": "",
+    "anthropic": "/v1", "openrouter": "/v1", "gemini": "/v1beta", "moonshot": "/v1",
+}  # fmt: skip
 """What follows one-api's base URLs, which end with the host."""
 _KEY = re.compile(r"[!-~]{24,128}")
 Row = dict[str, Any]
@@ -107,10 +113,10 @@ def _channel(made: Plan, targets: dict[str, list[Row]], channel: Row) -> None:
     new_api, number = not _NEW_API_COLUMNS.isdisjoint(channel), _int(channel.get("type"), -1)
     kind = (_NEW_API if new_api else _ONE_API).get(number)
     if kind is None:
-        return made.say("not mapped", what, f"there is no adapter for channels of type {number}")
+        return made.say("not mapped", what, f"channels of type {number} have no counterpart")
     base = str(channel.get("base_url") or "").strip().rstrip("/")
-    if not base and number == 8:
-        return made.say("not mapped", what, "a custom channel needs a base URL")
+    if not base and number in (3, 8):
+        return made.say("not mapped", what, "a channel of this type needs a base URL")
     if base and (problem := url_problem(base)):
         return made.say("not mapped", what, problem)
     if "{" in base or "/chat/completions" in base:

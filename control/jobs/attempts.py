@@ -61,7 +61,7 @@ async def order(session: AsyncSession, attempt: TrainingAttempt, job: TrainingJo
     return AttemptOrder(
         attempt=attempt.id, job=job.id, number=attempt.number, spec=spec, data=tuple(data),
         adapter=merging.files(source) if source is not None else None, devices=tuple(attempt.devices),
-        resume=attempt.resume,
+        resume=attempt.resume, trace=job.trace,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.sql import Select
 from control.datasets.service import version_of
 from control.errors import FieldError, Problem, duplicate, invalid
 from control.jobs import attempts, estimate, merging, schemas, states
-from control.kit import ownership
+from control.kit import ownership, tracing
 from control.kit.audit import note
 from control.kit.membership import teams_of
 from control.kit.ownership import find_to_change, owner_of, visible_to
@@ -97,7 +97,7 @@ async def start(session: AsyncSession, person: Person, name: str, settings: Trai
     if job.state not in ("stopped", "failed"):
         raise Problem(409, "illegal_state", f"the job {name!r} is {job.state}: only a stopped or failed one goes on")
     changes: dict[str, Any] = {"wanted": "run", "retries": 0, "queued_at": now(), "not_before": None, "ended_at": None}
-    await states.move(session, job, "queued", person.username, "goes on", **changes)
+    await states.move(session, job, "queued", person.username, "goes on", trace=_trace(), **changes)
     note(session, person.actor, "resume", "job", name)
     return job
 
@@ -164,7 +164,13 @@ async def _enqueue(session: AsyncSession, person: Person, job: TrainingJob, refu
         job.message = refused[:2000]
         await states.move(session, job, "rejected", "control", refused, ended_at=now())
     else:
-        await states.move(session, job, "queued", person.username, queued_at=now())
+        await states.move(session, job, "queued", person.username, queued_at=now(), trace=_trace())
+
+
+def _trace() -> str:
+    """Of the call that is being answered; empty if it belongs to no recorded trace."""
+    trace = tracing.current.get()
+    return trace.header if trace is not None else ""
 
 
 async def _may_add_to(session: AsyncSession, person: Person, spec: JobSpec) -> None:

@@ -154,6 +154,8 @@ class TrainingJob(Owned, Versioned, Base):
     adapter_version_id: Mapped[str | None] = mapped_column(String(36))
     """What came out of it."""
     cloned_from: Mapped[str] = mapped_column(String(NAME), default="")
+    trace: Mapped[str] = mapped_column(String(55), default="")
+    """W3C's `traceparent` of the call that queued it; empty: it belongs to no recorded trace."""
     queued_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     """First step of its first attempt."""

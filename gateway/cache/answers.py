@@ -124,6 +124,8 @@ class Answers:
     def keep(self, keeping: Keeping, body: bytes, events: bool) -> None:
         """Keep the whole answer of a request that has been settled."""
         ctx, rule = keeping.ctx, keeping.rule
+        if ctx.guarded is not None and ctx.guarded.unchecked:  # who was to judge it did not: not again without them
+            return
         usage, source, cost = meter.settlement(ctx)
         now = time.time()
         entry = Entry(body, events, ctx.call.wants_usage, usage, source, cost, now)

@@ -26,7 +26,8 @@ class GuardRules(Wire):
     personal_action: Action = "mask"
     """What is done about them."""
     keywords: Annotated[tuple[Keyword, ...], Field(max_length=200)] = ()
-    """Words, in any case. One that begins or ends with a Latin letter or a digit is not found inside a longer word."""
+    """Words, in any case and width. One that begins or ends with a Latin letter or a digit is not found inside a longer
+    word."""
     keywords_action: Action = "block"
     """What is done about them."""
     patterns: Annotated[tuple[Pattern, ...], Field(max_length=20)] = ()

@@ -49,7 +49,7 @@ class RouteModerator:
         stop = self._inner.start(question, nobody, admission, recording, partial(_ended, told, recording))
         timer = loop.call_later(spec.timeout, _late, told, spec.timeout)
         try:
-            return flagged(await told, spec.threshold)
+            return flagged(await told, spec.threshold, len(texts))
         finally:
             timer.cancel()
             told.cancel()
@@ -80,20 +80,27 @@ def _late(told: Told, seconds: float) -> None:
         told.set_exception(CheckFailed(f"did not answer within {seconds:g} s"))
 
 
-def flagged(body: bytes, threshold: float | None) -> bool:
-    """Whether an answer says that one of the texts is harmful. Raises CheckFailed: it says nothing of the kind."""
+def flagged(body: bytes, threshold: float | None, asked: int) -> bool:
+    """Whether an answer says that one of so many texts is harmful. Raises CheckFailed: it does not tell of each."""
     try:
         results = orjson.loads(body)["results"]
-        if not results:
-            raise ValueError("no results")
+        if len(results) != asked:
+            raise ValueError("another number of results")
         if threshold is None:
             return any(_flag(one["flagged"]) for one in results)
-        return any(float(score) >= threshold for one in results for score in one["category_scores"].values())
+        scores = [max(map(_score, one["category_scores"].values())) for one in results]
+        return any(score >= threshold for score in scores)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise CheckFailed("answered with something that is no moderation") from exc
+        raise CheckFailed("answered with something that is no moderation of each text") from exc
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(value)
     return value
+
+
+def _score(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(value)
+    return float(value)

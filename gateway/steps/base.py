@@ -39,9 +39,11 @@ class Steps:
         self._guardian = guardian
         self._steps: tuple[Step, ...] = (History(kept), guardian, self._rag, SystemPrompt())
 
-    async def run(self, ctx: Context) -> dict[str, Any] | None:
+    async def run(self, ctx: Context, body: bytes) -> dict[str, Any] | None:
         """The document after all wanted steps; None if none changed it: the client's bytes can pass as they are."""
         document = ctx.call.document
+        if self._guardian.wanted(ctx):
+            await self._guardian.read(ctx, body)
         for step in self._steps:
             if step.wanted(ctx):
                 document = await step.apply(ctx, document)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from gateway.context import Context
 from gateway.contract.guard import Checked, Moderation, Webhook
 from gateway.errors import GatewayError
-from gateway.guarded import Guarded, mapped, texts_of
+from gateway.guarded import Guarded, check_readable, mapped, texts_of
 from gateway.protocols.canonical import Reply as Answer
 from gateway.streaming import guarding
 from gateway.streaming.reply import Reply
@@ -58,6 +58,15 @@ class Guardian:
     def wanted(self, ctx: Context) -> bool:
         """All that is JSON: what a form or a file holds passes by."""
         return ctx.route.guard is not None and ctx.operation.form is None and not ctx.operation.stored
+
+    async def read(self, ctx: Context, body: bytes) -> None:
+        """See that a wanted request can be looked through. GatewayError: it cannot."""
+        assert ctx.route.guard is not None
+        if ctx.route.guard.reads_prompts:
+            if len(body) > AT_ONCE:
+                await asyncio.to_thread(check_readable, ctx.call.document, body)
+            else:
+                check_readable(ctx.call.document, body)
 
     async def apply(self, ctx: Context, document: dict[str, Any]) -> dict[str, Any]:
         """The request with its masks; `ctx.guarded` tells what was found.

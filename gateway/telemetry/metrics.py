@@ -149,6 +149,12 @@ TABLE: dict[str, Spec] = {
         "1 for an endpoint that this machine cannot talk to, such as one whose ca_file is missing.",
         ("endpoint",),
     ),
+    "tunegate_certificate_expires_seconds": Spec(
+        "gauge",
+        "When a certificate expires, in Unix seconds: the first of the listener's own chain (use `listener`), and an "
+        "endpoint's as the last handshake with it showed it (use `upstream`).",
+        ("use", "endpoint"),
+    ),
 }
 
 Labels = tuple[str, ...]

@@ -8,6 +8,7 @@ upstream that closes an idle connection has not read the request).
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 
 from gateway.errors import UpstreamFailure
@@ -52,6 +53,8 @@ class Pool:
         self._connecting: set[asyncio.Task[None]] = set()
         self.active: set[UpstreamCall] = set()
         self.retired = False
+        self.certificate_expires: float | None = None
+        """Unix seconds, of the endpoint's certificate at the last handshake; None: there was none yet."""
 
     @property
     def open_connections(self) -> int:
@@ -165,6 +168,9 @@ class Pool:
         except BaseException:
             self._open -= 1
             raise
+        if self._tls is not None:
+            shown = connection.transport.get_extra_info("peercert")
+            self.certificate_expires = float(ssl.cert_time_to_seconds(shown["notAfter"]))
         if call.done:  # the caller left while we connected: the connection serves the next one
             self.release(connection)
         else:

@@ -17,6 +17,7 @@ from gateway.settings import Settings
 from gateway.snapshot.compile import compile_snapshot
 from gateway.snapshot.file import load
 from gateway.telemetry.metrics import documentation
+from tests.architecture import pictures
 from trainer import settings as trainer_settings
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,16 @@ def test_the_metrics_page_is_what_the_code_says_or_make_fix_was_forgotten() -> N
 
 def test_the_settings_page_is_what_the_code_says_or_make_fix_was_forgotten() -> None:
     assert read("docs/settings.md") == settings_page.settings_page()
+
+
+def test_the_pictures_are_what_their_script_draws_or_make_fix_was_forgotten() -> None:
+    drawn = pictures.files()
+    assert {path: path.read_text(encoding="utf-8") for path in pictures.FOLDER.iterdir()} == drawn
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", "".join(drawn.values()))
+    assert len(texts) > 150
+    assert not [
+        path for path, text in drawn.items() if path.stem.endswith(".zh") is not bool(re.search("[一-龥]", text))
+    ]
 
 
 def test_the_settings_page_leaves_out_no_model() -> None:

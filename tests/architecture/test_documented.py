@@ -12,7 +12,6 @@ import runpy
 import sys
 import tomllib
 import warnings
-from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -270,37 +269,3 @@ def _reached(page: Path, seen: set[Path]) -> set[Path]:
 def test_every_page_is_reached_from_the_readme() -> None:
     alone = set(ROOT.glob("docs/**/*.md")) - _reached(ROOT / "README.md", set())
     assert not alone, f"no page links to {', '.join(map(str, alone))}"
-
-
-# --- Chinese
-
-
-def _settings(tables: Any, at: str = "") -> Iterator[str]:
-    for name, value in tables.items():
-        yield f"{at}{name}"
-        for inner in value if isinstance(value, list) else [value]:
-            if isinstance(inner, dict):
-                yield from _settings(inner, f"{at}{name}.")
-
-
-def _shown(page: Path) -> list[set[str]]:
-    return [set(_settings(tomllib.loads(block.text))) for block in blocks_of(page) if block.language == "toml"]
-
-
-@pytest.mark.parametrize("name", ["quick-start.md", "keys-and-budgets.md", "routes-and-fallback.md"])
-def test_a_chinese_page_shows_what_the_english_one_shows(name: str) -> None:
-    english, chinese = ROOT / "docs" / name, CHINESE / name
-    assert _shown(chinese) == _shown(english)
-    by: list[Callable[[Path], int]] = [
-        lambda page: len(list(blocks_of(page))),
-        lambda page: len(anchors(page)),
-        lambda page: prose(page).count("\n| "),
-        lambda page: len(re.findall(r"(?m)^- ", prose(page))),
-    ]
-    assert [count(chinese) for count in by] == [count(english) for count in by]
-
-
-@pytest.mark.parametrize("page", sorted(CHINESE.glob("*.md")), ids=lambda page: page.name)
-def test_chinese_has_its_own_punctuation(page: Path) -> None:
-    text = re.sub(r"\]\([^)]*\)", "]", prose(page))
-    assert not re.findall(r".{0,9}(?:[\u4e00-\u9fff][,;:?!.](?!\w)|[,;:?!()][\u4e00-\u9fff]).{0,9}", text)

@@ -24,7 +24,7 @@ model_list:
   - model_name: my model
     litellm_params: {model: deepseek/deepseek-chat, api_key: os.environ/NOT_SET, foo: 1, output_cost_per_token: 1e-6}
   - model_name: claude
-    litellm_params: {model: anthropic/claude-3, api_key: SECRET}
+    litellm_params: {model: bedrock/claude-3, api_key: SECRET}
   - model_name: leaky
     litellm_params: {model: openai/x, api_base: "https://user:SECRET@example.com"}
 router_settings: {num_retries: 2, timeout: 30, fallbacks: [{gpt-4o: [my model]}, {my model: [a, b]}]}
@@ -67,7 +67,7 @@ def one_api(tmp_path: Path) -> Path:
         [
             (1, 1, SECRET, 1, "Open AI", 0, "https://api.example.com", "gpt-4o,gpt-4", "default", '{"gpt-4":"g4"}', 5),
             (2, 36, SECRET + "\n" + SECRET[:-1] + "x", 1, "Open AI", 2, "", "gpt-4o", "vip", "", 0),
-            (3, 14, SECRET, 1, "claude", 0, "", "claude-3", "default", "", 0),
+            (3, 15, SECRET, 1, "ernie", 0, "", "ernie-4", "default", "", 0),
             (4, 17, SECRET, 2, "qwen", 0, "", "qwen-max", "default", "", 0),
         ],
     )
@@ -114,9 +114,53 @@ def test_litellms_models_become_routes_with_targets_prices_limits_and_fallbacks(
     }  # fmt: skip
     assert second.name == "my-model"
     assert second.spec["target"][0]["price"] == {"output": "1"}  # YAML takes 1e-6 for a text
-    for line in ("adapter for 'anthropic'", "password", "master_key", "foo", "fallbacks of my model", "add it by hand"):
+    for line in (
+        "'bedrock' needs settings",
+        "password",
+        "master_key",
+        "foo",
+        "fallbacks of my model",
+        "add it by hand",
+    ):
         assert line in report(plan)
     assert SECRET not in report(plan) + repr(plan)
+
+
+def test_a_provider_with_an_api_of_its_own_is_taken_where_its_address_is_known(tmp_path: Path) -> None:
+    entries = [
+        ("claude", "anthropic/claude-sonnet-4-5", ""), ("gemini", "gemini/gemini-2.5-flash", ""),
+        ("kimi", "moonshot/kimi-k2", ""), ("gpt", "azure/my-gpt", "https://name.openai.azure.com/"),
+        ("nowhere", "azure/my-gpt", ""), ("moved", "anthropic/claude-sonnet-4-5", "https://claude.example.com"),
+    ]  # fmt: skip
+    lines = [
+        f'- {{model_name: {name}, litellm_params: {{model: {model}, api_key: k, api_base: "{base}"}}}}'
+        for name, model, base in entries
+    ]
+    plan = of_litellm(tmp_path, "model_list:\n" + "\n".join(lines))
+    assert [(one.provider, one.base_url) for one in plan.endpoints] == [
+        ("anthropic", "https://api.anthropic.com/v1"), ("gemini", "https://generativelanguage.googleapis.com/v1beta"),
+        ("moonshot", "https://api.moonshot.cn/v1"), ("azure", "https://name.openai.azure.com"),
+    ]  # fmt: skip
+    assert [route.spec["target"][0]["model"] for route in plan.routes] == [
+        "claude-sonnet-4-5", "gemini-2.5-flash", "kimi-k2", "my-gpt",
+    ]  # fmt: skip
+    assert "(nowhere): 'azure' needs an api_base" in report(plan)
+    assert "(moved): 'anthropic' needs settings of its own" in report(plan)
+    numbers = {
+        14: "https://api.anthropic.com/v1",
+        24: "https://g.example.com/v1beta",
+        3: "https://a.example.com",
+        20: "",
+    }
+    channels = [
+        {"id": n, "type": n, "key": SECRET, "status": 1, "models": f"m{n}", "base_url": url.removesuffix("/v1beta")}
+        for n, url in numbers.items()
+    ]
+    plan = oneapi.plan({"channels": channels, "tokens": [], "users": []})
+    assert {one.provider: one.base_url for one in plan.endpoints} == {
+        "azure": numbers[3], "anthropic": numbers[14], "openrouter": "https://openrouter.ai/api/v1",
+        "gemini": numbers[24],
+    }  # fmt: skip
 
 
 def test_one_apis_channels_become_endpoints_and_its_tokens_keys_with_the_same_secret(one_api: Path) -> None:
@@ -138,7 +182,7 @@ def test_one_apis_channels_become_endpoints_and_its_tokens_keys_with_the_same_se
         "2.500000",
     )
     assert (other.enabled, other.budget, other.models) == (False, None, ("*",))  # its user is disabled
-    for line in ("channels of type 14", "too short", "networks", "group", "quota of users"):
+    for line in ("channels of type 15", "too short", "networks", "group", "quota of users"):
         assert line in report(plan)
 
 

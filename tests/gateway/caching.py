@@ -11,6 +11,7 @@ from tests.fakes.wire import Usage
 PRICE = {"input": 1000.0, "output": 1000.0}
 USED = Usage(7, 3)
 GUARD = {"restore": True, "prompt": {"personal": ["phone"]}, "answer": {"keywords": ["falcon"]}}
+JUDGE = {"route": "judge", "check": "answer", "on_failure": "open"}
 FULL = 10_000_000
 """Nano-units that USED costs."""
 KEYS: dict[str, dict[str, Any]] = {
@@ -50,6 +51,8 @@ def configuration(url: str) -> dict[str, Any]:
             cached("small/*", cache={"max_bytes": 1024}),
             cached("prompted/*", system_prompt="Be kind."),
             cached("guarded/*", guard=GUARD),
+            cached("judged/*", guard={"moderation": JUDGE}),
+            route("judge", price=PRICE),
             cached("shadowed/*", shadow={"endpoint": "up", "model": "copy", "share": 1.0}, log={"bodies": "both"}),
             cached("spare/*", {"endpoint": "up", "model": "broken"}, fallback="rescue"),
             route("rescue", {"endpoint": "up", "model": "rescue"}, price=PRICE),

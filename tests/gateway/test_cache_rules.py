@@ -175,6 +175,17 @@ def test_what_a_guard_has_restored_is_given_again_to_the_same_request_only(gatew
     assert "138123" not in json.dumps([seen.json for seen in upstream.of(model)])
 
 
+def test_an_answer_that_nobody_could_judge_is_not_given_again_unjudged(gateway, upstream, scripted):
+    model = scripted(scripts.chat(["awful"], USED))
+    upstream.on("judge", scripts.error(500))
+    assert asked(gateway, f"judged/{model}") == ("miss", "awful")
+    upstream.on("judge", scripts.reply(b'{"results": [{"flagged": true}]}'))
+    reply = gateway.chat(f"judged/{model}")
+    assert (reply.status, reply.header("x-tunegate-guard")) == (400, "blocked; by=moderation")
+    upstream.on("judge", scripts.reply(b'{"results": [{"flagged": false}]}'))
+    assert [asked(gateway, f"judged/{model}")[0] for _ in range(2)] == ["miss", "hit"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_that_a_guard_has_stopped_is_not_kept(gateway, scripted, stream):
     model = scripted(scripts.chat(["the falcon"], USED), scripts.chat(["a dove"], USED))

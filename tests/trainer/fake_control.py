@@ -1,6 +1,7 @@
 """Control as a worker sees it, over a real socket: takes events by number and logs by offset as the real one does.
 
-`down` makes it answer 503, `garbage` answer with no JSON, `loses` lose the answer to a batch of events.
+`down` makes it answer 503, `refuses` take no file for its name, `garbage` answer with no JSON, `loses` lose the answer
+to a batch of events.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class FakeControl:
         self.files: dict[str, dict[str, bytes]] = {}
         self.data: dict[str, bytes] = {}
         self.downloads: list[str] = []
-        self.down = self.garbage = self.loses = False
+        self.down = self.garbage = self.loses = self.refuses = False
         self.log_limit = 1 << 30
         handler = type("Handler", (_Handler,), {"control": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -85,6 +86,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                     return self._send(413, b'{"code": "too_large"}')
                 control.logs[id] = held[:offset] + body
                 self._send(200, json.dumps({"next": len(control.logs[id])}).encode())
+            case ["attempts", _, "files", *_] if control.refuses:
+                self._send(422, b'{"code":"bad_path"}')
             case ["attempts", id, "files", *path]:
                 assert hashlib.sha256(body).hexdigest() == self.headers["x-sha256"]
                 control.files.setdefault(id, {})["/".join(path)] = body

@@ -2,9 +2,10 @@
 """Poses as the interpreter of the recipes: fake_python.py -m trainer.recipes.NAME FOLDER.
 
 It has a helper that leads a session of its own, as torchrun's ranks do. FOLDER/mode says what it does: `stops` ends
-when it is asked to; `stubborn` ignores STOP and SIGTERM, and so does its helper; `dies` kills itself; `learns N` tells
-of N steps and has an adapter; `waits` does so when there is a file GO, or ends before with a checkpoint when asked to.
-The mode is that of FOLDER/mode, or the first word of the base model's id in run.json.
+when it is asked to; `stubborn` ignores STOP and SIGTERM, and so does its helper; `dies` kills itself; `learns N`
+tells of N steps and has an adapter, `learns plainly N` one without a name that control refuses; `waits` does so when
+there is a file GO, or ends before with a checkpoint when asked to. The mode is that of FOLDER/mode, or the first word
+of the base model's id in run.json.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ def learn(folder: Path, mode: str) -> int:
             time.sleep(0.02)
         for step in range(first + 1, int(mode.rsplit(maxsplit=1)[-1]) + 1):
             tell(kind="metrics", step=step, values={"loss": 1 / step})
+        tell(kind="phase", name="keep")
         (folder / "adapter/deep").mkdir(parents=True)
         (folder / "adapter/adapter_model.safetensors").write_bytes(b"weights")
-        (folder / "adapter/deep/a b.txt").write_bytes(b"more")
+        (folder / "adapter/deep" / ("more.txt" if "plainly" in mode else "a b.txt")).write_bytes(b"more")
         tell(kind="finished", outcome="completed", step=1, output="adapter")
     return 0
 

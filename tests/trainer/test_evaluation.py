@@ -97,6 +97,7 @@ def test_a_job_asks_what_it_has_learned_and_keeps_its_result_when_that_fails(tmp
     file = write_rows(tmp_path / "questions.jsonl", questions(BETA))
     folder = Folder(tmp_path / "run", told, dialogues(BETA), evaluation=str(file), tracking={"tensorboard": False})
     assert folder.run() == 0, (folder.path / "log.txt").read_text()[-3000:]
+    assert [one["name"] for one in folder.events("phase")] == ["keep", "evaluate"]
     ended = folder.finished()
     found = ended["details"]["evaluation"]
     assert found["base"]["plain"]["right"] == 0

@@ -36,11 +36,11 @@ def control() -> Iterator[FakeControl]:
 class WorkerProcess:
     """`tunegate trainer` with a folder of its own."""
 
-    def __init__(self, control: FakeControl, folder: Path, python: Path = FAKE) -> None:
+    def __init__(self, control: FakeControl, folder: Path, python: Path = FAKE, more: str = "") -> None:
         self.folder = folder
         text = f'[control]\nurl = "{control.url}"\ntoken = "env:TEST_TOKEN"\n[trainer]\nname = "w"\ninterval = 0.1\n'
         text += f'data_dir = "{folder}/data"\npython = "{python}"\nstop_grace = 20\n'
-        text += 'llamafactory_python = "/none"\ntracking.tensorboard = false\n'
+        text += 'llamafactory_python = "/none"\ntracking.tensorboard = false\n' + more
         (folder / "config.toml").write_text(text)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -102,6 +102,16 @@ def test_a_job_is_run_and_all_of_it_is_with_control_before_it_is_said_to_have_en
     assert control.files["a1"] == {"adapter_model.safetensors": b"weights", "deep/a b.txt": b"more"}
     assert control.beats[0]["recipes"] == ["lora_sft", "lora_dpo", "full_sft", "merge", "evaluate"]
     assert control.beats[0]["devices"][0]["uuid"] == "cpu-0"
+
+
+def test_a_file_that_control_will_never_take_ends_the_attempt_and_frees_its_devices(
+    control: FakeControl, worker: WorkerProcess
+) -> None:
+    order(control, "learns 3")
+    control.refuses = True
+    worker.begin()
+    eventually(state(control, "ended"), 20)
+    assert "bad_path" in control.status("a1")["failure"]
 
 
 def test_an_attempt_that_control_has_settled_is_forgotten_and_rows_are_kept(

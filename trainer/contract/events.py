@@ -80,6 +80,14 @@ class Warned(_Event):
     message: str
 
 
+class Phase(_Event):
+    """What the run does from now on, after its last step."""
+
+    kind: Literal["phase"] = "phase"
+    name: Literal["keep", "evaluate"]
+    """It writes what came out; it asks the questions of the spec's `eval`."""
+
+
 class Finished(_Event):
     """The last line of a run that ended by itself."""
 
@@ -99,7 +107,7 @@ class Finished(_Event):
 
 
 Event = Annotated[
-    Started | Metrics | Checkpoint | Sample | Warned | Finished,
+    Started | Metrics | Checkpoint | Sample | Warned | Phase | Finished,
     Field(discriminator="kind"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)

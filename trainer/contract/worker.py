@@ -200,6 +200,8 @@ class AttemptOrder(_Message):
     """UUIDs."""
     resume: bool = False
     """Go on from the last good checkpoint in the job's folder."""
+    trace: str = ""
+    """W3C's `traceparent` of the call that started the job; empty: it belongs to no recorded trace."""
 
 
 class StopOrder(_Message):

@@ -191,6 +191,7 @@ def _without_sound() -> None:
 
 def _keep(run: Run) -> None:
     """Move what LLaMA-Factory left beside the checkpoints to its place: it is there whole or not at all."""
+    run.enters("keep")
     partial = run.output.with_name(f"{run.output.name}.partial")
     for left in (partial, run.output):
         shutil.rmtree(left, ignore_errors=True)

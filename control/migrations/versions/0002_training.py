@@ -111,6 +111,7 @@ def upgrade() -> None:
         sa.Column("latest", sa.JSON(), nullable=False),
         sa.Column("adapter_version_id", sa.String(length=36), nullable=True),
         sa.Column("cloned_from", sa.String(length=120), nullable=False),
+        sa.Column("trace", sa.String(length=55), nullable=False),
         sa.Column("queued_at", Utc(), nullable=True),
         sa.Column("started_at", Utc(), nullable=True),
         sa.Column("ended_at", Utc(), nullable=True),

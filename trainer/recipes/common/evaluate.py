@@ -18,6 +18,7 @@ def evaluated(run: Run, model: Any, tokenizer: Any) -> dict[str, Any]:
     """
     if run.spec.eval is None:
         return {}
+    run.enters("evaluate")
     try:
         found = _compared(run, model, tokenizer)
     except Exception as exc:  # noqa: BLE001 - hours of training are worth more

@@ -98,6 +98,7 @@ def versions() -> dict[str, str]:
 
 def keep(run: Run, model: Any, tokenizer: Any, gguf: GgufFile | None = None) -> None:
     """Write what came out beside its place, then put it there: it is whole or absent."""
+    run.enters("keep")
     partial = run.output.with_name(f"{run.output.name}.partial")
     for left in (partial, run.output):
         shutil.rmtree(left, ignore_errors=True)

@@ -18,11 +18,11 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict
 
-from trainer.contract.events import Failure, Finished, Metrics, Sample, Started, Warned
+from trainer.contract.events import Failure, Finished, Metrics, Phase, Sample, Started, Warned
 from trainer.contract.spec import JobSpec
 from trainer.recipes.common import checkpoints
 
@@ -124,6 +124,10 @@ class Run:
     def warn(self, message: str) -> None:
         """Something that does not stop the run."""
         self.tell(Warned(at=time.time(), message=message[:2000]))
+
+    def enters(self, phase: Literal["keep", "evaluate"]) -> None:
+        """What it does from now on."""
+        self.tell(Phase(at=time.time(), name=phase))
 
     def finished(self, outcome: str, **more: Any) -> None:
         """The last line."""

@@ -5914,7 +5914,7 @@ export const GuardRulesSchema = {
     properties: {
         keywords: {
             default: [],
-            description: 'Words, in any case. One that begins or ends with a Latin letter or a digit is not found inside a longer word.',
+            description: 'Words, in any case and width. One that begins or ends with a Latin letter or a digit is not found inside a longer\nword.',
             items: {
                 maxLength: 100,
                 minLength: 1,

@@ -3322,7 +3322,8 @@ export type GuardRules = {
     /**
      * Keywords
      *
-     * Words, in any case. One that begins or ends with a Latin letter or a digit is not found inside a longer word.
+     * Words, in any case and width. One that begins or ends with a Latin letter or a digit is not found inside a longer
+     * word.
      */
     keywords?: Array<string>;
     /**
