@@ -47,10 +47,10 @@ PARTS = (
     configuration, chat, gateways, datasets, jobs, trainers, adapters, knowledge, test_sets, suites, schedules, runs,
     reviews, shares, votes,
 )  # fmt: skip
+router.include_router(internal)  # first: gateways ask most often, and routes are tried in this order
+router.include_router(internal_trainer)
 for part in PARTS:
     router.include_router(part, prefix="/api/v1")
-router.include_router(internal)
-router.include_router(internal_trainer)
 
 
 class Health(BaseModel):

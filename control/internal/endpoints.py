@@ -97,7 +97,8 @@ async def post_retrieval(body: RetrievalRequest, parts: Parts, token: ServiceTok
         engine = required(parts.knowledge)
         async with parts.db.read() as session:
             caller = await access.of_principal(session, body.principal)
-        query = access.Query(body.query, caller, body.limits, body.filter, trial=body.trial)
-        reply = await engine.retriever.search(body.bases, query)
+            query = access.Query(body.query, caller, body.limits, body.filter, trial=body.trial)
+            plan = await engine.retriever.plan(session, body.bases, query)
+        reply = await engine.retriever.search(plan)
         found.extend(reply.passages)
     return reply

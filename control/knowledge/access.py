@@ -18,7 +18,7 @@ from control.kit.access import EVERYONE, Principal, principals
 from control.kit.membership import teams_of
 from control.kit.permissions import Person
 from control.knowledge.schemas import Retrieval
-from control.models import ApiKey, KnowledgeBase, Team, User
+from control.models import ApiKey, KnowledgeBase, Membership, Team, User
 from control.models.base import now
 from gateway.contract import retrieval as wire
 
@@ -91,13 +91,15 @@ async def of_key(session: AsyncSession, key: ApiKey) -> Caller:
     """The caller that an API key is."""
     if key.revoked_at is not None or not key.enabled or (key.expires_at is not None and key.expires_at <= now()):
         return NOBODY
+    teams: list[str] = []
     if key.owner_kind == "team":
-        team = await session.scalar(select(Team).where(Team.name == key.owner))
-        enabled, teams = team is not None and team.enabled, []
+        enabled = await session.scalar(select(Team.enabled).where(Team.name == key.owner))
     else:
-        user = await session.scalar(select(User).where(User.username == key.owner))
-        enabled = user is not None and user.enabled
-        teams = list(await teams_of(session, user.id)) if user is not None else []
+        found = select(User.enabled, Team.name).outerjoin(Membership, Membership.user_id == User.id)
+        found = found.outerjoin(Team, Team.id == Membership.team_id).where(User.username == key.owner)
+        rows = (await session.execute(found)).all()
+        enabled = any(enabled for enabled, _ in rows)
+        teams = [team for _, team in rows if team]
     if not enabled:
         return NOBODY
     return Caller(frozenset(principals((key.owner_kind, key.owner), teams, [key.public_name])))

@@ -36,11 +36,11 @@ PREVIEWED = 200
 
 @router.get("")
 async def list_knowledge_bases(
-    session: Db, person: Reader, paging: Paging, search: Search = None
+    session: Db, parts: Parts, person: Reader, paging: Paging, search: Search = None
 ) -> Page[schemas.KnowledgeBase]:
     """Knowledge bases by name: those in which you may search."""
     page = await paginate(session, await service.listed(session, person, search), paging, lambda row: row)
-    items = await service.shown(session, person, page.items)
+    items = await service.shown(session, person, page.items, lite=_on_lite(parts))
     return Page(items=items, total=page.total, page=page.page, per_page=page.per_page)
 
 
@@ -56,13 +56,13 @@ async def create_knowledge_base(
 ) -> schemas.KnowledgeBase:
     """A new knowledge base, still without documents."""
     base = await service.create(session, person, body, required(parts.knowledge).models)
-    return (await service.shown(session, person, [base]))[0]
+    return await _base(session, parts, person, base)
 
 
 @router.get("/{base}")
-async def get_knowledge_base(base: Base, session: Db, person: Reader) -> schemas.KnowledgeBase:
+async def get_knowledge_base(base: Base, session: Db, parts: Parts, person: Reader) -> schemas.KnowledgeBase:
     """A knowledge base with its indexes."""
-    return (await service.shown(session, person, [await service.find(session, person, base)]))[0]
+    return await _base(session, parts, person, await service.find(session, person, base))
 
 
 @router.patch("/{base}")
@@ -71,7 +71,7 @@ async def update_knowledge_base(
 ) -> schemas.KnowledgeBase:
     """Change a knowledge base. Another embedding or chunking builds a new index beside the live one."""
     changed = await service.update(session, person, base, body, required(parts.knowledge).models)
-    return (await service.shown(session, person, [changed]))[0]
+    return await _base(session, parts, person, changed)
 
 
 @router.delete("/{base}", status_code=204)
@@ -81,23 +81,29 @@ async def delete_knowledge_base(base: Base, session: Db, person: Writer) -> None
 
 
 @router.post("/{base}/rebuild")
-async def rebuild_knowledge_base(base: Base, session: Db, person: Writer, hold: bool = False) -> schemas.KnowledgeBase:
+async def rebuild_knowledge_base(
+    base: Base, session: Db, parts: Parts, person: Writer, hold: bool = False
+) -> schemas.KnowledgeBase:
     """Fill a new index beside the live one, in the same way. Nothing that is embedded is embedded again. With `hold`
     it does not take over by itself.
     """
-    return (await service.shown(session, person, [await service.rebuild(session, person, base, hold=hold)]))[0]
+    return await _base(session, parts, person, await service.rebuild(session, person, base, hold=hold))
 
 
 @router.post("/{base}/indexes/{number}/promote")
-async def promote_knowledge_index(base: Base, number: Number, session: Db, person: Writer) -> schemas.KnowledgeBase:
+async def promote_knowledge_index(
+    base: Base, number: Number, session: Db, parts: Parts, person: Writer
+) -> schemas.KnowledgeBase:
     """Hold an index back no longer: it answers now, or once it is complete."""
-    return (await service.shown(session, person, [await indexes.promote(session, person, base, number)]))[0]
+    return await _base(session, parts, person, await indexes.promote(session, person, base, number))
 
 
 @router.delete("/{base}/indexes/{number}")
-async def discard_knowledge_index(base: Base, number: Number, session: Db, person: Writer) -> schemas.KnowledgeBase:
+async def discard_knowledge_index(
+    base: Base, number: Number, session: Db, parts: Parts, person: Writer
+) -> schemas.KnowledgeBase:
     """Give up an index that does not answer."""
-    return (await service.shown(session, person, [await indexes.discard(session, person, base, number)]))[0]
+    return await _base(session, parts, person, await indexes.discard(session, person, base, number))
 
 
 @router.get("/{base}/trial")
@@ -246,9 +252,20 @@ async def search_knowledge_base(
         if body.retrieval is not None:
             row = await find_to_change(session, person, models.KnowledgeBase, base)
             await service.check_rerank(session, person, body.retrieval, row)
-    query = access.Query(body.query, caller, body.limits, body.filter, how=body.retrieval)
-    reply = await engine.retriever.search([base], query)
+        query = access.Query(body.query, caller, body.limits, body.filter, how=body.retrieval)
+        plan = await engine.retriever.plan(session, [base], query)
+    reply = await engine.retriever.search(plan)
     return schemas.KnowledgeFound.model_validate(reply, from_attributes=True)
+
+
+async def _base(
+    session: AsyncSession, parts: Control, person: Person, base: models.KnowledgeBase
+) -> schemas.KnowledgeBase:
+    return (await service.shown(session, person, [base], lite=_on_lite(parts)))[0]
+
+
+def _on_lite(parts: Control) -> bool:
+    return parts.knowledge is not None and parts.knowledge.lite
 
 
 async def _received(

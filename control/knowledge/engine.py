@@ -54,6 +54,11 @@ class Engine:
         self._vectors, self._ingest, self._cleaning, self._runs = vectors, ingest, cleaning, runs
 
     @property
+    def lite(self) -> bool:
+        """Whether it is Milvus Lite that finds chunks."""
+        return self._vectors.lite
+
+    @property
     def models(self) -> Sequence[str]:
         """Names of the embedding models that run here."""
         return sorted(self.embedders.folders)

@@ -56,14 +56,25 @@ class _Place:
         return collection_of(self.index.id)
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A search that may be made, with what the database said of it."""
+
+    query: Query
+    places: Sequence[_Place]
+    scope: Scope
+    started: float
+
+
 @dataclass(slots=True)
 class _Candidate:
     """A chunk that Milvus has found."""
 
     place: _Place
     id: str
-    vector: Floats
     similarity: float
+    vector: Floats
+    """Empty where nothing asks for variety."""
     score: float = 0.0
     dense: float | None = None
     bm25: float | None = None
@@ -90,61 +101,74 @@ class Retriever:
     def __init__(self, db: Database, embedders: Embedders, vectors: Vectors, results: Results) -> None:
         self._db, self._embedders, self._vectors, self._results = db, embedders, vectors, results
 
-    async def search(self, names: Sequence[str], query: Query) -> RetrievalReply:
-        """Passages of these bases, best first.
+    async def plan(self, session: AsyncSession, names: Sequence[str], query: Query) -> Plan:
+        """A search in these bases.
 
         Raises:
             Problem: 404 for a base that is not there or that the caller may not read; 409 `index_gone` for a version
-                that was replaced; 503 when the index or what embeds fails.
+                that was replaced; 503 when what embeds is not to be had.
         """
         started = time.monotonic()
         try:
-            places, scope = await self._places(names, query)
-            kept = None if query.fresh else self._results.get(scope)
-            if kept is not None:
-                return kept.model_copy(update={"took_ms": _since(started), "cached": True})
-            ranked = await asyncio.gather(*(self._candidates(place, query) for place in places))
+            places, scope = await self._places(session, names, query)
         except Trouble as exc:
             raise exc.problem() from exc
-        candidates = [one for some in ranked for one in some]
+        return Plan(query, places, scope, started)
+
+    async def search(self, plan: Plan) -> RetrievalReply:
+        """Passages, best first.
+
+        Raises:
+            Problem: 503 when the index or what embeds fails.
+        """
+        query, places = plan.query, plan.places
+        kept = None if query.fresh else self._results.get(plan.scope)
+        if kept is not None:
+            return kept.model_copy(update={"took_ms": _since(plan.started), "cached": True})
+        try:
+            varied = any(place.policy.diversity for place in places)
+            ranked = await asyncio.gather(*(self._candidates(place, query, varied=varied) for place in places))
+        except Trouble as exc:
+            raise exc.problem() from exc
+        candidates = [one for some in ranked for one in some if one.similarity >= query.limits.score_floor]
         rerank, why = await self._reranked(places, candidates, query)
         async with self._db.read() as session:
-            found = await _visible(session, candidates, query)
-            found = _varied(found, query.limits)
-            passages = await _passages(session, found, query)
-        took = _since(started)
+            passages = await _passages(session, sorted(candidates, key=_order), query, varied=varied)
+        took = _since(plan.started)
         searched = {place.base.name: place.index.number for place in places}
         reply = RetrievalReply(
             passages=tuple(passages), took_ms=took, rerank=rerank, rerank_message=why, indexes=searched
         )
-        self._results.put(scope, reply)
+        self._results.put(plan.scope, reply)
         return reply
 
-    async def _places(self, names: Sequence[str], query: Query) -> tuple[list[_Place], Scope]:
+    async def _places(self, session: AsyncSession, names: Sequence[str], query: Query) -> tuple[list[_Place], Scope]:
         """Where to look, and all that decides what will be found there."""
         places: list[_Place] = []
         decided: list[Any] = []
         changed = []
-        async with self._db.read() as session:
-            for name in dict.fromkeys(names):
-                base = await session.scalar(select(KnowledgeBase).where(KnowledgeBase.name == name))
-                if base is None or not query.caller.may_read(base):
-                    raise not_found("knowledge base", name)
-                if query.trial:
-                    index = await indexes.on_trial(session, base)
-                else:
-                    index = await indexes.index_of(session, base, query.index)
-                hidden = await _hidden(session, base, query)
-                policy = query.how or Retrieval.model_validate(base.retrieval)
-                decided.append([base.id, index.id, base.revision, sorted(hidden), policy.model_dump(mode="json")])
-                changed.append(base.changed_at)
-                if not index.dimension:
-                    continue  # nothing is in it yet
-                where = await _where(session, base, hidden, query)
-                if where is not None:
-                    embedder = await self._embedders.get(session, index.embedding)
-                    reranker = await self._reranker(session, policy)
-                    places.append(_Place(base, index, embedder, policy, reranker, where))
+        live = select(KnowledgeBase, KnowledgeIndex).join(KnowledgeIndex, KnowledgeIndex.base_id == KnowledgeBase.id)
+        rows = await session.execute(live.where(KnowledgeBase.name.in_(names), KnowledgeIndex.state == "live"))
+        there = {base.name: (base, index) for base, index in rows}
+        for name in dict.fromkeys(names):
+            if name not in there or not query.caller.may_read(there[name][0]):
+                raise not_found("knowledge base", name)
+            base, index = there[name]
+            if query.trial:
+                index = await indexes.on_trial(session, base)
+            elif query.index is not None:
+                index = await indexes.index_of(session, base, query.index)
+            hidden = await _hidden(session, base, query)
+            policy = query.how or Retrieval.model_validate(base.retrieval)
+            decided.append([base.id, index.id, base.revision, sorted(hidden), policy.model_dump(mode="json")])
+            changed.append(base.changed_at)
+            if not index.dimension:
+                continue  # nothing is in it yet
+            where = await _where(session, base, hidden, query)
+            if where is not None:
+                embedder = await self._embedders.get(session, index.embedding)
+                reranker = await self._reranker(session, policy)
+                places.append(_Place(base, index, embedder, policy, reranker, where))
         asked = [query.text, query.limits.model_dump(mode="json"), dict(query.facts)]
         return places, scope_of([decided, asked], max(changed))
 
@@ -153,7 +177,7 @@ class Retriever:
             return None
         return Reranker(self._embedders.gateway, policy.rerank, await digest_of_key(session, policy.rerank.key))
 
-    async def _candidates(self, place: _Place, query: Query) -> list[_Candidate]:
+    async def _candidates(self, place: _Place, query: Query, *, varied: bool) -> list[_Candidate]:
         """What one base has. In any mode, the query's vector says the similarity."""
         many = max(place.policy.candidates, query.limits.top_k)
         words = asked(query.text)
@@ -165,14 +189,16 @@ class Retriever:
             raise Trouble("embedding_changed", said, passes=False)
         searches: dict[str, Coroutine[Any, Any, list[Hit]]] = {}
         if place.policy.mode != "bm25":
-            searches["dense"] = self._vectors.near(place.collection, vector, many, place.where)
+            searches["dense"] = self._vectors.near(place.collection, vector, many, place.where, vectors=varied)
         if place.policy.mode != "dense" and words:
             searches["bm25"] = self._vectors.saying(place.collection, words, many, place.where)
         found: dict[str, _Candidate] = {}
         for name, hits in zip(searches, await asyncio.gather(*searches.values()), strict=True):
             for rank, hit in enumerate(hits, 1):
-                similarity = float(hit.vector @ vector)
-                one = found.setdefault(hit.id, _Candidate(place, hit.id, hit.vector, similarity))
+                one = found.get(hit.id)
+                if one is None:
+                    similarity = hit.score if name == "dense" else float(hit.vector @ vector)
+                    one = found[hit.id] = _Candidate(place, hit.id, similarity, hit.vector)
                 one.score += 1 / (FUSION + rank)
                 setattr(one, name, hit.score)
         return list(found.values())
@@ -188,7 +214,7 @@ class Retriever:
         if not wanted or not candidates:
             return "none", ""
         async with self._db.read() as session:
-            found = await _visible(session, candidates, query)
+            found = await _visible(session, sorted(candidates, key=_order), query)
         shares = [[one for one in found if one.of.place is place] for place in wanted]
         ended = await asyncio.gather(*(_reordered(query.text, share) for share in shares), return_exceptions=True)
         failed = [str(end) for end in ended if isinstance(end, Unranked)]
@@ -249,7 +275,7 @@ def _fits(facts: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
 
 
 async def _visible(session: AsyncSession, candidates: Sequence[_Candidate], query: Query) -> list[_Found]:
-    """Of the candidates, those that the caller may see and that reach the floor; the best first."""
+    """Of the candidates, those that the caller may see, in their order."""
     rows = (
         select(KnowledgeChunk, KnowledgeDocument, KnowledgeBase)
         .join(KnowledgeDocument, KnowledgeDocument.id == KnowledgeChunk.document_id)
@@ -261,25 +287,23 @@ async def _visible(session: AsyncSession, candidates: Sequence[_Candidate], quer
     found = []
     for one in candidates:
         chunk, document, base = there.get(one.id, (None, None, None))
-        if chunk is None or document is None or base is None or one.similarity < query.limits.score_floor:
+        if chunk is None or document is None or base is None:
             continue
         may = query.caller.may_read(base) and query.caller.may_read_document(base, document.readers)
         if may and _fits(document.facts, query.facts):
             found.append(_Found(one, chunk, document))
-    return sorted(found, key=_order)
+    return found
 
 
-def _order(one: _Found) -> tuple[float, float, float, str]:
+def _order(one: _Candidate) -> tuple[float, float, float, str]:
     """The best first; of those with the same score, the one that a rerank model likes better."""
-    return -one.of.score, -(one.of.rerank or 0.0), -one.of.similarity, one.chunk.id
+    return -one.score, -(one.rerank or 0.0), -one.similarity, one.id
 
 
 def _varied(found: list[_Found], limits: RetrievalLimits) -> list[_Found]:
     """By maximal marginal relevance where the base asks for it: each next one is the best after what it repeats."""
-    if not any(one.of.place.policy.diversity for one in found):
-        return found
     left, chosen = list(found), list[_Found]()
-    best = found[0].of.score
+    best = found[0].of.score if found else 0.0
     while left and len(chosen) < limits.top_k * 2:
 
         def worth(one: _Found) -> float:
@@ -294,32 +318,53 @@ def _varied(found: list[_Found], limits: RetrievalLimits) -> list[_Found]:
     return chosen
 
 
-async def _passages(session: AsyncSession, found: Iterable[_Found], query: Query) -> list[Passage]:
-    """What is given: within the budget, and no text twice."""
-    passages: list[Passage] = []
-    left = query.limits.token_budget
-    given: set[tuple[str, int]] = set()
-    for one in found:
-        if len(passages) == query.limits.top_k:
+async def _passages(
+    session: AsyncSession, candidates: Sequence[_Candidate], query: Query, *, varied: bool
+) -> list[Passage]:
+    """What is given of the candidates, the best first. Texts are read some at a time: mostly the first ones do."""
+    answer = _Answer(query.limits)
+    if varied:
+        await answer.take(session, _varied(await _visible(session, candidates, query), query.limits))
+        return answer.passages
+    for start in range(0, len(candidates), query.limits.top_k * 2):
+        some = candidates[start : start + query.limits.top_k * 2]
+        await answer.take(session, await _visible(session, some, query))
+        if len(answer.passages) == query.limits.top_k:
             break
-        whole = one.of.place.policy.expand == "section"
-        mark = (one.chunk.document_id, one.chunk.parent if whole else -1 - one.chunk.number)
-        if mark in given:
-            continue
-        text, start, end, tokens = await _section(session, one.chunk) if whole else _alone(one.chunk)
-        if tokens > left:
-            continue
-        given.add(mark)
-        left -= tokens
-        passages.append(
-            Passage(
-                base=one.of.place.base.name, document=one.document.id, title=one.document.name, chunk=one.chunk.id,
-                page=one.chunk.page, section=one.chunk.section, start=start, end=end, score=round(one.of.score, 6),
-                similarity=round(one.of.similarity, 6), dense=_rounded(one.of.dense), bm25=_rounded(one.of.bm25),
-                rerank=_rounded(one.of.rerank), tokens=tokens, text=text,
-            )
-        )  # fmt: skip
-    return passages
+    return answer.passages
+
+
+class _Answer:
+    """Passages within the budget, and no text twice."""
+
+    def __init__(self, limits: RetrievalLimits) -> None:
+        self.passages: list[Passage] = []
+        self._top_k, self._left = limits.top_k, limits.token_budget
+        self._given: set[tuple[str, int]] = set()
+
+    async def take(self, session: AsyncSession, found: Iterable[_Found]) -> None:
+        """Add what there is place for."""
+        for one in found:
+            if len(self.passages) == self._top_k:
+                return
+            whole = one.of.place.policy.expand == "section"
+            mark = (one.chunk.document_id, one.chunk.parent if whole else -1 - one.chunk.number)
+            if mark in self._given:
+                continue
+            text, start, end, tokens = await _section(session, one.chunk) if whole else _alone(one.chunk)
+            if tokens > self._left:
+                continue
+            self._given.add(mark)
+            self._left -= tokens
+            self.passages.append(
+                Passage(
+                    base=one.of.place.base.name, document=one.document.id, title=one.document.name, chunk=one.chunk.id,
+                    page=one.chunk.page, section=one.chunk.section, start=start, end=end,
+                    score=round(one.of.score, 6), similarity=round(one.of.similarity, 6),
+                    dense=_rounded(one.of.dense), bm25=_rounded(one.of.bm25), rerank=_rounded(one.of.rerank),
+                    tokens=tokens, text=text,
+                )
+            )  # fmt: skip
 
 
 def _rounded(score: float | None) -> float | None:

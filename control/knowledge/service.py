@@ -21,6 +21,9 @@ from control.knowledge import access, indexes, schemas
 from control.models import KnowledgeBase, KnowledgeDocument, KnowledgeEntry, KnowledgeIndex, Route
 from control.models.base import now
 
+LITE_CHUNKS = 10_000
+"""Of an index on Milvus Lite, which looks at all of them for each question (docs/bench/rag.md)."""
+
 
 async def listed(session: AsyncSession, person: Person, search: str | None) -> Select[Any]:
     """Query of the bases that a person sees: those that they manage, and those that they read."""
@@ -140,18 +143,21 @@ def documents_changed(base: KnowledgeBase) -> None:
     base.revision, base.changed_at = base.revision + 1, now()
 
 
-async def shown(session: AsyncSession, person: Person, bases: Sequence[KnowledgeBase]) -> list[schemas.KnowledgeBase]:
-    """Bases with their indexes."""
+async def shown(
+    session: AsyncSession, person: Person, bases: Sequence[KnowledgeBase], *, lite: bool
+) -> list[schemas.KnowledgeBase]:
+    """Bases with their indexes. `lite`: it is Milvus Lite that finds chunks."""
     indexes: dict[str, list[schemas.KnowledgeIndex]] = {base.id: [] for base in bases}
 
-    def counted(condition: ColumnElement[bool]) -> Any:
-        return func.sum(case((condition, 1), else_=0))
+    def counted(condition: ColumnElement[bool], what: Any = 1) -> Any:
+        return func.sum(case((condition, what), else_=0))
 
     of_index = and_(KnowledgeEntry.index_id == KnowledgeIndex.id, ~KnowledgeDocument.deleting)
+    is_ready = and_(of_index, KnowledgeEntry.state == "ready")
     query = (
         select(
-            KnowledgeIndex, counted(of_index), counted(and_(of_index, KnowledgeEntry.state == "ready")),
-            counted(and_(of_index, KnowledgeEntry.state == "failed")),
+            KnowledgeIndex, counted(of_index), counted(is_ready),
+            counted(and_(of_index, KnowledgeEntry.state == "failed")), counted(is_ready, KnowledgeEntry.total),
         )
         .outerjoin(KnowledgeEntry, KnowledgeEntry.index_id == KnowledgeIndex.id)
         .outerjoin(KnowledgeDocument, KnowledgeDocument.id == KnowledgeEntry.document_id)
@@ -159,9 +165,10 @@ async def shown(session: AsyncSession, person: Person, bases: Sequence[Knowledge
         .group_by(KnowledgeIndex.id)
         .order_by(KnowledgeIndex.number.desc())
     )  # fmt: skip
-    for index, documents, ready, failed in await session.execute(query):
+    for index, documents, ready, failed, chunks in await session.execute(query):
         row = {name: getattr(index, name) for name in ("number", "state", "held", "embedding", "chunking", "dimension")}
         row |= {"documents": documents, "ready": ready, "failed": failed}
+        row |= {"chunks": chunks, "crowded": lite and chunks > LITE_CHUNKS}
         row |= {"created_at": index.created_at, "live_at": index.live_at}
         indexes[index.base_id].append(schemas.KnowledgeIndex.model_validate(row))
     return [

@@ -7,6 +7,7 @@ a second to load, so it is loaded when it is first needed: most installations be
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ TIMEOUT = 10.0
 _NOT_LOADED = 101
 _EF = 100
 _LITE = "milvus_lite"
+_NOTHING: Floats = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Hit:
 
     id: str
     vector: Floats
+    """Empty where it was not asked for."""
     score: float
     """Cosine or BM25."""
 
@@ -55,9 +58,12 @@ class Vectors:
     def __init__(self, uri: str, token: str) -> None:
         self._uri, self._token = uri, token
         self._client: MilvusClient | None = None
+        self.lite = False
+        """Whether it is Milvus Lite; known from the first call on."""
         self._loaded: set[str] = set()
         self._connecting = threading.Lock()
         self._one_at_a_time = asyncio.Lock()
+        self._searching = asyncio.Lock()
 
     async def prepare(self, collection: str, dimension: int) -> None:
         """Make the collection if it is not there. Raises Trouble, as every method does."""
@@ -77,8 +83,7 @@ class Vectors:
         """
 
         def work(client: MilvusClient) -> None:
-            lite = client.get_server_version(timeout=TIMEOUT).startswith(_LITE)
-            if lite and client.has_collection(collection, timeout=TIMEOUT):
+            if self.lite and client.has_collection(collection, timeout=TIMEOUT):
                 client.flush(collection, timeout=60)
 
         await self._call(work)
@@ -97,14 +102,14 @@ class Vectors:
         """Delete a collection, if it is there."""
         await self._call(lambda client: client.drop_collection(collection, timeout=60))
 
-    async def near(self, collection: str, vector: Floats, limit: int, where: str) -> list[Hit]:
-        """Chunks whose vectors are most like this one."""
+    async def near(self, collection: str, vector: Floats, limit: int, where: str, *, vectors: bool) -> list[Hit]:
+        """Chunks whose vectors are most like this one; with their vectors, which take a while to bring, or without."""
         asked = {"metric_type": "COSINE", "params": {"ef": max(_EF, limit)}}
-        return await self._search(collection, vector.tolist(), "vector", limit, where, asked)
+        return await self._search(collection, vector.tolist(), "vector", limit, where, asked, vectors=vectors)
 
     async def saying(self, collection: str, terms: str, limit: int, where: str) -> list[Hit]:
-        """Chunks with the most telling words in common, by BM25."""
-        return await self._search(collection, terms, "sparse", limit, where, {"metric_type": "BM25"})
+        """Chunks with the most telling words in common, by BM25, with their vectors."""
+        return await self._search(collection, terms, "sparse", limit, where, {"metric_type": "BM25"}, vectors=True)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -112,7 +117,7 @@ class Vectors:
             await asyncio.to_thread(self._client.close)
 
     async def _search(
-        self, collection: str, asked: Any, field: str, limit: int, where: str, params: dict[str, Any]
+        self, collection: str, asked: Any, field: str, limit: int, where: str, params: dict[str, Any], *, vectors: bool
     ) -> list[Hit]:
         def work(client: MilvusClient) -> list[Hit]:
             if collection not in self._loaded:
@@ -120,35 +125,45 @@ class Vectors:
                 self._loaded.add(collection)
             found = client.search(
                 collection, [asked], anns_field=field, limit=limit, filter=where, search_params=params,
-                output_fields=["vector"], timeout=TIMEOUT,
-            )  # fmt: skip
-            return [
-                Hit(hit["id"], np.array(hit["entity"]["vector"], np.float32), float(hit["distance"]))
-                for hit in found[0]
-            ]
+                output_fields=["vector" if vectors else "id"], timeout=TIMEOUT,  # without any, Milvus Lite gives all
+            )[0]  # fmt: skip
+            brought = _vectors(found) if vectors and found else [_NOTHING] * len(found)
+            return list(map(Hit, found.ids, brought, found.distances))
 
-        try:
-            return await self._call(work)
-        except _Unloaded:  # Milvus was started again meanwhile
-            self._loaded.discard(collection)
-            return await self._call(work)
+        async with self._searching if self.lite else contextlib.nullcontext():  # two at once would hinder each other
+            try:
+                return await self._call(work)
+            except _Unloaded:  # Milvus was started again meanwhile
+                self._loaded.discard(collection)
+                return await self._call(work)
 
     async def _call(self, work: Callable[[MilvusClient], T]) -> T:
         return await asyncio.to_thread(self._work, work)
 
     def _work(self, work: Callable[[MilvusClient], T]) -> T:
-        from pymilvus import MilvusClient, MilvusException  # noqa: PLC0415 - see above
+        from grpc import RpcError  # noqa: PLC0415 - see above
+        from pymilvus import MilvusClient, MilvusException  # noqa: PLC0415
 
         try:
             with self._connecting:
                 if self._client is None:
-                    self._client = MilvusClient(uri=self._uri, token=self._token, timeout=TIMEOUT)
+                    client = MilvusClient(uri=self._uri, token=self._token, timeout=TIMEOUT)
+                    self.lite = client.get_server_version(timeout=TIMEOUT).startswith(_LITE)
+                    self._client = client
             return work(self._client)
         except MilvusException as exc:
             kind = _Unloaded if exc.code == _NOT_LOADED else Trouble
             raise kind("index_down", f"Milvus at {self._uri} fails: {exc.message}"[:500]) from exc
+        except RpcError as exc:  # how pymilvus tells that no answer came in time
+            raise Trouble("index_down", f"Milvus at {self._uri} gives no answer: {exc.code().name}") from exc
         except OSError as exc:
             raise Trouble("index_down", f"Milvus at {self._uri} is not reached: {exc}"[:500]) from exc
+
+
+def _vectors(found: Any) -> Floats:
+    """Vectors of hits, shape (hits, dimension), in one piece: one hit after another is ten times as slow."""
+    field = found.lazy_field_data[0].vectors
+    return np.array(field.float_vector.data, np.float32).reshape(len(found), field.dim)
 
 
 class _Unloaded(Trouble):

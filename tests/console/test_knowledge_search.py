@@ -60,6 +60,11 @@ def test_what_was_tried_is_applied_and_what_is_right_is_kept(control: Running, c
     assert [(one["question"], one["expected"]) for one in questions] == [
         ("How many days of leave?", [{"document": "leave.txt", "text": LEAVE[:120]}])
     ]
+    expect(page.locator("[data-test=crowded]")).to_have_count(0)
+    control.sql("UPDATE knowledge_entry SET total = 6000")
+    console.open("/knowledge/handbook")
+    expect(page.locator("[data-test=crowded]")).to_contain_text("12,000 chunks: Milvus is recommended")
+    assert faults(page) == []
 
 
 def test_a_model_proposes_questions_and_a_person_takes_some(

@@ -72,7 +72,7 @@ class Plane:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, env={**os.environ})
         try:
-            eventually(self._answers, 20, "control does not answer")
+            eventually(self._answers, 120, "control does not answer")
         except AssertionError:
             self.kill9()  # nobody else will
             raise

@@ -10,16 +10,18 @@ from typing import Any
 
 from pymilvus import AnnSearchRequest, MilvusClient, RRFRanker
 
+from control.knowledge.engine import LOOK
 from control.knowledge.local_model import LocalModel
 from control.knowledge.terms import terms
 from control.knowledge.vectors import prepared as make_collection
 from tests.fakes.gateway import Gateway
 from tests.fakes.milvus import MilvusLite
 from tests.fakes.plane import Plane
-from tests.processes import eventually
 
 TOP = 5
+CANDIDATES = 40
 REPEATS = 100
+NEAR = {"metric_type": "COSINE", "params": {"ef": 100}}
 
 
 class Ours:
@@ -39,10 +41,14 @@ class Ours:
                 "/api/v1/knowledge/library/documents", params={"name": f"{name}.txt"}, content=text.encode()
             )
             assert answer.status_code == 201, answer.text
-        eventually(lambda: self._index()["ready"] == len(texts), 3600)
-        return sum(one["total"] for one in self._documents()), time.perf_counter() - began
+        while self._index()["ready"] < len(texts):
+            time.sleep(0.5)  # asking takes time of control too
+        seconds = time.perf_counter() - began
+        time.sleep(2 * LOOK)  # what was written is being indexed
+        return sum(one["total"] for one in self._documents()), seconds
 
     def _index(self) -> dict[str, Any]:
+        self.plane.sign_in()
         index: dict[str, Any] = self.plane.get("/knowledge/library")["indexes"][0]
         assert not index["failed"], "a module could not be taken in"
         return index
@@ -65,11 +71,11 @@ class Ours:
 
     def mode(self, mode: str) -> None:
         """How passages are found from now on."""
-        self.plane.patch("/knowledge/library", retrieval={"mode": mode, "candidates": 40})
+        self.plane.patch("/knowledge/library", retrieval={"mode": mode, "candidates": CANDIDATES})
 
-    def search(self, text: str) -> list[tuple[str, str]]:
-        """(title, text) of the best passages."""
-        limits = {"top_k": TOP, "score_floor": -1, "token_budget": 20_000}
+    def search(self, text: str, budget: int = 20_000) -> list[tuple[str, str]]:
+        """(title, text) of the best passages. With a budget of tokens that it had before, an answer may be kept."""
+        limits = {"top_k": TOP, "score_floor": -1, "token_budget": budget}
         asked = {"bases": ["library"], "query": text, "principal": {"key": self._key}, "limits": limits}
         answer = self.plane.client.post("/internal/v1/retrieval", json=asked, headers=self._headers)
         assert answer.status_code == 200, answer.text
@@ -99,20 +105,24 @@ class Plain:
 
     def search(self, text: str, mode: str, vector: list[float]) -> list[tuple[str, str]]:
         """(title, text) of the best chunks."""
-        near = {"metric_type": "COSINE", "params": {"ef": 100}}
         if mode == "hybrid":
-            both = [
-                AnnSearchRequest([vector], "vector", near, 40),
-                AnnSearchRequest([terms(text)], "sparse", {"metric_type": "BM25"}, 40),
-            ]
-            found = self._client.hybrid_search("plain", both, RRFRanker(60), limit=TOP, output_fields=["document"])
+            found = both(self._client, "plain", text, vector)
         elif mode == "dense":
-            found = self._client.search("plain", [vector], anns_field="vector", search_params=near, limit=TOP)
+            found = self._client.search("plain", [vector], anns_field="vector", search_params=NEAR, limit=TOP)
         else:
             found = self._client.search(
                 "plain", [terms(text)], anns_field="sparse", search_params={"metric_type": "BM25"}, limit=TOP
             )
         return [self._chunks[int(hit["id"])] for hit in found[0]]
+
+
+def both(client: MilvusClient, collection: str, text: str, vector: list[float]) -> Any:
+    """What a script gets that searches by vector and by words."""
+    asked = [
+        AnnSearchRequest([vector], "vector", NEAR, CANDIDATES),
+        AnnSearchRequest([terms(text)], "sparse", {"metric_type": "BM25"}, CANDIDATES),
+    ]
+    return client.hybrid_search(collection, asked, RRFRanker(60), limit=TOP, output_fields=["document"])
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -138,8 +148,10 @@ def parts(folder: Path, model: str, models: Mapping[str, Path]) -> Iterator[tupl
             yield Ours(plane, model), other.uri
 
 
-def through_the_gateway(ours: Ours, folder: Path, questions: Sequence[str]) -> tuple[list[float], list[float]]:
-    """Milliseconds of requests to a dummy (without, with) passages, in turn."""
+@contextmanager
+def through_the_gateway(ours: Ours, folder: Path) -> Iterator[Callable[[str, str], None]]:
+    """What asks a dummy a question through a gateway, by the route `without` or `with` passages."""
+    ours.plane.sign_in()
     ours.plane.post("/endpoints", name="dummy", provider="dummy", spec={})
     target = [{"endpoint": "dummy", "model": "x"}]
     for name, more in (("without", {}), ("with", {"knowledge": {"bases": ["library"], "top_k": TOP}})):
@@ -147,19 +159,14 @@ def through_the_gateway(ours: Ours, folder: Path, questions: Sequence[str]) -> t
         ours.plane.post("/routes", name=name, spec={"target": target, **more}, grants=grants)
     secret = ours.plane.post("/keys", name="asking")["secret"]
     ours.plane.patch("/knowledge/library", readers=[{"kind": "everyone"}])
-    times: dict[str, list[float]] = {"without": [], "with": []}
     config = {"control": {"url": ours.plane.url, "token": "env:TOKEN"}}
     (folder / "gateway").mkdir()
     with Gateway(config, folder / "gateway", env={"TOKEN": ours.plane.service_token}) as gateway:
-        for number in range(-10, REPEATS):
-            text = questions[number % len(questions)]
-            for name in times if number % 2 else reversed(times):
-                messages = [{"role": "user", "content": text}]
-                took = timed(lambda: _good(gateway.chat(name, secret=secret, messages=messages)))  # noqa: B023
-                if number >= 0:
-                    times[name].append(took)
-    return times["without"], times["with"]
 
+        def ask(route: str, text: str) -> None:
+            reply = gateway.chat(route, secret=secret, messages=[{"role": "user", "content": text}])
+            assert reply.status == 200, reply.body
+            told = reply.header("x-tunegate-retrieval") or "nothing"
+            assert told.startswith("found") or route == "without", told
 
-def _good(reply: Any) -> None:
-    assert reply.status == 200, reply.body
+        yield ask

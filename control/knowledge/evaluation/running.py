@@ -88,7 +88,9 @@ class Runs:
         owner = Caller(frozenset({(base.owner_kind, base.owner)}))
         for answer in answers:
             query = Query(answer.text, owner, limits, {}, how=settings.retrieval, index=run.index_number, fresh=True)
-            reply = await self._retriever.search([base.name], query)
+            async with self._db.read() as session:
+                plan = await self._retriever.plan(session, [base.name], query)
+            reply = await self._retriever.search(plan)
             expected = [Expected.model_validate(one) for one in answer.expected]
             ranks = metrics.places(expected, reply.passages)
             if not await self._keep(run, answer.number, ranks=ranks, took_ms=reply.took_ms, rerank=reply.rerank):

@@ -29,6 +29,7 @@ READERS = st.lists(
 OWNERS = st.sampled_from([*(("user", name) for name in USERS), *(("team", name) for name in TEAMS)])
 
 
+@settings(deadline=None)
 @given(OWNERS, READERS, st.none() | READERS, OWNERS, st.sets(st.sampled_from(TEAMS)), st.none() | st.sampled_from(KEYS))
 def test_the_rule_is_what_the_documentation_says(
     owner: tuple[str, str],

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import numpy as np
 import pytest
 
+from control.knowledge.trouble import Trouble
 from control.knowledge.vectors import Vectors
 from tests.control.api.conftest import Running, Start
 from tests.control.knowledge.conftest import BASES, add, base, ready, search, settled
@@ -161,3 +163,35 @@ def test_milvus_lite_indexes_what_was_written_and_what_a_killed_control_has_left
         eventually(lambda: segments() == 2, 20)
     finally:
         again.stop()
+
+
+def test_an_index_says_when_it_has_more_chunks_than_milvus_lite_finds_fast(
+    control: Running, engineer: httpx.Client
+) -> None:
+    ready(engineer, "handbook", "leave.txt", "Annual leave is thirty days.")
+
+    def said() -> tuple[int, bool]:
+        (index,) = engineer.get(f"{BASES}/handbook").json()["indexes"]
+        return index["chunks"], index["crowded"]
+
+    assert said() == (1, False)
+    control.sql("UPDATE knowledge_entry SET total = 10000")
+    assert said() == (10_000, False)
+    control.sql("UPDATE knowledge_entry SET total = 10001")
+    assert said() == (10_001, True)
+    control.sql("UPDATE knowledge_entry SET state = 'failed'")
+    assert said() == (0, False)
+
+
+def test_a_milvus_that_does_not_answer_is_a_trouble(milvus: MilvusLite, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def asked() -> None:
+        vectors, question = Vectors(milvus.uri, ""), np.ones(2, np.float32)
+        await vectors.prepare("silent", 2)
+        assert await vectors.near("silent", question, 5, "", vectors=False) == []
+        monkeypatch.setattr("control.knowledge.vectors.TIMEOUT", 0.3)
+        with milvus.silent(), pytest.raises(Trouble, match="gives no answer"):
+            await vectors.near("silent", question, 5, "", vectors=False)
+        await vectors.drop("silent")
+        await vectors.close()
+
+    asyncio.run(asked())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx2 as httpx
 
 from tests.control.api.conftest import Running
@@ -70,3 +72,28 @@ def test_a_route_names_bases_that_are_there_and_they_stay_while_it_does(control:
     assert (kept.status_code, kept.json()["code"], "asks" in kept.json()["detail"]) == (409, "in_use", True)
     assert admin.delete("/api/v1/routes/asks").status_code == 204
     assert admin.delete(f"{BASES}/library").status_code == 204
+
+
+def test_what_does_not_fit_leaves_its_place_to_what_was_found_far_behind_it(engineer: httpx.Client) -> None:
+    for number in range(6):
+        text = f"Forklift service, forklift keys, forklift fuel {number}. " * 4
+        ready(engineer, "handbook", f"long{number}.txt", text)
+    ready(engineer, "handbook", "short.txt", "A forklift is yellow.")
+    limits = {"top_k": 1, "token_budget": 12, "score_floor": -1}
+    found = search(engineer, "handbook", "forklift service keys fuel", limits=limits)
+    assert [one["title"] for one in found] == ["short.txt"]
+
+
+def test_the_similarity_is_the_same_with_and_without_variety_and_by_words_alone(engineer: httpx.Client) -> None:
+    for number, animal in enumerate(("cat", "dog", "horse", "snake")):
+        ready(engineer, "handbook", f"{number}.txt", f"The {animal} eats in the morning, and sleeps in barn {number}.")
+
+    def seen(**retrieval: Any) -> dict[str, float]:
+        found = search(engineer, "handbook", "Where does the horse sleep?", retrieval=retrieval)
+        return {one["title"]: round(one["similarity"], 4) for one in found}
+
+    plain = seen()
+    assert len(plain) == 4
+    assert max(plain, key=lambda title: plain[title]) == "2.txt"
+    assert seen(diversity=0.01) == plain
+    assert seen(mode="bm25").items() <= plain.items()

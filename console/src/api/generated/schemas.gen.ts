@@ -13099,10 +13099,18 @@ export const KnowledgeIndexSchema = {
         chunking: {
             $ref: '#/components/schemas/Chunking'
         },
+        chunks: {
+            title: 'Chunks',
+            type: 'integer'
+        },
         created_at: {
             format: 'date-time',
             title: 'Created At',
             type: 'string'
+        },
+        crowded: {
+            title: 'Crowded',
+            type: 'boolean'
         },
         dimension: {
             title: 'Dimension',
@@ -13178,6 +13186,8 @@ export const KnowledgeIndexSchema = {
         'documents',
         'ready',
         'failed',
+        'chunks',
+        'crowded',
         'created_at',
         'live_at'
     ],
@@ -13645,7 +13655,9 @@ export const KnowledgeBaseSchema = {
                         parent: 1000,
                         size: 200
                     },
+                    chunks: 360,
                     created_at: '2026-11-24T09:30:00Z',
+                    crowded: false,
                     dimension: 384,
                     documents: 2,
                     embedding: {

@@ -7353,9 +7353,17 @@ export type KnowledgeModels = {
 export type KnowledgeIndex = {
     chunking: Chunking;
     /**
+     * Chunks
+     */
+    chunks: number;
+    /**
      * Created At
      */
     created_at: string;
+    /**
+     * Crowded
+     */
+    crowded: boolean;
     /**
      * Dimension
      */

@@ -18,7 +18,7 @@ describe('marked', () => {
 })
 
 describe('isMoving', () => {
-  const index = { number: 1, state: 'live' as const, embedding: { kind: 'local' as const, model: 'm' }, chunking: {}, dimension: 3, held: false, documents: 2, ready: 1, failed: 0, created_at: '', live_at: null }
+  const index = { number: 1, state: 'live' as const, embedding: { kind: 'local' as const, model: 'm' }, chunking: {}, dimension: 3, held: false, documents: 2, ready: 1, failed: 0, chunks: 9, crowded: false, created_at: '', live_at: null }
   it('is true while a document is on its way or an index is built', () => {
     expect(isMoving(index)).toBe(true)
     expect(isMoving({ ...index, failed: 1 })).toBe(false)
