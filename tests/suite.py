@@ -24,7 +24,8 @@ TESTS_FAILED = 1
 
 def pytest(*arguments: str) -> int:
     """Run it without the long tests; its exit status."""
-    return subprocess.run([sys.executable, "-m", "pytest", "-m", "not soak", *arguments], check=False).returncode
+    command = [sys.executable, "-m", "pytest", "-m", "not soak", "--durations=15", *arguments]
+    return subprocess.run(command, check=False).returncode
 
 
 def failures(root: Path = Path()) -> list[str]:

@@ -37,7 +37,7 @@ class Console:
         self.page.wait_for_timeout(50)
         while self._asked:
             self.page.wait_for_timeout(20)
-        self.settled()
+        self.loaded()
 
     def _begun(self, request: Request) -> None:
         self._asked.add(request)
@@ -45,10 +45,14 @@ class Console:
     def _ended(self, request: Request) -> None:
         self._asked.discard(request)
 
-    def settled(self) -> None:
-        """Wait until the page has loaded what it shows, and has stopped moving."""
+    def loaded(self) -> None:
+        """Wait until the page has what it shows."""
         self.page.wait_for_load_state("networkidle")
         expect(self.page.locator("[aria-busy=true], .el-loading-mask:visible")).to_have_count(0)
+
+    def settled(self) -> None:
+        """Wait for that, and until the page has stopped moving."""
+        self.loaded()
         self.page.wait_for_timeout(350)  # Element Plus fades for 300 ms
 
     def sign_in(self, username: str, password: str = PASSWORD) -> None:
