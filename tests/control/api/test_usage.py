@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import random
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from tests.control.api.conftest import Running
+from tests.control.api.test_keys import published
 from tests.control.test_ledger import event
+from tests.fakes.gateway import eventually
 
 
 def send(control: Running, *events: dict[str, Any]) -> dict[str, int]:
@@ -120,8 +123,9 @@ def test_csv_cells_are_no_formulas(control: Running) -> None:
 
 
 def test_a_key_knows_when_it_was_last_used(control: Running) -> None:
-    control.admin.post("/api/v1/keys", json={"name": "k"})
+    secret = control.admin.post("/api/v1/keys", json={"name": "k"}).json()["secret"]
     assert control.admin.get("/api/v1/keys/k@admin").json()["last_used_at"] is None
+    eventually(lambda: hashlib.sha256(secret.encode()).hexdigest() in published(control))
     etag = control.service().get("/internal/v1/snapshot").headers["etag"]
     send(control, event(key="k@admin", ts=1_750_000_000), event(key="k@admin", ts=1_700_000_000))
     assert control.admin.get("/api/v1/keys/k@admin").json()["last_used_at"].startswith("2025-06-15T15:06:40")
