@@ -154,6 +154,14 @@ def test_bodies_that_are_huge_or_nested_without_end_are_not_looked_for(gateway, 
         assert (reply.status, reply.header("x-tunegate-cache")) == (200, "bypass")
 
 
+def test_a_body_with_a_member_twice_gives_nobody_an_answer(gateway, model):
+    innocent = json.dumps(chat_request(f"team/{model}")).encode()
+    twice = innocent.replace(b'"messages"', b'"messages": [{"role": "user", "content": "lie"}], "messages"', 1)
+    assert json.loads(twice) == json.loads(innocent)
+    told = [gateway.call("POST", "/v1/chat/completions", body) for body in (twice, innocent, twice)]
+    assert [reply.header("x-tunegate-cache") for reply in told] == ["bypass", "miss", "bypass"]
+
+
 def test_a_route_without_a_cache_says_nothing_of_one(gateway, model):
     rid = new_id()
     reply = gateway.chat(f"plain/{model}", rid=rid)
