@@ -20,9 +20,11 @@ from gateway.copies.inner import Inner
 from gateway.copies.recording import Recording, Tee
 from gateway.copies.watch import Watch, Watcher
 from gateway.errors import GatewayError
+from gateway.guarded import repeated
 from gateway.runtime import CacheRule, Watched
 from gateway.server.exchange import Exchange
 from gateway.settings import Settings
+from gateway.steps.guard import AT_ONCE
 from gateway.streaming.reply import ClientGone, Reply
 from gateway.telemetry.metrics import Gauge
 from gateway.usage import meter
@@ -58,7 +60,9 @@ class Answers:
         if rule is None:
             return self._watcher.begin(ctx, exchange, watched)
         found, keeping = None, None
-        key = digest(ctx, rule, exchange.headers) if cacheable(ctx, exchange.body) else None
+        key = None
+        if cacheable(ctx, exchange.body) and await _tells_one_thing(exchange.body):
+            key = digest(ctx, rule, exchange.headers)
         if key is not None:
             wanted = wishes(exchange.headers)
             keeping = Keeping(ctx, rule, key) if wanted.store else None
@@ -160,6 +164,17 @@ class Answers:
         """Let go of Redis."""
         if self.shared is not None:
             await self.shared.close()
+
+
+async def _tells_one_thing(body: bytes) -> bool:
+    """Whether every reader takes the same from a body: one that reads the other of two members of one name would
+    answer a question that the key does not tell.
+    """
+    try:
+        twice = repeated(body) if len(body) <= AT_ONCE else await asyncio.to_thread(repeated, body)
+    except RecursionError:
+        return False
+    return twice is None
 
 
 def response_cache(

@@ -13,7 +13,6 @@ import orjson
 
 from gateway.context import Context
 from gateway.copies.watch import OPT_OUT
-from gateway.guarded import repeated
 from gateway.protocols.anthropic import Anthropic
 from gateway.protocols.base import Inbound, Outbound
 from gateway.protocols.chat import Chat
@@ -73,18 +72,12 @@ def wishes(headers: Mapping[bytes, bytes]) -> Wishes:
 
 def cacheable(ctx: Context, body: bytes) -> bool:
     """Whether the answer to a body could be given twice. Not one that its upstream or this gateway keeps under its id,
-    and not where the model searches knowledge bases itself: what it may find is not known before. Nor where a member
-    comes twice: an upstream that reads the other one would answer a question that the key does not tell.
+    and not where the model searches knowledge bases itself: what it may find is not known before.
     """
     call = ctx.call
     stored = call.kept or bool(call.document.get("store")) or bool(call.document.get("background"))
     known = ctx.operation.name in _KEPT and len(body) <= LONGEST_BODY
-    if not known or stored or ctx.consultation is not None:
-        return False
-    try:
-        return repeated(body) is None
-    except RecursionError:
-        return False
+    return known and not stored and ctx.consultation is None
 
 
 def digest(ctx: Context, rule: CacheRule, headers: Mapping[bytes, bytes]) -> bytes | None:
