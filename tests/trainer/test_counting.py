@@ -21,13 +21,6 @@ pytestmark = needs_recipes
 
 
 @pytest.fixture
-def control() -> Iterator[FakeControl]:
-    one = FakeControl()
-    yield one
-    one.close()
-
-
-@pytest.fixture
 def worker(control: FakeControl, tmp_path: Path) -> Iterator[WorkerProcess]:
     one = WorkerProcess(control, tmp_path, PYTHON)
     yield one

@@ -18,13 +18,6 @@ from trainer.settings import ExternalEngine
 
 
 @pytest.fixture
-def control() -> Iterator[FakeControl]:
-    one = FakeControl()
-    yield one
-    one.close()
-
-
-@pytest.fixture
 def server() -> Iterator[FakeLoraEngine]:
     one = FakeLoraEngine()
     yield one

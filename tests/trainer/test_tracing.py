@@ -20,13 +20,6 @@ CALL = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
 @pytest.fixture
-def control() -> Iterator[FakeControl]:
-    one = FakeControl()
-    yield one
-    one.close()
-
-
-@pytest.fixture
 def collector() -> Iterator[Collector]:
     with Collector() as one:
         yield one

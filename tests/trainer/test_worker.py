@@ -26,13 +26,6 @@ FAKE = Path(__file__).with_name("fake_python.py")
 ROWS = b'{"messages": []}\n'
 
 
-@pytest.fixture
-def control() -> Iterator[FakeControl]:
-    one = FakeControl()
-    yield one
-    one.close()
-
-
 class WorkerProcess:
     """`tunegate trainer` with a folder of its own."""
 
