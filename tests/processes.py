@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def eventually(what: Callable[[], object], seconds: float = 10.0) -> None:
-    """Return as soon as `what()` is true; fail after `seconds`."""
+def eventually(what: Callable[[], object], seconds: float = 10.0, pause: float = 0.02) -> None:
+    """Return as soon as `what()` is true, asked with this pause in between; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, f"still not true after {seconds:g} s: {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def free_port() -> int:

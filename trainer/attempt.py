@@ -13,6 +13,7 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,16 +121,20 @@ class Attempt:
         self._state = "ended"
 
     def _enter(self, phase: Phase) -> None:
-        if self._tracer is not None:
-            self._tracer.enter(self.order, self.folder, phase)
+        self._traced(lambda tracer: tracer.enter(self.order, self.folder, phase))
 
     def _trace(self) -> None:
-        if self._tracer is None:
-            return
-        try:
+        def tell(tracer: Tracer) -> None:
             ended = _last(self.folder / "events.jsonl")
             good = ended.get("outcome") in ("completed", "stopped")
-            self._tracer.tell(self.order, self.folder, "" if good else str(ended.get("failure") or "unknown"))
+            tracer.tell(self.order, self.folder, "" if good else str(ended.get("failure") or "unknown"))
+
+        self._traced(tell)
+
+    def _traced(self, tell: Callable[[Tracer], None]) -> None:
+        try:
+            if self._tracer is not None:
+                tell(self._tracer)
         except (OSError, ValueError) as exc:  # spans are not worth the attempt
             log.event("attempt.not_traced", level="warning", attempt=self.order.attempt, cause=str(exc))
 

@@ -12,11 +12,12 @@ from pymilvus import AnnSearchRequest, MilvusClient, RRFRanker
 
 from control.knowledge.engine import LOOK
 from control.knowledge.local_model import LocalModel
-from control.knowledge.terms import terms
+from control.knowledge.terms import asked, terms
 from control.knowledge.vectors import prepared as make_collection
 from tests.fakes.gateway import Gateway
 from tests.fakes.milvus import MilvusLite
 from tests.fakes.plane import Plane
+from tests.processes import eventually
 
 TOP = 5
 CANDIDATES = 40
@@ -41,8 +42,7 @@ class Ours:
                 "/api/v1/knowledge/library/documents", params={"name": f"{name}.txt"}, content=text.encode()
             )
             assert answer.status_code == 201, answer.text
-        while self._index()["ready"] < len(texts):
-            time.sleep(0.5)  # asking takes time of control too
+        eventually(lambda: self._index()["ready"] == len(texts), 3600, pause=0.5)  # asking takes time of control too
         seconds = time.perf_counter() - began
         time.sleep(2 * LOOK)  # what was written is being indexed
         return sum(one["total"] for one in self._documents()), seconds
@@ -76,8 +76,8 @@ class Ours:
     def search(self, text: str, budget: int = 20_000) -> list[tuple[str, str]]:
         """(title, text) of the best passages. With a budget of tokens that it had before, an answer may be kept."""
         limits = {"top_k": TOP, "score_floor": -1, "token_budget": budget}
-        asked = {"bases": ["library"], "query": text, "principal": {"key": self._key}, "limits": limits}
-        answer = self.plane.client.post("/internal/v1/retrieval", json=asked, headers=self._headers)
+        body = {"bases": ["library"], "query": text, "principal": {"key": self._key}, "limits": limits}
+        answer = self.plane.client.post("/internal/v1/retrieval", json=body, headers=self._headers)
         assert answer.status_code == 200, answer.text
         return [(one["title"], one["text"]) for one in answer.json()["passages"]]
 
@@ -111,18 +111,18 @@ class Plain:
             found = self._client.search("plain", [vector], anns_field="vector", search_params=NEAR, limit=TOP)
         else:
             found = self._client.search(
-                "plain", [terms(text)], anns_field="sparse", search_params={"metric_type": "BM25"}, limit=TOP
+                "plain", [asked(text)], anns_field="sparse", search_params={"metric_type": "BM25"}, limit=TOP
             )
         return [self._chunks[int(hit["id"])] for hit in found[0]]
 
 
 def both(client: MilvusClient, collection: str, text: str, vector: list[float]) -> Any:
-    """What a script gets that searches by vector and by words."""
-    asked = [
+    """What a script gets that searches by vector and by words: by the same words as Tunegate."""
+    searches = [
         AnnSearchRequest([vector], "vector", NEAR, CANDIDATES),
-        AnnSearchRequest([terms(text)], "sparse", {"metric_type": "BM25"}, CANDIDATES),
+        AnnSearchRequest([asked(text)], "sparse", {"metric_type": "BM25"}, CANDIDATES),
     ]
-    return client.hybrid_search(collection, asked, RRFRanker(60), limit=TOP, output_fields=["document"])
+    return client.hybrid_search(collection, searches, RRFRanker(60), limit=TOP, output_fields=["document"])
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -104,6 +104,19 @@ def test_a_collector_that_is_away_costs_an_attempt_nothing_and_is_said_in_the_lo
     assert any('"trace.not_sent"' in line for line in lines)
 
 
+def test_notes_that_cannot_be_written_cost_an_attempt_nothing(
+    control: FakeControl, collector: Collector, worker: WorkerProcess
+) -> None:
+    (worker.folder / "data/jobs/j1/a1/phases.jsonl").mkdir(parents=True)
+    order(control, "learns 2", trace=CALL)
+    worker.begin()
+    eventually(state(control, "ended"), 20)
+    worker.end()
+    assert control.files["a1"]
+    assert not collector.told
+    assert '"attempt.not_traced"' in (worker.folder / "worker.log").read_text()
+
+
 def test_without_an_endpoint_nothing_of_opentelemetry_is_loaded() -> None:
     assert WorkerTable().otlp_endpoint == ""
     code = "import sys, trainer.__main__; from trainer.tracing import open_tracer; assert open_tracer('') is None; "
