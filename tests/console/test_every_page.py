@@ -60,6 +60,7 @@ def test_all_pages_are_laid_out_well_and_accessible(
     console: Console = request.getfixturevalue(state)
     page, broken = console.page, list[str]()
     found: dict[str, list[str]] = {}
+    titles = set[str]()
 
     def listen(message: ConsoleMessage) -> None:
         # a part that throws is left out, and nobody sees that it is missing; answers of 404 are told of here, too
@@ -74,6 +75,7 @@ def test_all_pages_are_laid_out_well_and_accessible(
         for name, path in pages().items():
             console.go(path)
             console.settled()
+            titles.add(page.title())
             # after the layout, which must not have axe's traces in it
             wrong = faults(page)
             if (locale, theme, width) in ACCESSIBLE:
@@ -84,6 +86,8 @@ def test_all_pages_are_laid_out_well_and_accessible(
     finally:
         page.remove_listener("console", listen)
     assert not found
+    assert not [title for title in titles if "nav." in title], "never translated"
+    assert len(titles) > len(pages()) / 3, "the pages were not gone to"  # several share the title of their list
 
 
 def _violations(page: Page) -> list[str]:
