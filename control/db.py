@@ -14,9 +14,12 @@ from sqlalchemy import Connection, event, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, UOWTransaction
 
+from control.kit import sqlite
 from control.kit.audit import PENDING, chain
 from control.models import Counter
 from control.models.base import Published
+
+sqlite.install()
 
 _CHANGED = "configuration changed"
 _WRITES = "tunegate_writes"

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from control.kit.access import EVERYONE, Principal, principals
 from control.kit.membership import teams_of
@@ -78,28 +79,33 @@ async def of_principal(session: AsyncSession, said: wire.Principal) -> Caller:
     """The caller that a gateway has authenticated. Of a key that is known here, only its record counts; one that is
     revoked, disabled or expired is nobody, and so is one whose owner is disabled.
     """
-    key = await session.scalar(select(ApiKey).where(ApiKey.public_name == said.key))
-    if key is not None:
-        return await of_key(session, key)
+    known = await of_key(session, said.key)
+    if known is not None:
+        return known
     found = {EVERYONE, ("key", said.key)}
     found |= {("team", said.team)} if said.team else set()
     found |= {("user", said.owner)} if said.owner else set()
     return Caller(frozenset(found))
 
 
-async def of_key(session: AsyncSession, key: ApiKey) -> Caller:
-    """The caller that an API key is."""
-    if key.revoked_at is not None or not key.enabled or (key.expires_at is not None and key.expires_at <= now()):
+_owner = aliased(Team)
+_KEYS = (
+    select(ApiKey, User.enabled, _owner.enabled, Team.name)
+    .outerjoin(User, (User.username == ApiKey.owner) & (ApiKey.owner_kind == "user"))
+    .outerjoin(Membership, Membership.user_id == User.id)
+    .outerjoin(Team, Team.id == Membership.team_id)
+    .outerjoin(_owner, (_owner.name == ApiKey.owner) & (ApiKey.owner_kind == "team"))
+)
+
+
+async def of_key(session: AsyncSession, name: str) -> Caller | None:
+    """The caller that an API key is; None for one that is not known here."""
+    rows = (await session.execute(_KEYS.where(ApiKey.public_name == name))).all()
+    if not rows:
+        return None
+    key, user, team, _ = rows[0]
+    expired = key.expires_at is not None and key.expires_at <= now()
+    if key.revoked_at is not None or not key.enabled or expired or not (user or team):
         return NOBODY
-    teams: list[str] = []
-    if key.owner_kind == "team":
-        enabled = await session.scalar(select(Team.enabled).where(Team.name == key.owner))
-    else:
-        found = select(User.enabled, Team.name).outerjoin(Membership, Membership.user_id == User.id)
-        found = found.outerjoin(Team, Team.id == Membership.team_id).where(User.username == key.owner)
-        rows = (await session.execute(found)).all()
-        enabled = any(enabled for enabled, _ in rows)
-        teams = [team for _, team in rows if team]
-    if not enabled:
-        return NOBODY
+    teams = [row[3] for row in rows if row[3]]
     return Caller(frozenset(principals((key.owner_kind, key.owner), teams, [key.public_name])))

@@ -85,5 +85,6 @@ class Cleaning:
             .where(KnowledgeIndex.base_id == base_id)
         )
         async with self._db.write() as session:
+            await session.get(KnowledgeBase, base_id, with_for_update=True)  # while no document comes to be found
             mine = delete(KnowledgeVector).where(KnowledgeVector.base_id == base_id)
             await session.execute(mine.where(KnowledgeVector.sha256.not_in(in_use)))

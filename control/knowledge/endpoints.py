@@ -246,7 +246,8 @@ async def search_knowledge_base(
     engine = required(parts.knowledge)
     async with parts.db.read() as session:
         if body.as_key is not None:
-            caller = await access.of_key(session, await keys.find_to_change(session, person, body.as_key))
+            key = await keys.find_to_change(session, person, body.as_key)
+            caller = await access.of_key(session, key.public_name) or access.NOBODY
         else:
             caller = await access.of_person(session, person)
         if body.retrieval is not None:

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,8 @@ class Ingest:
             await self._vectors.put(collection_of(index.id), rows)
             written.add(collection_of(index.id))
             await self._keep(entry, done=start + len(some), reused=reused)
-        await self._show(index, document, result, chunks, embedder)
+        while missing := await self._show(index, document, result, chunks, embedder):
+            await self._embedded(index, embedder, missing)
         log.info("document %s of knowledge base %s: %d chunks", document.id, index.base_id, len(chunks))
 
     async def _embedded(
@@ -195,14 +197,24 @@ class Ingest:
         result: dict[str, Any],
         chunks: Sequence[chunking.Chunk],
         embedder: Embedder,
-    ) -> None:
-        """From this transaction on, the document is found, and those that it replaces are not."""
+    ) -> list[str]:
+        """From this transaction on, the document is found, and those that it replaces are not.
+
+        Some texts, and nothing is done: their vectors were taken away meanwhile, with a document that had them too.
+        """
+        texts = {digest_of(embedder, chunk.with_section): chunk.with_section for chunk in chunks}
         async with self._db.write() as session:
             base = await session.get(KnowledgeBase, index.base_id, with_for_update=True)
             held = await session.get(KnowledgeDocument, document.id, with_for_update=True)
             entry = await session.get(KnowledgeEntry, (index.id, document.id), with_for_update=True)
             if base is None or held is None or held.deleting or entry is None or entry.state == "ready":
-                return
+                return []
+            for start in range(0, len(texts), BATCH):
+                some = dict(islice(texts.items(), start, start + BATCH))
+                of_base = (KnowledgeVector.base_id == base.id, KnowledgeVector.sha256.in_(some))
+                there = set(await session.scalars(select(KnowledgeVector.sha256).where(*of_base)))
+                if missing := some.keys() - there:
+                    return [some[digest] for digest in missing]
             mine = (KnowledgeChunk.index_id == index.id, KnowledgeChunk.document_id == document.id)
             await session.execute(delete(KnowledgeChunk).where(*mine))
             session.add_all(
@@ -220,6 +232,7 @@ class Ingest:
             await session.flush()
             await indexes.swap_if_complete(session, base)
             await indexes.replace(session, base)
+        return []
 
     async def _keep(self, entry: KnowledgeEntry, **values: Any) -> None:
         """Renew the claim, and keep how far it is."""

@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from control.knowledge.local_model import Floats
 from control.knowledge.trouble import Trouble
 
@@ -28,7 +26,6 @@ TIMEOUT = 10.0
 _NOT_LOADED = 101
 _EF = 100
 _LITE = "milvus_lite"
-_NOTHING: Floats = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +43,6 @@ class Hit:
     """A chunk that was found, best first."""
 
     id: str
-    vector: Floats
-    """Empty where it was not asked for."""
     score: float
     """Cosine or BM25."""
 
@@ -102,14 +97,14 @@ class Vectors:
         """Delete a collection, if it is there."""
         await self._call(lambda client: client.drop_collection(collection, timeout=60))
 
-    async def near(self, collection: str, vector: Floats, limit: int, where: str, *, vectors: bool) -> list[Hit]:
-        """Chunks whose vectors are most like this one; with their vectors, which take a while to bring, or without."""
+    async def near(self, collection: str, vector: Floats, limit: int, where: str) -> list[Hit]:
+        """Chunks whose vectors are most like this one."""
         asked = {"metric_type": "COSINE", "params": {"ef": max(_EF, limit)}}
-        return await self._search(collection, vector.tolist(), "vector", limit, where, asked, vectors=vectors)
+        return await self._search(collection, vector.tolist(), "vector", limit, where, asked)
 
     async def saying(self, collection: str, terms: str, limit: int, where: str) -> list[Hit]:
-        """Chunks with the most telling words in common, by BM25, with their vectors."""
-        return await self._search(collection, terms, "sparse", limit, where, {"metric_type": "BM25"}, vectors=True)
+        """Chunks with the most telling words in common, by BM25."""
+        return await self._search(collection, terms, "sparse", limit, where, {"metric_type": "BM25"})
 
     async def close(self) -> None:
         """Close the connection."""
@@ -117,7 +112,7 @@ class Vectors:
             await asyncio.to_thread(self._client.close)
 
     async def _search(
-        self, collection: str, asked: Any, field: str, limit: int, where: str, params: dict[str, Any], *, vectors: bool
+        self, collection: str, asked: Any, field: str, limit: int, where: str, params: dict[str, Any]
     ) -> list[Hit]:
         def work(client: MilvusClient) -> list[Hit]:
             if collection not in self._loaded:
@@ -125,10 +120,9 @@ class Vectors:
                 self._loaded.add(collection)
             found = client.search(
                 collection, [asked], anns_field=field, limit=limit, filter=where, search_params=params,
-                output_fields=["vector" if vectors else "id"], timeout=TIMEOUT,  # without any, Milvus Lite gives all
+                output_fields=["id"], timeout=TIMEOUT,  # without any, Milvus Lite gives all
             )[0]  # fmt: skip
-            brought = _vectors(found) if vectors and found else [_NOTHING] * len(found)
-            return list(map(Hit, found.ids, brought, found.distances))
+            return list(map(Hit, found.ids, found.distances))
 
         async with self._searching if self.lite else contextlib.nullcontext():  # two at once would hinder each other
             try:
@@ -158,12 +152,6 @@ class Vectors:
             raise Trouble("index_down", f"Milvus at {self._uri} gives no answer: {exc.code().name}") from exc
         except OSError as exc:
             raise Trouble("index_down", f"Milvus at {self._uri} is not reached: {exc}"[:500]) from exc
-
-
-def _vectors(found: Any) -> Floats:
-    """Vectors of hits, shape (hits, dimension), in one piece: one hit after another is ten times as slow."""
-    field = found.lazy_field_data[0].vectors
-    return np.array(field.float_vector.data, np.float32).reshape(len(found), field.dim)
 
 
 class _Unloaded(Trouble):

@@ -80,7 +80,7 @@ async def _measured(
 
 
 async def _search(vectors: Vectors, collection: str, text: str, vector: Floats) -> None:
-    near = vectors.near(collection, vector, CANDIDATES, "", vectors=False)
+    near = vectors.near(collection, vector, CANDIDATES, "")
     await asyncio.gather(near, vectors.saying(collection, asked(text), CANDIDATES, ""))
 
 

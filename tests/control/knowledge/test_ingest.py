@@ -10,9 +10,12 @@ from typing import Any
 import httpx2 as httpx
 import numpy as np
 import pytest
+from sqlalchemy import delete
 
+from control.knowledge.ingest import Ingest
 from control.knowledge.trouble import Trouble
 from control.knowledge.vectors import Vectors
+from control.models import KnowledgeVector
 from tests.control.api.conftest import Running, Start
 from tests.control.knowledge.conftest import BASES, add, base, ready, search, settled
 from tests.fakes.milvus import MilvusLite
@@ -43,6 +46,24 @@ def test_only_what_has_changed_is_embedded_again(control: Running, engineer: htt
     assert (second["total"], second["reused"]) == (60, 59)
     eventually(lambda: control.sql("SELECT count(*) FROM knowledge_document") == [(1,)], 20)
     eventually(lambda: control.sql("SELECT count(*) FROM knowledge_vector") == [(60,)], 20)
+
+
+def test_vectors_that_are_taken_away_meanwhile_are_made_again(
+    control: Running, engineer: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, taken = Ingest._show, list[Any]()
+
+    async def robbed(ingest: Ingest, *what: Any) -> list[str]:
+        if not taken:  # as by the end of a document that had the same texts
+            async with ingest._db.write() as session:
+                taken.append(await session.execute(delete(KnowledgeVector)))
+        return await shown(ingest, *what)
+
+    monkeypatch.setattr(Ingest, "_show", robbed)
+    ready(engineer, "handbook", "rules.md", RULES)
+    assert taken[0].rowcount == 60
+    assert control.sql("SELECT count(*) FROM knowledge_vector") == [(60,)]
+    assert "number7 " in search(engineer, "handbook", "number7", limits={"top_k": 1})[0]["text"]
 
 
 def test_another_chunking_answers_once_it_is_complete_and_the_old_index_goes(
@@ -187,10 +208,10 @@ def test_a_milvus_that_does_not_answer_is_a_trouble(milvus: MilvusLite, monkeypa
     async def asked() -> None:
         vectors, question = Vectors(milvus.uri, ""), np.ones(2, np.float32)
         await vectors.prepare("silent", 2)
-        assert await vectors.near("silent", question, 5, "", vectors=False) == []
+        assert await vectors.near("silent", question, 5, "") == []
         monkeypatch.setattr("control.knowledge.vectors.TIMEOUT", 0.3)
         with milvus.silent(), pytest.raises(Trouble, match="gives no answer"):
-            await vectors.near("silent", question, 5, "", vectors=False)
+            await vectors.near("silent", question, 5, "")
         await vectors.drop("silent")
         await vectors.close()
 
