@@ -11,8 +11,8 @@ from sqlalchemy import delete, select
 
 from control.db import Database
 from control.kit.files import Files
+from control.knowledge.found import collection_of
 from control.knowledge.indexes import swap_if_complete
-from control.knowledge.retrieval import collection_of
 from control.knowledge.vectors import Vectors
 from control.models import KnowledgeBase, KnowledgeChunk, KnowledgeDocument, KnowledgeIndex, KnowledgeVector
 

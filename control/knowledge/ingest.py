@@ -27,10 +27,10 @@ from control.kit.periodic import every
 from control.kit.upsert import upsert
 from control.knowledge import chunking, documents, indexes, service
 from control.knowledge.embedding import BATCH, Embedder, Embedders, digest_of
+from control.knowledge.found import collection_of
 from control.knowledge.indexes import OPEN
 from control.knowledge.local_model import Floats
 from control.knowledge.parsing import Unparsed, parse
-from control.knowledge.retrieval import collection_of
 from control.knowledge.schemas import Chunking
 from control.knowledge.terms import terms
 from control.knowledge.trouble import Trouble
