@@ -59,13 +59,18 @@ def control_of(request: Request) -> Control:
     return cast(Control, request.app.state.control)
 
 
+async def _parts(request: Request) -> Control:
+    """Every operation's dependencies are `async`: FastAPI walks to a thread and back for those that are not."""
+    return control_of(request)
+
+
 async def _session(request: Request) -> AsyncIterator[AsyncSession]:
     db = control_of(request).db
     async with db.read() if request.method in ("GET", "HEAD") else db.write() as session:
         yield session
 
 
-Parts = Annotated[Control, Depends(control_of)]
+Parts = Annotated[Control, Depends(_parts)]
 Db = Annotated[AsyncSession, Depends(_session, scope="function")]
 """One transaction per request, committed before the answer is sent. A GET cannot write."""
 

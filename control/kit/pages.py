@@ -30,7 +30,7 @@ class PageQuery(BaseModel):
     per_page: int
 
 
-def _page(
+async def _page(
     page: Annotated[int, Query(ge=1, le=100_000)] = 1,
     per_page: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> PageQuery:

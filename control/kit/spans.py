@@ -12,7 +12,7 @@ from control.kit.schemas import Moment
 from control.models.base import now
 
 
-def _span(since: Moment | None = None, until: Moment | None = None) -> tuple[datetime, datetime]:
+async def _span(since: Moment | None = None, until: Moment | None = None) -> tuple[datetime, datetime]:
     """The last 24 hours unless said otherwise."""
     end = until or now()
     try:

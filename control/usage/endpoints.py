@@ -98,7 +98,7 @@ class LedgerPage(BaseModel):
     before: int | None
 
 
-def _asked(
+async def _asked(
     span: Span,
     by: Annotated[list[Dimension] | None, Query(max_length=3)] = None,
     timezone: Annotated[str, Query(max_length=64)] = "UTC",
