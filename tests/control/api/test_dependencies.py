@@ -1,4 +1,4 @@
-"""What an operation of control asks for is there without a walk to a thread, which FastAPI makes for plain functions."""
+"""An operation of control has what it asks for without a walk to a thread, as FastAPI makes for plain functions."""
 
 from __future__ import annotations
 
