@@ -90,8 +90,11 @@ def test_a_model_proposes_questions_and_a_person_takes_some(
         page.locator("[data-test=propose-questions]").click()
         dialog = page.get_by_role("dialog")
         for which, name in (("route", "asker"), ("key", "pays")):
-            dialog.locator(f"[data-test=propose-{which}]").click()
+            choice = dialog.locator(f"[data-test=propose-{which}]")
+            choice.click()
             page.get_by_role("option", name=name).click()
+            expect(choice).to_contain_text(name)
+            expect(page.get_by_role("option", name=name)).to_be_hidden()  # the next list does not unfold over this one
         dialog.locator("[data-test=propose]").click()
         expect(dialog.get_by_role("alert")).to_contain_text("0 characters, which is no question")
         expect(dialog.locator("[data-test=proposal]")).to_have_count(2)
