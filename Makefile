@@ -97,7 +97,7 @@ heavy: install ## 10,000 streams at a time, and three times too many requests; w
 	@$(VENV)/bin/python -m tests.load.heavy $(ARGS)
 
 soak: install ## long runs under load
-	@$(VENV)/bin/pytest -m soak tests/load $(ARGS)
+	@$(VENV)/bin/pytest -s -m soak tests/load $(ARGS)
 
 fuzz: install ## feed random input to every parser
 	@$(VENV)/bin/python -m tests.fuzz.run $(ARGS)
