@@ -1,13 +1,13 @@
 """What a search has found, what of it the caller may see, and what of that is given.
 
-Milvus says which chunks may fit. Whether a passage is given is decided by the database, after that, in one read: its
-document is there, its index is live, and the caller may see it. So what is deleted or forbidden is gone at once. The
-same read brings texts and vectors, which takes a fraction of what bringing them from Milvus does.
+Milvus says which chunks may fit. Whether a passage is given is decided by the database, after that, in one transaction:
+its base and its document are there, and the caller may see them. So what is deleted or forbidden is gone at once. The
+same transaction brings texts and vectors: from Milvus they would take longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +66,13 @@ class Found:
 
     of: Candidate
     row: Any
-    """Columns of `_SHOWN`."""
+    """Columns of `SHOWN`."""
     vector: Floats
     similarity: float
     """Cosine of its vector and the query's, however it was found."""
 
 
-_SHOWN = (
+SHOWN = (
     select(
         KnowledgeChunk.id, KnowledgeChunk.index_id, KnowledgeChunk.document_id, KnowledgeChunk.number,
         KnowledgeChunk.parent, KnowledgeChunk.page, KnowledgeChunk.section, KnowledgeChunk.start, KnowledgeChunk.end,
@@ -102,7 +102,7 @@ async def visible(session: AsyncSession, candidates: Sequence[Candidate], query:
         )
         if query.caller.may_read(base)
     }
-    rows = await session.execute(_SHOWN.where(KnowledgeChunk.id.in_([one.id for one in candidates])))
+    rows = await session.execute(SHOWN.where(KnowledgeChunk.id.in_([one.id for one in candidates])))
     there = {row.id: row for row in rows}
     found = []
     for one in candidates:
@@ -144,46 +144,32 @@ def _varied(found: list[Found], limits: RetrievalLimits) -> list[Found]:
 
 
 async def passages(session: AsyncSession, found: list[Found], query: Query) -> list[Passage]:
-    """What is given of what was found, the best first."""
+    """What is given of what was found, the best first: within the budget, and no text twice."""
     if any(one.of.place.policy.diversity for one in found):
         found = _varied(found, query.limits)
-    answer = _Answer(query.limits)
-    await answer.take(session, found)
-    return answer.passages
-
-
-class _Answer:
-    """Passages within the budget, and no text twice."""
-
-    def __init__(self, limits: RetrievalLimits) -> None:
-        self.passages: list[Passage] = []
-        self._top_k, self._left = limits.top_k, limits.token_budget
-        self._given: set[tuple[str, int]] = set()
-
-    async def take(self, session: AsyncSession, found: Iterable[Found]) -> None:
-        """Add what there is place for."""
-        for one in found:
-            if len(self.passages) == self._top_k:
-                return
-            whole = one.of.place.policy.expand == "section"
-            row = one.row
-            mark = (row.document_id, row.parent if whole else -1 - row.number)
-            if mark in self._given:
-                continue
-            text, start, end, tokens = await _section(session, row) if whole else _alone(row)
-            if tokens > self._left:
-                continue
-            self._given.add(mark)
-            self._left -= tokens
-            self.passages.append(
-                Passage(
-                    base=one.of.place.base.name, document=row.document_id, title=row.title, chunk=row.id,
-                    page=row.page, section=row.section, start=start, end=end,
-                    score=round(one.of.score, 6), similarity=round(one.similarity, 6),
-                    dense=_rounded(one.of.dense), bm25=_rounded(one.of.bm25), rerank=_rounded(one.of.rerank),
-                    tokens=tokens, text=text,
-                )
-            )  # fmt: skip
+    answer, given, left = list[Passage](), set[tuple[str, int]](), query.limits.token_budget
+    for one in found:
+        if len(answer) == query.limits.top_k:
+            break
+        whole, row = one.of.place.policy.expand == "section", one.row
+        mark = (row.document_id, row.parent if whole else -1 - row.number)
+        if mark in given:
+            continue
+        text, start, end, tokens = await _section(session, row) if whole else _alone(row)
+        if tokens > left:
+            continue
+        given.add(mark)
+        left -= tokens
+        answer.append(
+            Passage(
+                base=one.of.place.base.name, document=row.document_id, title=row.title, chunk=row.id,
+                page=row.page, section=row.section, start=start, end=end,
+                score=round(one.of.score, 6), similarity=round(one.similarity, 6),
+                dense=_rounded(one.of.dense), bm25=_rounded(one.of.bm25), rerank=_rounded(one.of.rerank),
+                tokens=tokens, text=text,
+            )
+        )  # fmt: skip
+    return answer
 
 
 def _rounded(score: float | None) -> float | None:

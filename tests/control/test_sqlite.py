@@ -14,6 +14,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
+from control.knowledge.found import SHOWN
+from control.models import KnowledgeChunk
+from control.models.base import Base
 
 
 @asynccontextmanager
@@ -80,6 +83,21 @@ def test_a_reader_sees_one_state_from_its_first_statement_on(tmp_path: Path, str
             assert await said(reader) == []
 
     asyncio.run(go())
+
+
+def test_the_read_of_a_search_begins_with_its_chunks_however_many_they_are(tmp_path: Path) -> None:
+    async def go() -> list[str]:
+        async with notes(tmp_path) as db:
+            async with db.engine.begin() as connection:
+                await connection.run_sync(Base.metadata.create_all)
+            read = SHOWN.where(KnowledgeChunk.id.in_([str(one) for one in range(80)]))
+            how = read.compile(db.engine.sync_engine, compile_kwargs={"literal_binds": True})
+            async with db.read() as session:
+                return [row.detail for row in await session.execute(text(f"EXPLAIN QUERY PLAN {how}"))]
+
+    plan = asyncio.run(go())
+    assert plan[0].startswith("SEARCH knowledge_chunk USING INDEX sqlite_autoindex_knowledge_chunk_1")
+    assert not [step for step in plan if step.startswith("SCAN")]
 
 
 def test_what_fails_is_told_as_ever_and_leaves_nothing(tmp_path: Path) -> None:
