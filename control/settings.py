@@ -297,6 +297,9 @@ class KnowledgeTable(_Table):
     """Most answers of searches that a control process keeps; 0 keeps none. Each has at most 50,000 characters."""
     cache_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """How long such an answer is kept. Changes of documents and of rights are in effect at once."""
+    copies_mib: Annotated[int, Field(ge=0, le=1_048_576)] = 512
+    """Memory for copies of indexes on Milvus Lite, to search in: it takes long to do so itself. 0 makes none. 10,000
+    chunks of 384 dimensions take about 30 MiB, and twice that for a moment while they are read."""
     max_chunks: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Most chunks of one document."""
     models: Annotated[dict[str, str], BeforeValidator(_tabled)] = {}

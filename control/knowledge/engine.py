@@ -87,6 +87,7 @@ class Engine:
                 every(LOOK, self._runs.all_there_is, "test sets cannot be run now"),
             )
         finally:
+            await self.retriever.close()
             await self.embedders.gateway.close()
             await self._vectors.close()
 
@@ -102,6 +103,7 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
         return None
     try:
         from control.knowledge.cleaning import Cleaning  # noqa: PLC0415 - of the extra `knowledge`
+        from control.knowledge.copies import Copies  # noqa: PLC0415
         from control.knowledge.embedding import Embedders  # noqa: PLC0415
         from control.knowledge.evaluation.running import Runs  # noqa: PLC0415
         from control.knowledge.gateway import Gateway  # noqa: PLC0415
@@ -117,7 +119,8 @@ def open_engine(settings: Settings, db: Database, vault: Vault) -> Engine | None
     files = Files(settings.knowledge_dir)
     embedders = Embedders(Gateway(settings.console.gateway_url, vault), folders(table.models))
     vectors = Vectors(table.milvus_uri, reference(table.milvus_token))
-    retriever = Retriever(db, embedders, vectors, Results(table.cache_entries, table.cache_seconds))
+    copies = Copies(db, table.copies_mib * 2**20)
+    retriever = Retriever(db, embedders, vectors, copies, Results(table.cache_entries, table.cache_seconds))
     pages = Outbound(table.private_pages)
     ingest = Ingest(db, files, table, embedders, vectors)
     return Engine(

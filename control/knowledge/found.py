@@ -20,6 +20,7 @@ from control.knowledge.embedding import Embedder
 from control.knowledge.local_model import Floats
 from control.knowledge.rerank import Reranker
 from control.knowledge.schemas import Retrieval
+from control.knowledge.vectors import Among
 from control.models import KnowledgeBase, KnowledgeChunk, KnowledgeDocument, KnowledgeIndex, KnowledgeVector
 from gateway.contract.retrieval import Passage, RetrievalLimits
 
@@ -38,7 +39,7 @@ class Place:
     embedder: Embedder
     policy: Retrieval
     reranker: Reranker | None
-    where: str
+    among: Among
 
     @property
     def collection(self) -> str:

@@ -1,6 +1,7 @@
 """Finds passages: one way for the gateway and for people.
 
-In which bases, with what; then Milvus, by vector and by words; then `found.py`, which decides what is given.
+In which bases, with what; then Milvus, or a copy of what it has (`copies.py`), by vector and by words; then `found.py`,
+which decides what is given.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
@@ -19,6 +21,7 @@ from control.db import Database
 from control.errors import not_found
 from control.knowledge import indexes
 from control.knowledge.access import Query
+from control.knowledge.copies import Copies
 from control.knowledge.embedding import Embedders
 from control.knowledge.found import Candidate, Found, Place, fits, passages, visible
 from control.knowledge.gateway import digest_of_key
@@ -27,7 +30,7 @@ from control.knowledge.results import Results, Scope, scope_of
 from control.knowledge.schemas import Retrieval
 from control.knowledge.terms import asked
 from control.knowledge.trouble import Trouble
-from control.knowledge.vectors import Hit, Vectors, none_of, one_of
+from control.knowledge.vectors import ALL, Among, Hit, Vectors
 from control.models import KnowledgeBase, KnowledgeDocument, KnowledgeIndex
 from gateway.contract.retrieval import RerankOutcome, RetrievalReply
 
@@ -35,8 +38,6 @@ log = logging.getLogger("tunegate.control.knowledge")
 
 FUSION = 60
 """k of reciprocal rank fusion: how much the first ranks count for more."""
-MOST_IN_FILTER = 5000
-"""Documents that a filter names to Milvus; of more, only those that were found are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,9 @@ class Plan:
 class Retriever:
     """Searches; one for a process."""
 
-    def __init__(self, db: Database, embedders: Embedders, vectors: Vectors, results: Results) -> None:
-        self._db, self._embedders, self._vectors, self._results = db, embedders, vectors, results
+    def __init__(self, db: Database, embedders: Embedders, vectors: Vectors, copies: Copies, results: Results) -> None:
+        self._db, self._embedders, self._vectors, self._copies = db, embedders, vectors, copies
+        self._results = results
 
     async def plan(self, session: AsyncSession, names: Sequence[str], query: Query) -> Plan:
         """A search in these bases.
@@ -93,6 +95,10 @@ class Retriever:
         self._results.put(plan.scope, reply)
         return reply
 
+    async def close(self) -> None:
+        """Make no copies any more."""
+        await self._copies.close()
+
     async def _places(self, session: AsyncSession, names: Sequence[str], query: Query) -> tuple[list[Place], Scope]:
         """Where to look, and all that decides what will be found there."""
         places: list[Place] = []
@@ -115,11 +121,11 @@ class Retriever:
             changed.append(base.changed_at)
             if not index.dimension:
                 continue  # nothing is in it yet
-            where = await _where(session, base, hidden, query)
-            if where is not None:
+            among = await _among(session, base, hidden, query)
+            if among is not None:
                 embedder = await self._embedders.get(session, index.embedding)
                 reranker = await self._reranker(session, policy)
-                places.append(Place(base, index, embedder, policy, reranker, where))
+                places.append(Place(base, index, embedder, policy, reranker, among))
         asked = [query.text, query.limits.model_dump(mode="json"), dict(query.facts)]
         return places, scope_of([decided, asked], max(changed))
 
@@ -138,11 +144,14 @@ class Retriever:
                 f"the index of {place.base.name!r} has {place.index.dimension} dimensions, its model {len(vector)} now"
             )
             raise Trouble("embedding_changed", said, passes=False)
+        copy = self._copies.of(place.base, place.index) if self._vectors.lite else None
+        near = partial(self._vectors.near, place.collection) if copy is None else copy.near
+        saying = partial(self._vectors.saying, place.collection) if copy is None else copy.saying
         searches: dict[str, Coroutine[Any, Any, list[Hit]]] = {}
         if place.policy.mode != "bm25":
-            searches["dense"] = self._vectors.near(place.collection, vector, many, place.where)
+            searches["dense"] = near(vector, many, place.among)
         if place.policy.mode != "dense" and words:
-            searches["bm25"] = self._vectors.saying(place.collection, words, many, place.where)
+            searches["bm25"] = saying(words, many, place.among)
         found: dict[str, Candidate] = {}
         for name, hits in zip(searches, await asyncio.gather(*searches.values()), strict=True):
             for rank, hit in enumerate(hits, 1):
@@ -207,14 +216,11 @@ async def _hidden(session: AsyncSession, base: KnowledgeBase, query: Query) -> s
     return {id for id, readers in await session.execute(rows) if not query.caller.may_read_document(base, readers)}
 
 
-async def _where(session: AsyncSession, base: KnowledgeBase, hidden: set[str], query: Query) -> str | None:
-    """What Milvus may leave out, so that what the caller may not see takes no place; None: nothing is left.
-
-    This saves places, and decides nothing: see `_visible`.
-    """
+async def _among(session: AsyncSession, base: KnowledgeBase, hidden: set[str], query: Query) -> Among | None:
+    """Where to look, so that what the caller may not see takes no place; None: nothing is left."""
     of_base = (KnowledgeDocument.base_id == base.id, ~KnowledgeDocument.deleting)
     if query.facts:
         rows = await session.execute(select(KnowledgeDocument.id, KnowledgeDocument.facts).where(*of_base))
-        wanted = [id for id, facts in rows if id not in hidden and fits(facts, query.facts)]
-        return None if not wanted else one_of("document", wanted) if len(wanted) <= MOST_IN_FILTER else ""
-    return none_of("document", sorted(hidden)) if 0 < len(hidden) <= MOST_IN_FILTER else ""
+        wanted = frozenset(id for id, facts in rows if id not in hidden and fits(facts, query.facts))
+        return Among(wanted, inside=True) if wanted else None
+    return Among(frozenset(hidden)) if hidden else ALL

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TIMEOUT = 10.0
 """Seconds for one call."""
+MOST_IN_FILTER = 5000
+"""Documents that a filter names to Milvus; of more, only those that were found are looked at."""
 _NOT_LOADED = 101
 _EF = 100
 _LITE = "milvus_lite"
@@ -36,6 +38,27 @@ class Row:
     document: str
     vector: Floats
     terms: str
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Documents that a search looks into, or leaves out. It saves places, and decides nothing: see `found.py`."""
+
+    documents: frozenset[str] = frozenset()
+    inside: bool = False
+    """Only these; else all but these."""
+
+    @property
+    def filter(self) -> str:
+        """The same for Milvus: empty where there is nothing to say, or too much."""
+        if not 0 < len(self.documents) <= MOST_IN_FILTER:
+            return ""
+        return (
+            one_of("document", sorted(self.documents)) if self.inside else none_of("document", sorted(self.documents))
+        )
+
+
+ALL = Among()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +120,14 @@ class Vectors:
         """Delete a collection, if it is there."""
         await self._call(lambda client: client.drop_collection(collection, timeout=60))
 
-    async def near(self, collection: str, vector: Floats, limit: int, where: str) -> list[Hit]:
+    async def near(self, collection: str, vector: Floats, limit: int, among: Among) -> list[Hit]:
         """Chunks whose vectors are most like this one."""
         asked = {"metric_type": "COSINE", "params": {"ef": max(_EF, limit)}}
-        return await self._search(collection, vector.tolist(), "vector", limit, where, asked)
+        return await self._search(collection, vector.tolist(), "vector", limit, among, asked)
 
-    async def saying(self, collection: str, terms: str, limit: int, where: str) -> list[Hit]:
+    async def saying(self, collection: str, terms: str, limit: int, among: Among) -> list[Hit]:
         """Chunks with the most telling words in common, by BM25."""
-        return await self._search(collection, terms, "sparse", limit, where, {"metric_type": "BM25"})
+        return await self._search(collection, terms, "sparse", limit, among, {"metric_type": "BM25"})
 
     async def close(self) -> None:
         """Close the connection."""
@@ -112,14 +135,14 @@ class Vectors:
             await asyncio.to_thread(self._client.close)
 
     async def _search(
-        self, collection: str, asked: Any, field: str, limit: int, where: str, params: dict[str, Any]
+        self, collection: str, asked: Any, field: str, limit: int, among: Among, params: dict[str, Any]
     ) -> list[Hit]:
         def work(client: MilvusClient) -> list[Hit]:
             if collection not in self._loaded:
                 client.load_collection(collection, timeout=60)
                 self._loaded.add(collection)
             found = client.search(
-                collection, [asked], anns_field=field, limit=limit, filter=where, search_params=params,
+                collection, [asked], anns_field=field, limit=limit, filter=among.filter, search_params=params,
                 output_fields=["id"], timeout=TIMEOUT,  # without any, Milvus Lite gives all
             )[0]  # fmt: skip
             return list(map(Hit, found.ids, found.distances))

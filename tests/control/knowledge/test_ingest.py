@@ -14,7 +14,7 @@ from sqlalchemy import delete
 
 from control.knowledge.ingest import Ingest
 from control.knowledge.trouble import Trouble
-from control.knowledge.vectors import Vectors
+from control.knowledge.vectors import ALL, Vectors
 from control.models import KnowledgeVector
 from tests.control.api.conftest import Running, Start
 from tests.control.knowledge.conftest import BASES, add, base, ready, search, settled
@@ -208,10 +208,10 @@ def test_a_milvus_that_does_not_answer_is_a_trouble(milvus: MilvusLite, monkeypa
     async def asked() -> None:
         vectors, question = Vectors(milvus.uri, ""), np.ones(2, np.float32)
         await vectors.prepare("silent", 2)
-        assert await vectors.near("silent", question, 5, "") == []
+        assert await vectors.near("silent", question, 5, ALL) == []
         monkeypatch.setattr("control.knowledge.vectors.TIMEOUT", 0.3)
         with milvus.silent(), pytest.raises(Trouble, match="gives no answer"):
-            await vectors.near("silent", question, 5, "")
+            await vectors.near("silent", question, 5, ALL)
         await vectors.drop("silent")
         await vectors.close()
 
