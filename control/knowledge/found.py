@@ -7,7 +7,7 @@ same transaction brings texts and vectors: from Milvus they would take longer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,11 +144,36 @@ def _varied(found: list[Found], limits: RetrievalLimits) -> list[Found]:
     return chosen
 
 
-async def passages(session: AsyncSession, found: list[Found], query: Query) -> list[Passage]:
-    """What is given of what was found, the best first: within the budget, and no text twice."""
+def _looked_at(candidates: Sequence[Candidate], query: Query) -> Iterator[list[Candidate]]:
+    """Candidates in the order in which they are looked up: first as many of the best as will do nearly always; all at
+    once where each is weighed against the others.
+    """
+    some = len(candidates)
+    if not any(one.place.policy.diversity for one in candidates):
+        candidates = sorted(candidates, key=lambda one: -one.score)
+        some = min(some, 2 * query.limits.top_k)
+        while 0 < some < len(candidates) and candidates[some].score == candidates[some - 1].score:
+            some += 1  # which of them is better, only the look tells
+    yield list(candidates[:some])
+    yield list(candidates[some:])
+
+
+async def passages(session: AsyncSession, candidates: Sequence[Candidate], query: Query) -> list[Passage]:
+    """What is given of what was found and may be seen, the best first: within the budget, and no text twice."""
+    answer, given = list[Passage](), set[tuple[str, int]]()
+    for some in _looked_at(candidates, query):
+        if some and len(answer) < query.limits.top_k:
+            await _give(session, await visible(session, some, query), query, answer, given)
+    return answer
+
+
+async def _give(
+    session: AsyncSession, found: list[Found], query: Query, answer: list[Passage], given: set[tuple[str, int]]
+) -> None:
+    """Put what is found into an answer. `given`: documents and sections that are in it."""
     if any(one.of.place.policy.diversity for one in found):
         found = _varied(found, query.limits)
-    answer, given, left = list[Passage](), set[tuple[str, int]](), query.limits.token_budget
+    left = query.limits.token_budget - sum(passage.tokens for passage in answer)
     for one in found:
         if len(answer) == query.limits.top_k:
             break
@@ -170,7 +195,6 @@ async def passages(session: AsyncSession, found: list[Found], query: Query) -> l
                 tokens=tokens, text=text,
             )
         )  # fmt: skip
-    return answer
 
 
 def _rounded(score: float | None) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -56,6 +56,8 @@ class Retriever:
     def __init__(self, db: Database, embedders: Embedders, vectors: Vectors, copies: Copies, results: Results) -> None:
         self._db, self._embedders, self._vectors, self._copies = db, embedders, vectors, copies
         self._results = results
+        self._readers: dict[str, tuple[int, list[tuple[str, Any]]]] = {}
+        """Base → its revision, and its documents that have readers of their own."""
 
     async def plan(self, session: AsyncSession, names: Sequence[str], query: Query) -> Plan:
         """A search in these bases.
@@ -88,7 +90,7 @@ class Retriever:
         candidates = [one for some in ranked for one in some]
         rerank, why = await self._reranked(places, candidates, query)
         async with self._db.read() as session:
-            given = await passages(session, await visible(session, candidates, query), query)
+            given = await passages(session, candidates, query)
         took = _since(plan.started)
         searched = {place.base.name: place.index.number for place in places}
         reply = RetrievalReply(passages=tuple(given), took_ms=took, rerank=rerank, rerank_message=why, indexes=searched)
@@ -115,7 +117,7 @@ class Retriever:
                 index = await indexes.on_trial(session, base)
             elif query.index is not None:
                 index = await indexes.index_of(session, base, query.index)
-            hidden = await _hidden(session, base, query)
+            hidden = await self._hidden(session, base, query)
             policy = query.how or Retrieval.model_validate(base.retrieval)
             decided.append([base.id, index.id, base.revision, sorted(hidden), policy.model_dump(mode="json")])
             changed.append(base.changed_at)
@@ -128,6 +130,21 @@ class Retriever:
                 places.append(Place(base, index, embedder, policy, reranker, among))
         asked = [query.text, query.limits.model_dump(mode="json"), dict(query.facts)]
         return places, scope_of([decided, asked], max(changed))
+
+    async def _hidden(self, session: AsyncSession, base: KnowledgeBase, query: Query) -> set[str]:
+        """Documents of a base that the caller may not see, as of the base's revision."""
+        revision, documents = self._readers.get(base.id, (None, []))
+        if revision != base.revision:
+            rows = await session.execute(
+                select(KnowledgeDocument.id, KnowledgeDocument.readers).where(
+                    KnowledgeDocument.base_id == base.id,
+                    ~KnowledgeDocument.deleting,
+                    KnowledgeDocument.readers.is_not(None),
+                )
+            )
+            documents = [(row.id, row.readers) for row in rows]
+            self._readers[base.id] = (base.revision, documents)
+        return {id for id, readers in documents if not query.caller.may_read_document(base, readers)}
 
     async def _reranker(self, session: AsyncSession, policy: Retrieval) -> Reranker | None:
         if policy.rerank is None:
@@ -154,7 +171,7 @@ class Retriever:
             searches["bm25"] = saying(words, many, place.among)
         found: dict[str, Candidate] = {}
         for name, hits in zip(searches, await asyncio.gather(*searches.values()), strict=True):
-            for rank, hit in enumerate(hits, 1):
+            for rank, hit in _ranked(hits):
                 one = found.get(hit.id)
                 if one is None:
                     one = found[hit.id] = Candidate(place, hit.id, vector)
@@ -185,6 +202,15 @@ class Retriever:
         return ("failed", "; ".join(failed)) if failed else ("done", "")
 
 
+def _ranked(hits: Sequence[Hit]) -> Iterator[tuple[int, Hit]]:
+    """Hits with their ranks, from 1. The same score is the same rank: which of them an index names first is chance."""
+    rank = 0
+    for at, hit in enumerate(hits, 1):
+        if at == 1 or hit.score != hits[at - 2].score:
+            rank = at
+        yield rank, hit
+
+
 async def _reordered(query: str, found: Sequence[Found]) -> None:
     """The best of what one base has found, in the order of its rerank model; the others follow. Raises Unranked."""
     reranker = found[0].of.place.reranker if found else None
@@ -206,14 +232,6 @@ def _said(row: Any) -> str:
 
 def _since(started: float) -> float:
     return round((time.monotonic() - started) * 1000, 3)
-
-
-async def _hidden(session: AsyncSession, base: KnowledgeBase, query: Query) -> set[str]:
-    """Documents of a base that the caller may not see."""
-    rows = select(KnowledgeDocument.id, KnowledgeDocument.readers).where(
-        KnowledgeDocument.base_id == base.id, ~KnowledgeDocument.deleting, KnowledgeDocument.readers.is_not(None)
-    )
-    return {id for id, readers in await session.execute(rows) if not query.caller.may_read_document(base, readers)}
 
 
 async def _among(session: AsyncSession, base: KnowledgeBase, hidden: set[str], query: Query) -> Among | None:

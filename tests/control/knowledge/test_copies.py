@@ -66,6 +66,17 @@ def test_a_search_after_the_first_ones_leaves_milvus_lite_alone(engineer: httpx.
     assert [one["dense"] for one in again] == pytest.approx([one["dense"] for one in first], abs=1e-5)
 
 
+def test_what_is_equally_good_is_equally_good_wherever_it_is_found(engineer: httpx.Client, asked: Asked) -> None:
+    """Which of equals an index names first is chance, and must decide nothing."""
+    for name in "abc":
+        ready(engineer, "handbook", f"{name}.txt", "Annual leave is thirty days.")
+    in_milvus = search(engineer, "handbook", "annual leave")
+    from_memory(engineer, "handbook", asked)
+    in_memory = search(engineer, "handbook", "annual leave")
+    assert len({one["score"] for one in in_milvus + in_memory}) == 1
+    assert [one["title"] for one in in_milvus] == [one["title"] for one in in_memory]
+
+
 def test_what_has_changed_is_in_effect_at_once(engineer: httpx.Client, asked: Asked) -> None:
     """Each look comes right after the change, whether the copy is as it was, being made, or up to date."""
     ready(engineer, "handbook", "0.txt", "Annual leave is thirty days.")
