@@ -282,8 +282,7 @@ class KnowledgeTable(_Table):
     milvus_token: Secret = ""
     """`user:password` or a token of that Milvus, as `env:NAME` or `file:PATH`."""
     data_dir: Path | None = None
-    """Where documents are kept; `knowledge` in `[console] data_dir` unless set. Several control processes need a folder
-    that they share."""
+    """Where all control processes keep documents; `knowledge` in `[console] data_dir` unless set."""
     max_file_bytes: Annotated[int, Field(ge=1024)] = 104_857_600
     """Largest document."""
     parse_seconds: Annotated[float, Field(gt=0, le=3600)] = 300.0
@@ -298,8 +297,7 @@ class KnowledgeTable(_Table):
     cache_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """How long such an answer is kept. Changes of documents and of rights are in effect at once."""
     copies_mib: Annotated[int, Field(ge=0, le=1_048_576)] = 512
-    """Memory for copies of indexes on Milvus Lite, to search in: it takes long to do so itself. 0 makes none. 10,000
-    chunks of 384 dimensions take about 30 MiB, and twice that for a moment while they are read."""
+    """Memory for copies of indexes on Milvus Lite, to search in; 0 makes none. 10,000 chunks take 30 to 60 MiB."""
     max_chunks: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Most chunks of one document."""
     models: Annotated[dict[str, str], BeforeValidator(_tabled)] = {}
