@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +24,14 @@ from control.models.base import now
 from gateway.contract import retrieval as wire
 
 
+class Owned(NamedTuple):
+    """What a base says of who may read it, without the rest of it."""
+
+    owner_kind: str
+    owner: str
+    readers: Sequence[Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who looks for passages."""
@@ -32,15 +40,15 @@ class Caller:
     reads_all: bool = False
     """Of a person with `knowledge:read`."""
 
-    def may_read(self, base: KnowledgeBase) -> bool:
+    def may_read(self, base: KnowledgeBase | Owned) -> bool:
         """Whether it may look into a base."""
         return self._owns(base) or self._is_among(base.readers)
 
-    def may_read_document(self, base: KnowledgeBase, readers: Sequence[Any] | None) -> bool:
+    def may_read_document(self, base: KnowledgeBase | Owned, readers: Sequence[Any] | None) -> bool:
         """Whether it may see a document with these readers, of a base that it may look into."""
         return readers is None or self._owns(base) or self._is_among(readers)
 
-    def _owns(self, base: KnowledgeBase) -> bool:
+    def _owns(self, base: KnowledgeBase | Owned) -> bool:
         return self.reads_all or (base.owner_kind, base.owner) in self.principals
 
     def _is_among(self, readers: Sequence[Any]) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control.knowledge.access import Query
+from control.knowledge.access import Owned, Query
 from control.knowledge.embedding import Embedder
 from control.knowledge.local_model import Floats
 from control.knowledge.rerank import Reranker
@@ -79,8 +79,11 @@ SHOWN = (
         KnowledgeChunk.parent, KnowledgeChunk.page, KnowledgeChunk.section, KnowledgeChunk.start, KnowledgeChunk.end,
         KnowledgeChunk.tokens, KnowledgeChunk.text, KnowledgeDocument.name.label("title"), KnowledgeDocument.readers,
         KnowledgeDocument.facts, KnowledgeDocument.deleting, KnowledgeDocument.base_id, KnowledgeVector.vector,
+        KnowledgeBase.owner_kind, KnowledgeBase.owner, KnowledgeBase.readers.label("base_readers"),
+        KnowledgeBase.deleting.label("base_deleting"),
     )
     .outerjoin(KnowledgeDocument, KnowledgeDocument.id == KnowledgeChunk.document_id)
+    .outerjoin(KnowledgeBase, KnowledgeBase.id == KnowledgeDocument.base_id)
     .outerjoin(KnowledgeVector, (KnowledgeVector.base_id == KnowledgeDocument.base_id)
         & (KnowledgeVector.sha256 == KnowledgeChunk.digest))
 )  # fmt: skip
@@ -95,22 +98,15 @@ def fits(facts: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
 
 async def visible(session: AsyncSession, candidates: Sequence[Candidate], query: Query) -> list[Found]:
     """Of the candidates, those that are like enough and that the caller may see; the best first."""
-    of = {one.place.base.id for one in candidates}
-    bases = {
-        base.id: base
-        for base in await session.scalars(
-            select(KnowledgeBase).where(KnowledgeBase.id.in_(of), ~KnowledgeBase.deleting)
-        )
-        if query.caller.may_read(base)
-    }
     rows = await session.execute(SHOWN.where(KnowledgeChunk.id.in_([one.id for one in candidates])))
     there = {row.id: row for row in rows}
     found = []
     for one in candidates:
         row = there.get(one.id)
-        if row is None or row.deleting or row.vector is None or row.base_id not in bases:
+        if row is None or row.deleting or row.vector is None or row.base_deleting is not False:
             continue
-        if not query.caller.may_read_document(bases[row.base_id], row.readers):
+        base = Owned(row.owner_kind, row.owner, row.base_readers)
+        if not query.caller.may_read(base) or not query.caller.may_read_document(base, row.readers):
             continue
         if not fits(row.facts, query.facts):
             continue
