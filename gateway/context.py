@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from random import getrandbits
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gateway.contract.trace import Trace
@@ -207,11 +207,6 @@ class Context:
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits; sorts by time."""
-    ms, r = time.time_ns() // 1_000_000, random.getrandbits(74)
-    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031  (an f-string is slower here)
-        ms >> 16,
-        ms & 0xFFFF,
-        r >> 62,
-        0x8000 | (r >> 48) & 0x3FFF,
-        r & 0xFFFF_FFFF_FFFF,
-    )
+    ms = time.time_ns() // 1_000_000
+    a, b, c = getrandbits(12), 0x8000 | getrandbits(14), getrandbits(48)
+    return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{a:03x}-{b:04x}-{c:012x}"
