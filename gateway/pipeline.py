@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.auth import authenticate
+from gateway.auth import authenticate, credential
 from gateway.cache.answers import Answers, Caching
 from gateway.context import Call, Context, Operation, new_id
 from gateway.copies.watch import Watch
@@ -20,6 +20,7 @@ from gateway.limits.base import Limiter, Reservation, Short
 from gateway.routing.places import Places
 from gateway.routing.resolver import resolve
 from gateway.runtime import KeyRecord, Route, Runtime
+from gateway.same_head import Credential
 from gateway.server.exchange import Exchange
 from gateway.server.upload import Upload
 from gateway.settle import Admission, settle, verdict
@@ -58,7 +59,7 @@ class Pipeline:
         started, ts, request_id = time.monotonic(), time.time(), _request_id(exchange)
         try:
             runtime = self.holder.current  # pinned: this request sees no other configuration
-            key = authenticate(runtime, exchange.operation.credential(exchange.headers), exchange.peer, ts)
+            key = authenticate(runtime, _credential(exchange), exchange.peer, ts)
             if exchange.upload is None and not exchange.operation.stored:
                 call = _arrived(exchange)
                 route = resolve(runtime, key, call.model)
@@ -261,6 +262,16 @@ def _request_id(exchange: Exchange) -> str | None:
     return value.decode("ascii") if value is not None and _REQUEST_ID(value) else None
 
 
+def _credential(exchange: Exchange) -> Credential:
+    """What the caller proves itself by; read and hashed once for all requests that have the same head."""
+    head = exchange.head
+    if head is None:
+        return credential(exchange.operation.credential(exchange.headers))
+    if head.credential is None:
+        head.credential = credential(exchange.operation.credential(exchange.headers))
+    return head.credential
+
+
 def _over(exchange: Exchange, watch: Watch | Caching | None, reply: Reply | None, failure: GatewayError | None) -> None:
     """The client has been told: let go of what stood beside its request."""
     if watch is not None:
@@ -297,7 +308,7 @@ def _check_content_type(value: bytes) -> None:
 
 def _lines(ctx: Context, admission: Admission) -> bytes:
     """The header lines that say what happened."""
-    overhead = time.monotonic() - ctx.started - ctx.upstream_seconds
+    overhead = int((time.monotonic() - ctx.started - ctx.upstream_seconds) * 1e6)
     limits = admission.reservation.header_lines()
     if ctx.operation.renamed is not None:
         limits = ctx.operation.renamed(limits, time.time())
@@ -318,7 +329,7 @@ def _lines(ctx: Context, admission: Admission) -> bytes:
         ctx.route.head,
         ctx.target.head if ctx.target else b"",
         len(ctx.attempts),
-        max(0.0, overhead * 1e6),
+        overhead if overhead > 0 else 0,
         limits,
     )
 
