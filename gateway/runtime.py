@@ -152,9 +152,12 @@ class Endpoint:
     """The same for streamed answers."""
     wires: dict[str, Wire]
     """Operation -> what reads its replies."""
+    dialect: str
+    """The operation that conversations in other dialects are translated into."""
     model_in_path: bool
     """The request line holds `{model}` for the model's name."""
     forward_headers: frozenset[bytes]
+    max_response_bytes: int
     proxy: str | None
     secrets: tuple[bytes, ...]
     """What no error message may quote: its credential and header values."""

@@ -50,5 +50,5 @@ def settle(spool: Spool, telemetry: Telemetry, ctx: Context, admission: Admissio
         spool.settle(admission.segment, event)
     except OSError as exc:
         log.critical("usage.not_recorded", extra={"data": {"error": str(exc), "usage_event": event.decode()}})
-    admission.reservation.settle(usage.total, cost)
+    admission.reservation.settle(sum(usage), cost)
     telemetry.settled(ctx, usage, source, cost, ended)

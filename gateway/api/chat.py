@@ -18,16 +18,11 @@ def parse(body: bytes) -> Call:
     if not isinstance(messages, list) or not messages:
         raise GatewayError("caller_bad_request", "`messages` must be a non-empty array.", param="messages")
     stream, wants_usage = stream_of(document)
-    return Call(
-        model=model,
-        stream=stream,
-        wants_usage=wants_usage,
-        prompt_estimate=prompt_estimate(body, messages, document.get("tools")),
-        output_estimate=output_estimate(document, "max_completion_tokens", "max_tokens"),
-        bounded=document.get("max_completion_tokens", document.get("max_tokens")) is not None,
-        document=document,
-        encoded_model=orjson.dumps(model),
-    )
+    prompt = prompt_estimate(body, messages, document.get("tools"))
+    output = output_estimate(document, "max_completion_tokens", "max_tokens")
+    bounded = document.get("max_completion_tokens", document.get("max_tokens")) is not None
+    # without their names: with them, an object takes twice as long to make
+    return Call(model, stream, wants_usage, prompt, output, bounded, document, orjson.dumps(model))
 
 
 CHAT = Operation("chat", b"/v1/chat/completions", parse, Chat())

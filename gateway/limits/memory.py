@@ -25,6 +25,7 @@ class Held:
         """Count a request in: nothing here can fail."""
         self._gates = gates
         self._purses: list[Purse] = []
+        """The ones to settle with: a new configuration may bring others."""
         purses = self._purses
         self._tokens = tokens
         self._cost = cost
@@ -33,10 +34,10 @@ class Held:
             gate.running += 1
             gate.requests -= 1.0
             gate.tokens -= tokens
-            for purse in gate.purses:
-                purse.reserved += cost
-                purse.holders += 1
-                purses.append(purse)  # these are the ones to settle with: a new configuration may bring others
+            purses += gate.purses
+        for purse in purses:
+            purse.reserved += cost
+            purse.holders += 1
 
     def header_lines(self) -> bytes:
         """See `gateway.limits.base.Reservation.header_lines`."""
