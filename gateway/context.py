@@ -19,7 +19,9 @@ from gateway.protocols.tasks.base import TaskIn
 from gateway.runtime import KeyRecord, Route, Runtime, Target
 
 if TYPE_CHECKING:
+    from gateway.limits.base import Reservation
     from gateway.streaming.consultation import Consultation
+    from gateway.usage.segment import Segment
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class Call:
     document: dict[str, Any]
     encoded_model: bytes
     """`model` as JSON."""
+    talked: bool = True
+    """A model may have had a turn in the conversation."""
     continues: str | None = None
     """Id of the response that the conversation goes on from."""
     kept: bool = False
@@ -175,6 +179,10 @@ class Context:
     started: float
     ts: float
     """Unix time of admission."""
+    reservation: Reservation = field(init=False)
+    """What it holds of limits, from its admission until it is settled."""
+    segment: Segment = field(init=False)
+    """Where its usage record was opened."""
     trace: Trace | None = None
     """Its span; None: it is not traced."""
     facts: bytes = b""

@@ -80,7 +80,7 @@ def _content(
     accept = b"text/event-stream" if call.stream else operation.accept
     name = operation.name
     as_it_came = ctx.consultation is None and name in endpoint.wires
-    if as_it_came and not _holds_marks(exchange.body, ctx.document, endpoint, name):
+    if as_it_came and not _holds_marks(call, exchange.body, ctx.document, endpoint, name):
         reply.wire = endpoint.wires[name]
         if ctx.guarded is None or not ctx.guarded.reads_answers or not operation.tells_text:
             return name, accept, _body(ctx, exchange, target, route, reply.wire)
@@ -117,11 +117,11 @@ def encoded_model(call: Call, target: Target, route: Route) -> bytes:
     return target.facts[1] if target.model else orjson.dumps(upstream_model(call, target, route))
 
 
-def _holds_marks(body: bytes, document: Document | None, endpoint: Endpoint, operation: str) -> bool:
+def _holds_marks(call: Call, body: bytes, document: Document | None, endpoint: Endpoint, operation: str) -> bool:
     """Whether a conversation holds proofs of thought that the gateway has marked. It began at a target of another
     dialect, and no vendor takes the marks: it is read and written like one of another dialect.
     """
-    if endpoint.dialect != operation:
+    if endpoint.dialect != operation or (document is None and not call.talked):
         return False
     return has_marks(body if document is None else orjson.dumps(document))
 

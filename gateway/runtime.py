@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MILLION = 1_000_000
+_HALF = MILLION // 2
 
 
 class Prices(NamedTuple):
@@ -39,7 +40,7 @@ class Prices(NamedTuple):
     def cost(self, usage: Usage) -> int:
         """Nano-units for one reply; the sum is rounded once, half up."""
         total: int = sum(map(mul, self, usage))
-        return (total + MILLION // 2) // MILLION
+        return (total + _HALF) // MILLION
 
     def estimate(self, prompt: int, output: int) -> int:
         """Nano-units for a request of about this many tokens."""

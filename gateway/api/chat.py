@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from gateway.api.body import model_of, output_estimate, parse_object, prompt_estimate, stream_of
+from gateway.api.body import model_of, output_estimate, parse_object, prompt_estimate, stream_of, talked
 from gateway.context import Call, Operation
 from gateway.errors import GatewayError
 from gateway.protocols.chat import Chat
@@ -22,7 +22,8 @@ def parse(body: bytes) -> Call:
     output = output_estimate(document, "max_completion_tokens", "max_tokens")
     bounded = document.get("max_completion_tokens", document.get("max_tokens")) is not None
     # without their names: with them, an object takes twice as long to make
-    return Call(model, stream, wants_usage, prompt, output, bounded, document, orjson.dumps(model))
+    encoded = orjson.dumps(model)
+    return Call(model, stream, wants_usage, prompt, output, bounded, document, encoded, talked(messages))
 
 
 CHAT = Operation("chat", b"/v1/chat/completions", parse, Chat())

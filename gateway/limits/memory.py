@@ -43,9 +43,9 @@ class Held:
         """See `gateway.limits.base.Reservation.header_lines`."""
         rpm = tpm = requests = tokens = math.inf
         for gate in self._gates:
-            if gate.requests < requests and gate.rpm < math.inf:
+            if gate.requests < requests:  # where there is no limit, infinitely many are left
                 requests, rpm = gate.requests, gate.rpm
-            if gate.tokens < tokens and gate.tpm < math.inf:
+            if gate.tokens < tokens:
                 tokens, tpm = gate.tokens, gate.tpm
         lines = b""
         if requests < math.inf:

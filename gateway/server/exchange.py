@@ -82,13 +82,11 @@ class Exchange:
             self._part(self.upload)
         line = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
         close = b"" if self.keep_alive else b"connection: close\r\n"
+        length = b"content-length: %d\r\n" % len(body)
         if len(body) < 65_536:
-            self._transport.write(
-                b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (line, self.first_lines, lines, len(body), close, body)
-            )
+            self._transport.write(b"".join((line, self.first_lines, lines, length, close, b"\r\n", body)))
         else:
-            head = b"%b%b%bcontent-length: %d\r\n%b\r\n" % (line, self.first_lines, lines, len(body), close)
-            self._transport.writelines((head, body))
+            self._transport.writelines((line + self.first_lines + lines + length + close + b"\r\n", body))
         self._connection.exchange_done()
 
     def begin(self, status: int, lines: bytes, first: bytes, length: int | None = None) -> None:
