@@ -44,7 +44,8 @@ class Prices(NamedTuple):
 
     def estimate(self, prompt: int, output: int) -> int:
         """Nano-units for a request of about this many tokens."""
-        return (prompt * self.input + output * self.output) // MILLION
+        per_input, _, _, per_output, _ = self
+        return (prompt * per_input + output * per_output) // MILLION
 
 
 @dataclass(slots=True, frozen=True)

@@ -47,7 +47,7 @@ class InferenceProtocol(HttpToolsProtocol):
         self._whole: Exchange | None = None
         """A request that has arrived completely and waits to be started."""
         self._known: SameHead | None = None
-        """The head of the last request, if the next one may be recognised by it."""
+        """The head of the last request, if the next one may be recognised by it: never while uvicorn serves another."""
         self._known_operation: Operation
         self._refusal: GatewayError | None = None
         self._ignore = False
@@ -81,12 +81,13 @@ class InferenceProtocol(HttpToolsProtocol):
         if self.exchange is not None and self._reading is None:
             self._give_up_keep_alive()
             return
-        fresh = self._reading is None and not self._in_cycle()
-        if fresh and self._known is not None:
-            body = self._known.body(data)
+        known = self._known
+        if known is not None and self._reading is None:
+            body = known.body(data)
             if body is not None and len(body) <= self.front.max_body_bytes:
-                self._again(self._known, body)
+                self._again(known, body)
                 return
+        fresh = self._reading is None and not self._in_cycle()
         self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -327,6 +328,7 @@ class InferenceProtocol(HttpToolsProtocol):
 
     def _hand_to_uvicorn(self) -> None:
         url, headers = self.url, self.headers
+        self._known = None
         super().on_message_begin()  # builds the ASGI scope, and resets what has been read
         self.url = url
         for name, value in headers:
