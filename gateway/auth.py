@@ -12,23 +12,30 @@ from ipaddress import ip_address
 from gateway.contract import session
 from gateway.errors import GatewayError
 from gateway.runtime import KeyRecord, Runtime
+from gateway.same_head import Credential
 
 _CHALLENGE = ((b"www-authenticate", b"Bearer"),)
 _SESSION = session.PREFIX.encode()
 
 
-def authenticate(runtime: Runtime, authorization: bytes | None, peer: str, now: float) -> KeyRecord:
-    """The record of the key in an `Authorization: Bearer …` header.
-
-    `peer` is the caller's address, `now` Unix time in seconds. Raises GatewayError(policy_key) with 401, or
-    GatewayError(policy_access) with 403 when the key is good but the caller's address is not.
-    """
+def credential(authorization: bytes | None) -> Credential:
+    """What an `Authorization: Bearer …` header holds. Raises GatewayError(policy_key) with 401."""
     if authorization is None:
         raise _refused("No API key was sent. Put it in the header: Authorization: Bearer YOUR_KEY.")
     if authorization[:7].lower() != b"bearer ":
         raise _refused("The Authorization header must read: Bearer YOUR_KEY.")
     token = authorization[7:].strip()
-    key = runtime.keys.get(sha256(token).digest())
+    return Credential(token, sha256(token).digest())
+
+
+def authenticate(runtime: Runtime, told: Credential, peer: str, now: float) -> KeyRecord:
+    """The record of the key that a caller proves itself by.
+
+    `peer` is the caller's address, `now` Unix time in seconds. Raises GatewayError(policy_key) with 401, or
+    GatewayError(policy_access) with 403 when the key is good but the caller's address is not.
+    """
+    token, digest = told
+    key = runtime.keys.get(digest)
     if key is None and token.startswith(_SESSION):
         key = _of_session(runtime, token, now)
     if key is None:

@@ -80,7 +80,7 @@ def _content(
     accept = b"text/event-stream" if call.stream else operation.accept
     name = operation.name
     as_it_came = ctx.consultation is None and name in endpoint.wires
-    if as_it_came and not _holds_marks(exchange.body, ctx.document, endpoint, name):
+    if as_it_came and not _holds_marks(call, exchange.body, ctx.document, endpoint, name):
         reply.wire = endpoint.wires[name]
         if ctx.guarded is None or not ctx.guarded.reads_answers or not operation.tells_text:
             return name, accept, _body(ctx, exchange, target, route, reply.wire)
@@ -117,11 +117,11 @@ def encoded_model(call: Call, target: Target, route: Route) -> bytes:
     return target.facts[1] if target.model else orjson.dumps(upstream_model(call, target, route))
 
 
-def _holds_marks(body: bytes, document: Document | None, endpoint: Endpoint, operation: str) -> bool:
+def _holds_marks(call: Call, body: bytes, document: Document | None, endpoint: Endpoint, operation: str) -> bool:
     """Whether a conversation holds proofs of thought that the gateway has marked. It began at a target of another
     dialect, and no vendor takes the marks: it is read and written like one of another dialect.
     """
-    if endpoint.provider.dialect.operation != operation:
+    if endpoint.dialect != operation or (document is None and not call.talked):
         return False
     return has_marks(body if document is None else orjson.dumps(document))
 
@@ -132,7 +132,7 @@ def _read_anew(ctx: Context, target: Target) -> Translation | None:
     """
     inbound: Inbound | None = ctx.operation.text or ctx.operation.dialect
     outbound: Outbound | None = ctx.operation.text
-    if outbound is None and target.endpoint.provider.dialect.operation == ctx.operation.name:
+    if outbound is None and target.endpoint.dialect == ctx.operation.name:
         outbound = target.endpoint.provider.dialect
     return None if inbound is None or outbound is None else _between(ctx, inbound, outbound, target)
 
@@ -218,7 +218,7 @@ def _body(ctx: Context, exchange: Exchange, target: Target, route: Route, wire: 
         rest = {name: value for name, value in document.items() if name != "model"}
         return replace_member(orjson.dumps({"model": "", **rest}), "model", wire.instead_of_model)
     if document is None and not call.stream:
-        return replace_model(original, call.encoded_model, encoded_model(call, target, route))
+        return replace_model(original, call.encoded_model, ctx.attempts[-1].model)
     model = upstream_model(call, target, route)
     wants = call.stream and not call.wants_usage and wire.include_usage
     options = call.document.get("stream_options")
@@ -231,8 +231,7 @@ def _body(ctx: Context, exchange: Exchange, target: Target, route: Route, wire: 
         merged = orjson.dumps({**(options or {}), "include_usage": True})
         pieces = rewrite(original, {"stream_options": merged, "model": orjson.dumps(model)})
     else:
-        old, new = call.encoded_model, encoded_model(call, target, route)
-        pieces = replace_model(original, old, new)
+        pieces = replace_model(original, call.encoded_model, ctx.attempts[-1].model)
         if wants:
             brace = pieces[0].index(b"{") + 1
             pieces[:1] = [pieces[0][:brace], INCLUDE_USAGE, pieces[0][brace:]]

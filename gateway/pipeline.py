@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.auth import authenticate
+from gateway.auth import authenticate, credential
 from gateway.cache.answers import Answers, Caching
 from gateway.context import Call, Context, Operation, new_id
 from gateway.copies.watch import Watch
@@ -20,9 +20,10 @@ from gateway.limits.base import Limiter, Reservation, Short
 from gateway.routing.places import Places
 from gateway.routing.resolver import resolve
 from gateway.runtime import KeyRecord, Route, Runtime
+from gateway.same_head import Credential
 from gateway.server.exchange import Exchange
 from gateway.server.upload import Upload
-from gateway.settle import Admission, settle, verdict
+from gateway.settle import settle, verdict
 from gateway.snapshot.holder import Holder
 from gateway.steps.base import Steps
 from gateway.steps.history import keep
@@ -58,7 +59,7 @@ class Pipeline:
         started, ts, request_id = time.monotonic(), time.time(), _request_id(exchange)
         try:
             runtime = self.holder.current  # pinned: this request sees no other configuration
-            key = authenticate(runtime, exchange.operation.credential(exchange.headers), exchange.peer, ts)
+            key = authenticate(runtime, _credential(exchange), exchange.peer, ts)
             if exchange.upload is None and not exchange.operation.stored:
                 call = _arrived(exchange)
                 route = resolve(runtime, key, call.model)
@@ -68,9 +69,9 @@ class Pipeline:
             identity = new_id()
             ctx = Context(exchange.operation, runtime, key, call, route, identity, request_id or identity, started, ts)
             try:
-                admission = self._admit(ctx, exchange.headers)
+                self._admit(ctx, exchange.headers)
             except Short as short:
-                admission = self._admit(ctx, exchange.headers, await short.granted)
+                self._admit(ctx, exchange.headers, await short.granted)
         except Exception as exc:  # noqa: BLE001  (a bug is logged and answered: the client must not hang)
             self._reject(exchange, exc, request_id or new_id())
             return
@@ -86,7 +87,7 @@ class Pipeline:
                 reply = await self._answering(ctx, exchange, reply, watch)
             ctx.first_content, ctx.status = reply.content_at, reply.status
             if not reply.whole:
-                reply.commit(_lines(ctx, admission))  # from here on nothing is retried
+                reply.commit(_lines(ctx))  # from here on nothing is retried
                 await reply.finished()  # relay
                 if ctx.consultation is not None:
                     reply = await self._consulted(ctx, exchange, reply)
@@ -99,8 +100,8 @@ class Pipeline:
         finally:
             # No await below: settling cannot be cancelled, and happens exactly once on every way out. The last bytes
             # follow it, so whoever has read a whole answer has a request that is in the ledger.
-            settle(self.spool, self.telemetry, ctx, admission)
-            self._finish(ctx, exchange, admission, reply, failure)
+            settle(self.spool, self.telemetry, ctx)
+            self._finish(ctx, exchange, reply, failure)
             _over(exchange, watch, reply, failure)
 
     async def _placed(self, exchange: Exchange, runtime: Runtime, key: KeyRecord) -> tuple[Call, Route]:
@@ -153,7 +154,7 @@ class Pipeline:
             raise
         return reply
 
-    def _admit(self, ctx: Context, headers: Mapping[bytes, bytes], reservation: Reservation | None = None) -> Admission:
+    def _admit(self, ctx: Context, headers: Mapping[bytes, bytes], reservation: Reservation | None = None) -> None:
         """Reserve quota in all scopes, unless that is done, then open the usage record: both, or neither."""
         if reservation is None:
             ctx.trace = self.telemetry.traced(headers)
@@ -167,16 +168,14 @@ class Pipeline:
             reservation = self.limiter.reserve(key, route, tokens, least, cost)
         try:
             ctx.facts = meter.facts(ctx)
-            segment = self.spool.open(ctx.facts)
+            ctx.segment = self.spool.open(ctx.facts)
         except BaseException:
             reservation.settle(0, 0)
             raise
+        ctx.reservation = reservation
         self.telemetry.in_flight += 1
-        return Admission(reservation, segment)
 
-    def _finish(
-        self, ctx: Context, exchange: Exchange, admission: Admission, reply: Reply | None, failure: GatewayError | None
-    ) -> None:
+    def _finish(self, ctx: Context, exchange: Exchange, reply: Reply | None, failure: GatewayError | None) -> None:
         """Send what remains: the whole answer, the last events of a stream, or the error."""
         if reply is not None:
             self._keep(ctx, reply)
@@ -186,12 +185,12 @@ class Pipeline:
             if failure is not None:
                 exchange.respond(
                     failure.status,
-                    _lines(ctx, admission) + _error_lines(failure, ctx.operation),
+                    _lines(ctx) + _error_lines(failure, ctx.operation),
                     ctx.operation.error(failure),
                 )
             elif reply is not None and reply.whole:
                 body = citations.in_body(ctx, reply.body) if citations.wanted(ctx) else reply.body
-                exchange.respond(reply.status, _lines(ctx, admission) + reply.passed_lines, body)
+                exchange.respond(reply.status, _lines(ctx) + reply.passed_lines, body)
         elif reply.is_event_stream:
             told = reply.failure_told or ctx.end not in ("upstream_error_partial", "blocked")
             error = b"" if told or reply.failure is None else ctx.operation.error_event(reply.failure)
@@ -261,6 +260,16 @@ def _request_id(exchange: Exchange) -> str | None:
     return value.decode("ascii") if value is not None and _REQUEST_ID(value) else None
 
 
+def _credential(exchange: Exchange) -> Credential:
+    """What the caller proves itself by; read and hashed once for all requests that have the same head."""
+    head = exchange.head
+    if head is None:
+        return credential(exchange.operation.credential(exchange.headers))
+    if head.credential is None:
+        head.credential = credential(exchange.operation.credential(exchange.headers))
+    return head.credential
+
+
 def _over(exchange: Exchange, watch: Watch | Caching | None, reply: Reply | None, failure: GatewayError | None) -> None:
     """The client has been told: let go of what stood beside its request."""
     if watch is not None:
@@ -295,10 +304,10 @@ def _check_content_type(value: bytes) -> None:
         raise GatewayError("caller_bad_request", "Send the body as content-type: application/json.", status=415)
 
 
-def _lines(ctx: Context, admission: Admission) -> bytes:
+def _lines(ctx: Context) -> bytes:
     """The header lines that say what happened."""
-    overhead = time.monotonic() - ctx.started - ctx.upstream_seconds
-    limits = admission.reservation.header_lines()
+    overhead = int((time.monotonic() - ctx.started - ctx.upstream_seconds) * 1e6)
+    limits = ctx.reservation.header_lines()
     if ctx.operation.renamed is not None:
         limits = ctx.operation.renamed(limits, time.time())
     if (found := ctx.retrieved) is not None:
@@ -318,7 +327,7 @@ def _lines(ctx: Context, admission: Admission) -> bytes:
         ctx.route.head,
         ctx.target.head if ctx.target else b"",
         len(ctx.attempts),
-        max(0.0, overhead * 1e6),
+        overhead if overhead > 0 else 0,
         limits,
     )
 

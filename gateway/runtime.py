@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MILLION = 1_000_000
+_HALF = MILLION // 2
 
 
 class Prices(NamedTuple):
@@ -39,11 +40,12 @@ class Prices(NamedTuple):
     def cost(self, usage: Usage) -> int:
         """Nano-units for one reply; the sum is rounded once, half up."""
         total: int = sum(map(mul, self, usage))
-        return (total + MILLION // 2) // MILLION
+        return (total + _HALF) // MILLION
 
     def estimate(self, prompt: int, output: int) -> int:
         """Nano-units for a request of about this many tokens."""
-        return (prompt * self.input + output * self.output) // MILLION
+        per_input, _, _, per_output, _ = self
+        return (prompt * per_input + output * per_output) // MILLION
 
 
 @dataclass(slots=True, frozen=True)
@@ -152,9 +154,12 @@ class Endpoint:
     """The same for streamed answers."""
     wires: dict[str, Wire]
     """Operation -> what reads its replies."""
+    dialect: str
+    """The operation that conversations in other dialects are translated into."""
     model_in_path: bool
     """The request line holds `{model}` for the model's name."""
     forward_headers: frozenset[bytes]
+    max_response_bytes: int
     proxy: str | None
     secrets: tuple[bytes, ...]
     """What no error message may quote: its credential and header values."""

@@ -7,30 +7,43 @@ that head and its own true length in it, is cut by comparing. Everything else go
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 _LENGTH = b"\r\ncontent-length:"
+_DIGITS = 20
+"""Most of a length: more bytes than there are in the world."""
+
+
+class Credential(NamedTuple):
+    """What a caller proves itself by."""
+
+    token: bytes
+    digest: bytes
+    """SHA-256 of it."""
 
 
 class SameHead:
     """The head of one parsed message."""
 
-    __slots__ = ("_after", "_before", "headers")
+    __slots__ = ("_after", "_before", "_farthest", "_start", "credential", "headers")
 
     def __init__(self, before: bytes, after: bytes, headers: dict[bytes, bytes]) -> None:
         self._before = before
         """Up to the digits of the content-length."""
         self._after = after
         """Behind them, with the empty line."""
+        self._start = len(before)
+        self._farthest = len(before) + _DIGITS + len(after)
         self.headers = headers
-        """As the parser read them; only the content-length may be another one in the next message."""
+        """As the parser read them, but for the content-length, which may be another one in each message."""
+        self.credential: Credential | None = None
+        """What a caller proves itself by in it, once somebody has read that."""
 
     def body(self, data: bytes) -> bytes | None:
         """The body, if `data` is one whole message with this head and nothing else."""
-        before, after = self._before, self._after
-        if not data.startswith(before):
-            return None
-        start = len(before)
-        end = data.find(b"\r\n", start)
-        if not data.startswith(after, end):
+        start, after = self._start, self._after
+        end = data.find(after, start, self._farthest)
+        if end < 0 or not data.startswith(self._before):
             return None
         border = end + len(after)
         return data[border:] if data[start:end] == b"%d" % (len(data) - border) else None
@@ -49,4 +62,5 @@ def learn(data: bytes, headers: dict[bytes, bytes]) -> SameHead | None:
     end = start + len(length)
     if start < after_name or data[after_name:start].strip(b" \t") or not data.startswith(b"\r\n", end):
         return None
-    return SameHead(data[:start], data[end:border], headers)
+    others = {name: value for name, value in headers.items() if name != b"content-length"}
+    return SameHead(data[:start], data[end:border], others)

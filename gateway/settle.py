@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 
 from gateway.context import Context
 from gateway.contract.usage import End
-from gateway.limits.base import Reservation
 from gateway.streaming.reply import Reply
 from gateway.telemetry.hooks import Telemetry
 from gateway.usage import meter
-from gateway.usage.segment import Segment
 from gateway.usage.spool import Spool
 
 log = logging.getLogger("gateway.pipeline")
-
-
-@dataclass(slots=True)
-class Admission:
-    """What an admitted request holds until it is settled."""
-
-    reservation: Reservation
-    segment: Segment
-    """Where the usage record was opened."""
 
 
 def verdict(ctx: Context, reply: Reply) -> tuple[End, str]:
@@ -41,14 +29,14 @@ def verdict(ctx: Context, reply: Reply) -> tuple[End, str]:
     return "success", ""
 
 
-def settle(spool: Spool, telemetry: Telemetry, ctx: Context, admission: Admission) -> None:
+def settle(spool: Spool, telemetry: Telemetry, ctx: Context) -> None:
     """Record and count how a request ended, exactly once. Never awaits."""
     ended = time.monotonic()
     usage, source, cost = meter.settlement(ctx)
     event = meter.closing(ctx, usage, source, cost, ended)
     try:
-        spool.settle(admission.segment, event)
+        spool.settle(ctx.segment, event)
     except OSError as exc:
         log.critical("usage.not_recorded", extra={"data": {"error": str(exc), "usage_event": event.decode()}})
-    admission.reservation.settle(usage.total, cost)
+    ctx.reservation.settle(sum(usage), cost)
     telemetry.settled(ctx, usage, source, cost, ended)

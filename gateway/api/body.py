@@ -50,6 +50,14 @@ def stream_of(document: dict[str, Any]) -> tuple[bool, bool]:
     return stream is True, bool(options.get("include_usage"))
 
 
+def talked(messages: list[Any]) -> bool:
+    """Whether a model has had a turn among the messages of a conversation: only such a one can hold its thoughts."""
+    for message in messages:  # noqa: SIM110  (`any` with a generator takes several times as long for one message)
+        if type(message) is dict and message.get("role") == "assistant":
+            return True
+    return False
+
+
 def output_estimate(document: dict[str, Any], *names: str) -> int:
     """Tokens that the answer may have: the first of the named limits that is set, times `n`."""
     count = document.get("n")

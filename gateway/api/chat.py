@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from gateway.api.body import model_of, output_estimate, parse_object, prompt_estimate, stream_of
+from gateway.api.body import model_of, output_estimate, parse_object, prompt_estimate, stream_of, talked
 from gateway.context import Call, Operation
 from gateway.errors import GatewayError
 from gateway.protocols.chat import Chat
@@ -18,16 +18,12 @@ def parse(body: bytes) -> Call:
     if not isinstance(messages, list) or not messages:
         raise GatewayError("caller_bad_request", "`messages` must be a non-empty array.", param="messages")
     stream, wants_usage = stream_of(document)
-    return Call(
-        model=model,
-        stream=stream,
-        wants_usage=wants_usage,
-        prompt_estimate=prompt_estimate(body, messages, document.get("tools")),
-        output_estimate=output_estimate(document, "max_completion_tokens", "max_tokens"),
-        bounded=document.get("max_completion_tokens", document.get("max_tokens")) is not None,
-        document=document,
-        encoded_model=orjson.dumps(model),
-    )
+    prompt = prompt_estimate(body, messages, document.get("tools"))
+    output = output_estimate(document, "max_completion_tokens", "max_tokens")
+    bounded = document.get("max_completion_tokens", document.get("max_tokens")) is not None
+    # without their names: with them, an object takes twice as long to make
+    encoded = orjson.dumps(model)
+    return Call(model, stream, wants_usage, prompt, output, bounded, document, encoded, talked(messages))
 
 
 CHAT = Operation("chat", b"/v1/chat/completions", parse, Chat())

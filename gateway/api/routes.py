@@ -33,7 +33,7 @@ from gateway.api.models import get_model, list_models
 from gateway.api.rerank import RERANK, RERANK_V2
 from gateway.api.responses import RESPONSES, delete_response, get_response, input_items
 from gateway.api.vector_stores import get_store, list_stores, search_store
-from gateway.auth import authenticate
+from gateway.auth import authenticate, credential
 from gateway.context import Operation, new_id
 from gateway.errors import GatewayError
 from gateway.kept import Kept
@@ -159,13 +159,13 @@ class Api:
 
         async def guarded(request: Request) -> Response:
             try:
-                authorization = request.headers.get("authorization")
-                credential = authorization.encode("latin-1") if authorization is not None else None
+                header = request.headers.get("authorization")
+                authorization = header.encode("latin-1") if header is not None else None
                 if access == "key":
                     peer = request.client.host if request.client else ""
-                    request.state.key = authenticate(self.holder.current, credential, peer, time.time())
+                    request.state.key = authenticate(self.holder.current, credential(authorization), peer, time.time())
                 elif access == "metrics":
-                    check_metrics_token(self.metrics_token, credential)
+                    check_metrics_token(self.metrics_token, authorization)
                 return await handler(request)
             except GatewayError as error:
                 return self.refuse(error)

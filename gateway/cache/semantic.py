@@ -90,12 +90,12 @@ class Embedder:
         own.trace = ctx.trace.child() if ctx.trace is not None else None
         own.facts = meter.facts(own)
         try:
-            admission = self._inner.admit(own)
+            self._inner.admit(own)
         except GatewayError:  # the spool is full: the request itself had the last room
             return None
         answer = Recording(EMBEDDING_BYTES)
         nobody = Nobody(self._operation, {}, body, answer)
-        self._inner.start(own, nobody, admission, answer, partial(_ended, asked, answer))
+        self._inner.start(own, nobody, answer, partial(_ended, asked, answer))
         return asked
 
 

@@ -15,7 +15,7 @@ from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
 from gateway.limits.memory import Held
 from gateway.server.running import Running
-from gateway.settle import Admission, settle, verdict
+from gateway.settle import settle, verdict
 from gateway.streaming.reply import Reply
 from gateway.telemetry.hooks import Telemetry
 from gateway.usage.spool import Spool
@@ -34,18 +34,16 @@ class Inner:
         self._telemetry = telemetry
         self._running: set[Any] = set()
 
-    def admit(self, ctx: Context) -> Admission:
+    def admit(self, ctx: Context) -> None:
         """Open the usage record of one whose `ctx.facts` are set. GatewayError: there is no room for it."""
-        return Admission(Held((), 0, 0), self._spool.open(ctx.facts))
+        ctx.segment, ctx.reservation = self._spool.open(ctx.facts), Held((), 0, 0)
 
-    def start(
-        self, ctx: Context, exchange: Nobody, admission: Admission, answer: Recording | None, ended: Ended
-    ) -> Callable[[], None]:
+    def start(self, ctx: Context, exchange: Nobody, answer: Recording | None, ended: Ended) -> Callable[[], None]:
         """Send one that is admitted. A whole answer is put into `answer`, as a stream is by the exchange. Call what is
         returned to stop it, if it has not ended yet.
         """
         self._telemetry.in_flight += 1
-        running = Running(self._run(ctx, exchange, admission, answer, ended), self._running)
+        running = Running(self._run(ctx, exchange, answer, ended), self._running)
         running.step()
         return lambda: running.cancel() if running in self._running else None
 
@@ -55,9 +53,7 @@ class Inner:
             running.cancel()
         await asyncio.sleep(0)  # they end in this turn of the loop
 
-    async def _run(
-        self, ctx: Context, exchange: Nobody, admission: Admission, answer: Recording | None, ended: Ended
-    ) -> None:
+    async def _run(self, ctx: Context, exchange: Nobody, answer: Recording | None, ended: Ended) -> None:
         reply: Reply | None = None
         failure: GatewayError | None = None
         try:
@@ -81,7 +77,7 @@ class Inner:
             log.exception("inner.bug", extra={"data": {"request_id": ctx.request_id}})
             ctx.end, ctx.status, ctx.error = "upstream_error", 500, "tunegate_bug"
         finally:
-            settle(self._spool, self._telemetry, ctx, admission)
+            settle(self._spool, self._telemetry, ctx)
             ended(reply, failure)
             if reply is not None:
                 reply.close()

@@ -39,14 +39,14 @@ class RouteModerator:
             raise CheckFailed(f"there is no route {spec.route!r}")
         question = self._question(ctx, route, texts)
         try:
-            admission = self._inner.admit(question)
+            self._inner.admit(question)
         except GatewayError as error:
             raise CheckFailed(error.code) from error
         loop = asyncio.get_running_loop()
         told: Told = loop.create_future()
         recording = Recording(ANSWER_BYTES)
         nobody = Nobody(self._operation, {}, b"", recording)
-        stop = self._inner.start(question, nobody, admission, recording, partial(_ended, told, recording))
+        stop = self._inner.start(question, nobody, recording, partial(_ended, told, recording))
         timer = loop.call_later(spec.timeout, _late, told, spec.timeout)
         try:
             return flagged(await told, spec.threshold, len(texts))

@@ -50,7 +50,7 @@ class Shadows:
         ctx.trace = original.trace.child() if original.trace is not None else None
         ctx.facts = meter.facts(ctx) + b'"shadow_of":"%b",' % original.id.encode()
         try:
-            admission = self._inner.admit(ctx)
+            self._inner.admit(ctx)
         except GatewayError:
             self.outcomes[name, "spool_full"] += 1
             return
@@ -59,7 +59,7 @@ class Shadows:
         draft = self._keeper.begin(log_rule, None) if log_rule is not None and log_rule.response else None
         answer = draft.answer if draft is not None else None
         nobody = Nobody(client.operation, client.headers, client.body, answer)
-        self._inner.start(ctx, nobody, admission, answer, partial(self._ended, ctx, draft))
+        self._inner.start(ctx, nobody, answer, partial(self._ended, ctx, draft))
 
     def _ended(self, ctx: Context, draft: Draft | None, reply: Reply | None, failure: GatewayError | None) -> None:
         self._under_way[ctx.route.name] -= 1

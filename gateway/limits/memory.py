@@ -25,6 +25,7 @@ class Held:
         """Count a request in: nothing here can fail."""
         self._gates = gates
         self._purses: list[Purse] = []
+        """The ones to settle with: a new configuration may bring others."""
         purses = self._purses
         self._tokens = tokens
         self._cost = cost
@@ -33,18 +34,18 @@ class Held:
             gate.running += 1
             gate.requests -= 1.0
             gate.tokens -= tokens
-            for purse in gate.purses:
-                purse.reserved += cost
-                purse.holders += 1
-                purses.append(purse)  # these are the ones to settle with: a new configuration may bring others
+            purses += gate.purses
+        for purse in purses:
+            purse.reserved += cost
+            purse.holders += 1
 
     def header_lines(self) -> bytes:
         """See `gateway.limits.base.Reservation.header_lines`."""
         rpm = tpm = requests = tokens = math.inf
         for gate in self._gates:
-            if gate.requests < requests and gate.rpm < math.inf:
+            if gate.requests < requests:  # where there is no limit, infinitely many are left
                 requests, rpm = gate.requests, gate.rpm
-            if gate.tokens < tokens and gate.tpm < math.inf:
+            if gate.tokens < tokens:
                 tokens, tpm = gate.tokens, gate.tpm
         lines = b""
         if requests < math.inf:

@@ -113,7 +113,8 @@ class _Marking:
 
 def has_marks(body: bytes) -> bool:
     """Whether a body holds a marked proof; in Gemini's dialect they are base64 of it."""
-    return (b'"tunegate.' in body and _MARKED(body) is not None) or _MARKED_BASE64 in body
+    # `find`, since `in` takes 0.2 µs longer with bytes: it tries a number first, and catches its own exception
+    return (body.find(b'"tunegate.') >= 0 and _MARKED(body) is not None) or body.find(_MARKED_BASE64) >= 0
 
 
 def _proof(block: Thinking) -> str | None:

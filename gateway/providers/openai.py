@@ -26,6 +26,7 @@ from gateway.providers.operations import AUDIO, BATCHES, FILES, IMAGES, PATHS, R
 _COUNTED, _MEDIA = CountedWire(), CountedWire(content="media")
 _STORED, _CONTENT = UncountedWire(), UncountedWire(content="bytes")
 _RESPONSES = ResponsesWire()
+_NONE: dict[str, Any] = {}
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
@@ -73,10 +74,13 @@ class OpenAI(Provider):
             return None
         completion = count(raw.get("completion_tokens")) or 0
         details, spent = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
-        details = details if type(details) is dict else {}
-        cached = min(self.cached(raw, details), prompt)
-        stored = min(count(details.get("cache_write_tokens")) or 0, prompt - cached)
-        reasoning = min(count(spent.get("reasoning_tokens")) or 0, completion) if type(spent) is dict else 0
+        details = details if type(details) is dict else _NONE
+        cached = self.cached(raw, details)
+        stored = count(details.get("cache_write_tokens")) or 0
+        reasoning = (count(spent.get("reasoning_tokens")) or 0) if type(spent) is dict else 0
+        if cached + stored > prompt or reasoning > completion:  # parts cannot be more than the whole
+            cached, reasoning = min(cached, prompt), min(reasoning, completion)
+            stored = min(stored, prompt - cached)
         return Usage(prompt - cached - stored, cached, stored, completion - reasoning, reasoning)
 
     def cached(self, raw: dict[str, Any], details: dict[str, Any]) -> int:

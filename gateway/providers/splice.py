@@ -55,7 +55,7 @@ def replace_model(body: bytes, old: bytes, new: bytes) -> list[bytes]:
         and start >= 0
         and body[key + 7 : start].strip() == b":"
         and body.find(b'"model"', start) < 0
-        and b"\\u006" not in body
+        and (body.find(b"\\") < 0 or body.find(b"\\u006") < 0)  # one byte is found thirty times as fast
     ):
         if old == new:
             return [body]

@@ -14,6 +14,9 @@ from gateway.routing.health import HealthBook
 from gateway.routing.retry import pause
 from gateway.runtime import Route, Runtime, Target
 
+_NONE: frozenset[str] = frozenset()
+"""No target."""
+
 
 class Plan:
     """One request's. After `next`, `route` and `pause` say what the target belongs to and how long to wait first."""
@@ -26,8 +29,8 @@ class Plan:
         self._sticky = sticky
         self._attempts = 0
         self._failure: UpstreamFailure | None = None
-        self._tried: frozenset[str] = frozenset()
-        self._spent: frozenset[str] = frozenset()
+        self._tried = _NONE
+        self._spent = _NONE
         """Targets that ask for more patience than the route has."""
         self.route = route
         self.pause = 0.0
@@ -48,7 +51,7 @@ class Plan:
             if fallback is None:
                 raise self._failure or _nobody(self.route)
             self.route, self._attempts, self.pause = fallback, 0, 0.0
-            self._tried = self._spent = frozenset()
+            self._tried = self._spent = _NONE
 
     def failed(self, target: Target, failure: UpstreamFailure) -> None:
         """Note how the last attempt ended. Raises it if no other attempt could end better."""
@@ -70,7 +73,7 @@ class Plan:
             if target is not None:
                 asked = self._failure.retry_after if self._failure is not None else None
                 self.pause = pause(retry, self._attempts, asked) or 0.0
-                self._tried = frozenset()
+                self._tried = _NONE
         return target
 
 

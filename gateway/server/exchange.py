@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from gateway.context import Operation
+from gateway.same_head import SameHead
 from gateway.server.upload import Upload
 
 STATUS_LINES = {s.value: b"HTTP/1.1 %d %s\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
@@ -30,8 +31,8 @@ class Exchange:
     """A complete request, and at most one answer to it: `respond`, or `begin` … `write` … `finish`."""
 
     __slots__ = (
-        "_chunked", "_connection", "_transport", "body", "complete", "first_lines", "gone", "headers", "http10",
-        "keep_alive", "on_gone", "on_pause", "on_resume", "operation", "paused", "peer", "started", "upload",
+        "_chunked", "_connection", "_transport", "body", "complete", "first_lines", "gone", "head", "headers",
+        "http10", "keep_alive", "on_gone", "on_pause", "on_resume", "operation", "paused", "peer", "started", "upload",
     )  # fmt: skip
 
     def __init__(
@@ -43,13 +44,16 @@ class Exchange:
         http10: bool,
         keep_alive: bool,
         first_lines: bytes,
+        head: SameHead | None = None,
     ) -> None:
         self._connection = connection
         self._transport = connection.transport
         self._chunked = False
         self.operation = operation
         self.headers = headers
-        """By lower-case name (of a repeated one, the last)."""
+        """By lower-case name (of a repeated one, the last). Of a head that came before: without the length."""
+        self.head = head
+        """By which the next request on the connection is recognised, if it may be."""
         self.body = b""
         self.upload: Upload | None = None
         """The body, if it is passed on while it arrives; `body` is empty then."""
@@ -74,16 +78,15 @@ class Exchange:
         if self.gone or self.complete:
             return
         self.started = self.complete = True
-        self._part()
-        line = STATUS_LINES[status] if status in STATUS_LINES else b"HTTP/1.1 %d \r\n" % status
+        if self.upload is not None:
+            self._part(self.upload)
+        line = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
         close = b"" if self.keep_alive else b"connection: close\r\n"
+        length = b"content-length: %d\r\n" % len(body)
         if len(body) < 65_536:
-            self._transport.write(
-                b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (line, self.first_lines, lines, len(body), close, body)
-            )
+            self._transport.write(b"".join((line, self.first_lines, lines, length, close, b"\r\n", body)))
         else:
-            head = b"%b%b%bcontent-length: %d\r\n%b\r\n" % (line, self.first_lines, lines, len(body), close)
-            self._transport.writelines((head, body))
+            self._transport.writelines((line + self.first_lines + lines + length + close + b"\r\n", body))
         self._connection.exchange_done()
 
     def begin(self, status: int, lines: bytes, first: bytes, length: int | None = None) -> None:
@@ -91,7 +94,8 @@ class Exchange:
         if self.gone or self.complete:
             return
         self.started = True
-        self._part()
+        if self.upload is not None:
+            self._part(self.upload)
         self._chunked = length is None and not self.http10
         if self._chunked:
             framing = b"transfer-encoding: chunked\r\n"
@@ -126,9 +130,9 @@ class Exchange:
             self.complete = True
             self._transport.abort()
 
-    def _part(self) -> None:
+    def _part(self, upload: Upload) -> None:
         """An answer that comes before the whole request is the last one on its connection."""
-        if self.upload is not None and not self.upload.complete:
+        if not upload.complete:
             self.keep_alive = False
 
     def _end(self) -> None:

@@ -36,6 +36,7 @@ class InferenceProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.front = self.front  # of its own: one of the class is found more slowly
         self.exchange: Exchange | None = None
         self._reading: float | None = None
         """Loop time at which the request that is arriving now began."""
@@ -46,7 +47,7 @@ class InferenceProtocol(HttpToolsProtocol):
         self._whole: Exchange | None = None
         """A request that has arrived completely and waits to be started."""
         self._known: SameHead | None = None
-        """The head of the last request, if the next one may be recognised by it."""
+        """The head of the last request, if the next one may be recognised by it: never while uvicorn serves another."""
         self._known_operation: Operation
         self._refusal: GatewayError | None = None
         self._ignore = False
@@ -80,12 +81,13 @@ class InferenceProtocol(HttpToolsProtocol):
         if self.exchange is not None and self._reading is None:
             self._give_up_keep_alive()
             return
-        fresh = self._between
-        if fresh and self._known is not None:
-            body = self._known.body(data)
+        known = self._known
+        if known is not None and self._reading is None:
+            body = known.body(data)
             if body is not None and len(body) <= self.front.max_body_bytes:
-                self._again(self._known, body)
+                self._again(known, body)
                 return
+        fresh = self._reading is None and not self._in_cycle()
         self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -98,6 +100,7 @@ class InferenceProtocol(HttpToolsProtocol):
             self._whole = None
             if fresh and exchange.keep_alive and b"expect" not in exchange.headers and exchange.upload is None:
                 self._known, self._known_operation = learn(data, exchange.headers), exchange.operation
+                exchange.head = self._known
             Running(self.front.handle(exchange), self.tasks).step()
             return
         if self._reading is not None and not self._headers_done and self._head_bytes > self.front.max_header_bytes:
@@ -133,7 +136,7 @@ class InferenceProtocol(HttpToolsProtocol):
             if now > self._lingers:
                 self.transport.close()
             return
-        if self._in_exchange or self._in_cycle:
+        if self._in_exchange or self._in_cycle():
             return
         if self.exchange is not None and self.exchange.upload is not None:
             self._check_upload(self.exchange.upload, now)
@@ -151,7 +154,7 @@ class InferenceProtocol(HttpToolsProtocol):
         if self.exchange is not None and self._reading is None:
             self._give_up_keep_alive()
             return
-        if self._in_cycle:
+        if self._in_cycle():
             self.cycle.keep_alive = False
             self._ignore = True
             return
@@ -167,12 +170,6 @@ class InferenceProtocol(HttpToolsProtocol):
     def _in_exchange(self) -> bool:
         return self.exchange is not None and self._reading is None
 
-    @property
-    def _between(self) -> bool:
-        """Nothing is arriving and nothing is being answered."""
-        return self._reading is None and self.exchange is None and not self._in_cycle
-
-    @property
     def _in_cycle(self) -> bool:
         """uvicorn is serving an ordinary request (its type says that a cycle is always there; at first it is not)."""
         cycle: object = self.cycle
@@ -323,14 +320,15 @@ class InferenceProtocol(HttpToolsProtocol):
     def _again(self, known: SameHead, body: bytes) -> None:
         """Start on a request whose head is the last one's."""
         peer = self.client[0] if self.client else ""
-        headers = {**known.headers, b"content-length": b"%d" % len(body)}
-        exchange = Exchange(self, self._known_operation, headers, peer, False, True, self.front.first_lines(headers))
+        headers, first = known.headers, self.front.first_lines(known.headers)
+        exchange = Exchange(self, self._known_operation, headers, peer, False, True, first, known)
         exchange.body = body
         self.exchange = exchange
         Running(self.front.handle(exchange), self.tasks).step()
 
     def _hand_to_uvicorn(self) -> None:
         url, headers = self.url, self.headers
+        self._known = None
         super().on_message_begin()  # builds the ASGI scope, and resets what has been read
         self.url = url
         for name, value in headers:

@@ -23,6 +23,7 @@ ERROR_BYTES = 262_144
 class BodyRelay:
     """A reply with status 200 that is not a stream."""
 
+    __slots__ = ("_held", "_reply", "_size", "_streaming", "_tail", "body")
     tells_events = False
 
     def __init__(self, reply: Reply) -> None:
@@ -98,7 +99,7 @@ class BodyRelay:
         if text[:1] != b"{" or text[-1:] != b"}":
             what = "an empty body" if not text else "an HTML page" if text[:1] == b"<" else "no JSON object"
             return UpstreamFailure("provider_bad_reply", f"The upstream answered with status 200 and {what}.")
-        if b'"error"' not in body:
+        if body.find(b'"error"') < 0:  # not `in`: with bytes, that tries a number first, and catches its own exception
             return None
         try:
             document = orjson.loads(body)

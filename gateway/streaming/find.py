@@ -10,10 +10,12 @@ from typing import Any
 
 import orjson
 
-_FLAT = rb"[^{}]*"
-_NESTED = rb"%b(?:\{%b(?:\{%b\}%b)*\}%b)*" % ((_FLAT,) * 5)
-_OBJECT = re.compile(rb"\s*:\s*(\{%b\})" % _NESTED)
-"""A colon and an object of numbers and further objects, two levels deep: more than any vendor's usage has."""
+_FLAT = rb"[^{}]*+"
+_NESTED = rb"%b(?:\{%b(?:\{%b\}%b)*+\}%b)*+" % ((_FLAT,) * 5)
+_OBJECT = re.compile(rb"\s*+:\s*+(\{%b\})" % _NESTED)
+"""A colon and an object of numbers and further objects, two levels deep: more than any vendor's usage has. Nothing in
+it is ever taken back (`*+`), so nothing is noted for that: a third of the time.
+"""
 
 
 def last_object(data: bytes, key: bytes = b'"usage"') -> dict[str, Any] | None:

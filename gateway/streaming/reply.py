@@ -35,6 +35,7 @@ PASSED_ON = frozenset(
 """Reply headers that reach the client. Rate limits of the company's account, cookies and the like do not."""
 
 
+_WITH_BODY = (BodyRelay, Told, WrittenAnew)
 OPENING = 4096
 """Bytes in which the id of an answer is found."""
 
@@ -106,7 +107,7 @@ class Reply:
     @property
     def body(self) -> bytes:
         """The body of a `whole` reply."""
-        assert isinstance(self.relay, BodyRelay | Told | WrittenAnew)
+        assert isinstance(self.relay, _WITH_BODY)
         return self.relay.body
 
     def succeeded(self) -> None:

@@ -37,8 +37,8 @@ class Upstreams:
         pool = self._pools.get(endpoint.pool_key)
         if pool is None:
             pool = self._pools[endpoint.pool_key] = Pool(endpoint, self._loop)
-        limit = endpoint.spec.max_response_bytes
-        call = UpstreamCall(head, body, size, sink, timeouts, limit, self._loop.time(), pool.active.discard, upload)
+        limit = endpoint.max_response_bytes
+        call = UpstreamCall(head, body, size, sink, timeouts, limit, self._loop.time(), pool.forget, upload)
         if type(endpoint.provider) is Dummy:  # not isinstance: of a Protocol, that costs 3 µs
             pool.active.add(call)
             play(self._loop, call, endpoint.provider.script(operation, b"".join(body), endpoint.options))

@@ -38,7 +38,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = False
         self.blocked = False
         """The upstream reads more slowly than an upload arrives."""
-        self.idle_since = 0.0
+        self.idle_since = pool.now()
         self.uses = 0
         self._parser = httptools.HttpResponseParser(self)
         self._now = pool.now
@@ -227,7 +227,9 @@ class UpstreamConnection(asyncio.Protocol):
             return False
         self._in_head = False
         self._framed = self._complete = self._keep_alive = True
-        call.sink.on_head(200, {**known.headers, b"content-length": b"%d" % len(body)})
+        headers = known.headers.copy()
+        headers[b"content-length"] = b"%d" % len(body)
+        call.sink.on_head(200, headers)
         call.sink.on_data(body)
         self._end(call)
         return True
@@ -236,6 +238,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.call = None
         whole = call.upload is None or call.upload.passed
         if self._keep_alive and self._clean and whole and not self.closed and not call.paused:
+            self.idle_since = call.last_data
             self.pool.release(self)
         else:
             self.transport.close()

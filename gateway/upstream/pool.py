@@ -52,6 +52,7 @@ class Pool:
         self._queue: deque[Waiting] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
         self.active: set[UpstreamCall] = set()
+        self.forget = self.active.discard
         self.retired = False
         self.certificate_expires: float | None = None
         """Unix seconds, of the endpoint's certificate at the last handshake; None: there was none yet."""
@@ -104,7 +105,6 @@ class Pool:
         elif self.retired:
             connection.transport.close()
         else:
-            connection.idle_since = self.now()
             self._idle.append(connection)
 
     def closed(self, connection: UpstreamConnection) -> None:

@@ -45,10 +45,9 @@ def settlement(ctx: Context) -> tuple[Usage, str, int]:
 # Written by hand because two events are made for every request, and encoding a dictionary twice costs as much as all
 # limits together. Names come encoded from the compiled configuration; only the model is the client's own text.
 _FACTS = b'{"id":"%b","ts":%.6f,"v":1,"request_id":"%b",%b,"operation":"%b","model":%b,%b,"snapshot":"%b","stream":%b,'
-_SETTLED = (
-    b'%b"endpoint":%b,"upstream_model":%b,"end":"%b","status":%d,"error":"%b","tokens":{"input":%d,"cache_read":%d,'
-    b'"cache_write":%d,"output":%d,"reasoning":%d},"usage_source":"%b","cost_nano":%d,"ttft_ms":%b,'
-    b'"duration_ms":%.3f,%b"attempts":[%b]}'
+_OUTCOME = (
+    b'"end":"%b","status":%d,"error":"%b","tokens":{"input":%d,"cache_read":%d,"cache_write":%d,"output":%d,'
+    b'"reasoning":%d},"usage_source":"%b","cost_nano":%d,"ttft_ms":%b,"duration_ms":%.3f,'
 )
 _ATTEMPT = b'{"endpoint":%b,"model":%b,"status":%d,"error":"%b","ms":%.3f}'
 
@@ -75,10 +74,7 @@ def closing(ctx: Context, usage: Usage, source: str, cost: int, ended: float) ->
         endpoint, model = attempt.target.facts[0], attempt.model
         told = _ATTEMPT % (endpoint, model, attempt.status, attempt.error.encode(), attempt.ms)
         attempts = told if not attempts else attempts + b"," + told
-    return _SETTLED % (
-        ctx.facts,
-        endpoint,
-        model,
+    outcome = _OUTCOME % (
         ctx.end.encode(),
         ctx.status,
         ctx.error.encode(),
@@ -87,9 +83,10 @@ def closing(ctx: Context, usage: Usage, source: str, cost: int, ended: float) ->
         cost,
         b"null" if ctx.first_content is None else b"%.3f" % ((ctx.first_content - ctx.started) * 1000.0),
         (ended - ctx.started) * 1000.0,
-        _steps(ctx),
-        attempts,
     )
+    # joined: what is formatted beyond half a kilobyte is copied several times
+    head = (ctx.facts, b'"endpoint":', endpoint, b',"upstream_model":', model, b",", outcome)
+    return b"".join((*head, _steps(ctx), b'"attempts":[', attempts, b"]}"))
 
 
 def _steps(ctx: Context) -> bytes:
