@@ -133,6 +133,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ttft": _rate("50 streams/s", 4, 50, _first_token, "--stream", "5:2000"),
     "streams20": _streams("20 streams", 6, 20, 0.4),
     "streams300": _streams("300 streams", 5, 300, 1.0),
+    "streams512": _streams("512 streams", 5, 512, 1.5),
     "streams2000": _streams("2,000 streams", 6, 2000, 3.0),
     "memory": Scenario(
         "1,000 streams at 5 chunks/s",
@@ -151,7 +152,7 @@ SCENARIOS: dict[str, Scenario] = {
         sample_memory=True,
     ),
 }
-DEFAULT = ("chat", "body32k", "latency", "ttft", "streams20", "streams300", "memory")
+DEFAULT = ("chat", "body32k", "latency", "ttft", "streams20", "streams300", "streams512", "memory")
 WARM_UP = _closed("warm-up", 1.5, 32, 400)
 KEPT_UP = 0.9
 """Share of the offered rate below which a latency would only measure the queue."""
