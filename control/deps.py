@@ -120,13 +120,28 @@ async def service(request: Request, parts: Parts, _: Annotated[object, Depends(_
     """Dependency of the internal API: name and secret of the service token that was shown."""
     secret = _token(request)
     async with parts.db.read() as session:
-        row = await session.scalar(select(ServiceToken).where(ServiceToken.digest == sha256(secret)))
+        return await _service(session, secret), secret
+
+
+async def service_read(
+    request: Request, parts: Parts, _: Annotated[object, Depends(_bearer)]
+) -> AsyncIterator[AsyncSession]:
+    """The same for operations that read: gives them the transaction in which the token was found. They close it before
+    they wait for anybody else.
+    """
+    async with parts.db.read() as session:
+        await _service(session, _token(request))
+        yield session
+
+
+service.permission = service_read.permission = SERVICE  # type: ignore[attr-defined]
+
+
+async def _service(session: AsyncSession, secret: str) -> str:
+    row = await session.scalar(select(ServiceToken).where(ServiceToken.digest == sha256(secret)))
     if row is None or row.revoked_at is not None:
         raise Problem(401, "bad_service_token", "this service token is unknown or revoked: `tunegate token new NAME`")
-    return row.name, secret
-
-
-service.permission = SERVICE  # type: ignore[attr-defined]
+    return row.name
 
 
 def _token(request: Request) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from control.deps import Db, Parts, service
+from control.deps import Db, Parts, service, service_read
 from control.errors import Problem, answers
 from control.gateways import service as gateways
 from control.knowledge import access
@@ -28,6 +29,7 @@ from gateway.contract.retrieval import BasesReply, BasesRequest, RetrievalReply,
 
 router = APIRouter(prefix="/internal/v1", tags=["internal"])
 ServiceToken = Annotated[tuple[str, str], Depends(service)]
+ServiceRead = Annotated[AsyncSession, Depends(service_read)]
 
 
 @router.get("/snapshot", response_model=SnapshotHead, responses={304: {"description": "Nothing has changed"}})
@@ -84,21 +86,21 @@ async def get_spend(session: Db, token: ServiceToken, after: Annotated[int, Quer
 
 
 @router.post("/knowledge")
-async def post_knowledge(body: BasesRequest, session: Db, token: ServiceToken) -> BasesReply:
+async def post_knowledge(body: BasesRequest, session: ServiceRead) -> BasesReply:
     """Knowledge bases that a caller may read, whom the gateway has authenticated."""
     caller = await access.of_principal(session, body.principal)
     return BasesReply(bases=tuple(await readable(session, caller, body.names)))
 
 
 @router.post("/retrieval", responses=answers(404))
-async def post_retrieval(body: RetrievalRequest, parts: Parts, token: ServiceToken) -> RetrievalReply:
+async def post_retrieval(body: RetrievalRequest, parts: Parts, session: ServiceRead) -> RetrievalReply:
     """Passages for a query: those that the caller may see, whom the gateway has authenticated."""
     with parts.metrics.searching() as found:
         engine = required(parts.knowledge)
-        async with parts.db.read() as session:
-            caller = await access.of_principal(session, body.principal)
-            query = access.Query(body.query, caller, body.limits, body.filter, trial=body.trial)
-            plan = await engine.retriever.plan(session, body.bases, query)
+        caller = await access.of_principal(session, body.principal)
+        query = access.Query(body.query, caller, body.limits, body.filter, trial=body.trial)
+        plan = await engine.retriever.plan(session, body.bases, query)
+        await session.close()
         reply = await engine.retriever.search(plan)
         found.extend(reply.passages)
     return reply

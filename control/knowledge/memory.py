@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from control.knowledge.vectors import Among, Hit, Row
 Ints = NDArray[np.int32]
 K1, B = 1.2, 0.75
 """BM25: how soon more of the same word stops to count, and how much a long text counts for less."""
+SMALL = 2**20
+"""Numbers in all vectors up to which a search takes less time than a walk to a thread and back: half a millisecond."""
 _BYTES_OF_AN_ID = 96
 
 
@@ -89,11 +91,14 @@ class Memory:
 
     async def near(self, vector: Floats, limit: int, among: Among) -> list[Hit]:
         """Chunks whose vectors are most like this one, as `Vectors.near` finds them."""
-        return await asyncio.to_thread(lambda: self._best(self.vectors @ vector, limit, among, -np.inf))
+        return await self._run(lambda: self._best(self.vectors @ vector, limit, among, -np.inf))
 
     async def saying(self, terms: str, limit: int, among: Among) -> list[Hit]:
         """Chunks with the most telling words in common, as `Vectors.saying` finds them."""
-        return await asyncio.to_thread(lambda: self._best(self._telling(terms), limit, among, 0.0))
+        return await self._run(lambda: self._best(self._telling(terms), limit, among, 0.0))
+
+    async def _run(self, search: Callable[[], list[Hit]]) -> list[Hit]:
+        return search() if self.vectors.size <= SMALL else await asyncio.to_thread(search)
 
     def _telling(self, terms: str) -> Floats:
         words, scores = self.words, np.zeros(len(self.ids), np.float32)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from control.knowledge.local_model import unit
@@ -32,7 +36,7 @@ def rows(documents: Chunks) -> list[Row]:
     ]
 
 
-def _drawn(name: str) -> np.ndarray:  # type: ignore[type-arg]
+def _drawn(name: str) -> np.ndarray:
     return np.random.default_rng(list(name.encode())).standard_normal((1, DIMENSION), np.float32)
 
 
@@ -85,6 +89,26 @@ def test_it_finds_what_arithmetic_finds(
     same(near(memory, limit, among), best(likeness, limit))
     told = {id: score for id, score in bm25(all_rows, terms).items() if id in seen}
     same(saying(memory, terms, limit, among), best(told, limit))
+
+
+def test_a_large_one_is_searched_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = made({"a": ["leave"], "b": ["holiday"]})
+    small, threads = (near(memory, 2), saying(memory, "leave", 2)), list[str]()
+    monkeypatch.setattr("control.knowledge.memory.SMALL", 0)
+    monkeypatch.setattr(Memory, "_best", noting(Memory._best, threads))
+    assert (near(memory, 2), saying(memory, "leave", 2)) == small
+    assert len(threads) == 2
+    assert "MainThread" not in threads
+
+
+def noting(work: Callable[..., list[Hit]], threads: list[str]) -> Callable[..., list[Hit]]:
+    """The same, that also notes where it runs."""
+
+    def noted(*told: Any) -> list[Hit]:
+        threads.append(threading.current_thread().name)
+        return work(*told)
+
+    return noted
 
 
 @settings(max_examples=60, deadline=None)
