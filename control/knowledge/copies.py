@@ -94,12 +94,13 @@ class Copies:
 
     async def _bring(self, index_id: str) -> None:
         """Make the copy of an index, or bring it up to date."""
-        async with self._db.read() as session:  # one transaction: no document comes between revision and documents
+        async with self._db.read() as session:
             index = await session.get(KnowledgeIndex, index_id)
             base = await session.get(KnowledgeBase, index.base_id) if index is not None else None
             if index is None or base is None or index.state == "old":
                 self._kept.pop(index_id, None)
                 return
+            # the revision first: where later changes are seen in a transaction, the copy has more than it says
             revision, dimension = base.revision, index.dimension
             there = await _documents(session, index_id)
         kept = self._kept.get(index_id)
