@@ -37,13 +37,19 @@ def test_a_pdf_and_a_chinese_word_file_are_found_with_their_page_and_section(eng
     assert found["end"] - found["start"] == len(found["text"])
 
 
+def without_scores(passage: dict[str, Any]) -> dict[str, Any]:
+    """Without those that Milvus Lite and a copy in memory, which may have found it, give it each in its own way."""
+    return {name: value for name, value in passage.items() if name not in ("dense", "bm25")}
+
+
 def test_the_gateway_gets_the_same_passages_for_a_key_that_may_read(control: Running, engineer: httpx.Client) -> None:
     ready(engineer, "handbook", "leave.txt", LEAVE)
     assert engineer.post("/api/v1/keys", json={"name": "bot"}).status_code == 201
     asked = {"bases": ["handbook"], "query": "days of holiday", "principal": {"key": "bot@engineer"}}
     answer = control.service().post("/internal/v1/retrieval", json=asked)
     assert answer.status_code == 200, answer.text
-    assert answer.json()["passages"] == search(engineer, "handbook", "days of holiday", as_key="bot@engineer")
+    again = search(engineer, "handbook", "days of holiday", as_key="bot@engineer")
+    assert list(map(without_scores, answer.json()["passages"])) == list(map(without_scores, again))
     stranger = control.service().post("/internal/v1/retrieval", json=asked | {"principal": {"key": "other@admin"}})
     assert (stranger.status_code, stranger.json()["code"]) == (404, "not_found")
 
