@@ -29,6 +29,11 @@ _UNITS = {"table": _LINE, "code": _LINE, "grid": _WHOLE}
 """What is not cut, by the kind of a block; of others, sentences."""
 
 
+def below(section: str, text: str) -> str:
+    """A text below its headings, if it has any."""
+    return f"{section}\n{text}" if section else text
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of a document."""
@@ -46,7 +51,7 @@ class Chunk:
     @property
     def with_section(self) -> str:
         """What is embedded and searched: a piece says little without the headings above it."""
-        return f"{self.section}\n{self.text}" if self.section else self.text
+        return below(self.section, self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control.db import Database
+from control.knowledge.chunking import below
 from control.knowledge.memory import Memory
 from control.knowledge.terms import terms
 from control.knowledge.vectors import Row
@@ -167,5 +168,4 @@ def _together(documents: Mapping[str, int]) -> list[list[str]]:
 
 
 def _row(one: Any) -> Row:
-    text = f"{one.section}\n{one.text}" if one.section else one.text
-    return Row(one.id, one.document_id, np.frombuffer(one.vector, "<f4"), terms(text))
+    return Row(one.id, one.document_id, np.frombuffer(one.vector, "<f4"), terms(below(one.section, one.text)))

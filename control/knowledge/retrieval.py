@@ -21,6 +21,7 @@ from control.db import Database
 from control.errors import not_found
 from control.knowledge import indexes
 from control.knowledge.access import Query
+from control.knowledge.chunking import below
 from control.knowledge.copies import Copies
 from control.knowledge.embedding import Embedders
 from control.knowledge.found import Candidate, Found, Place, fits, passages, visible
@@ -217,17 +218,13 @@ async def _reordered(query: str, found: Sequence[Found]) -> None:
     if reranker is None:
         return
     some = found[: reranker.settings.candidates]
-    given = await reranker.scores(query, [_said(one.row) for one in some])
+    given = await reranker.scores(query, [below(one.row.section, one.row.text) for one in some])
     scores = [one.of.score for one in some]  # the best first, as they were found
     for one, score in zip(some, given, strict=True):
         one.of.rerank = score
     best_first = sorted(some, key=lambda one: -(one.of.rerank or 0.0))  # of equals, the one that was before stays so
     for one, score in zip(best_first, scores, strict=True):
         one.of.score = score
-
-
-def _said(row: Any) -> str:
-    return f"{row.section}\n{row.text}" if row.section else str(row.text)
 
 
 def _since(started: float) -> float:
