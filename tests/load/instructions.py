@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,8 @@ async def _control(*args: str) -> None:
 
 def main() -> None:
     """Count, and print."""
+    if shutil.which("valgrind") is None:
+        sys.exit("valgrind is not installed (apt-get install valgrind)")
     with tempfile.TemporaryDirectory() as folder:
         if len(sys.argv) > 1:
             _count(Path(folder))

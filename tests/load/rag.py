@@ -290,7 +290,11 @@ def _large(made_up: Sequence[Large]) -> list[str]:
         "collection, in turn:", "",
         "| chunks | written/s | GiB of the server | copy p50 ms | p95 | Milvus Lite p50 | p95 | pymilvus p50 | p95 |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|--:|", *rows, "",
-        *(f"{one.chunks:,}: the copy takes {one.copying:.1f} s to make and {one.mib:.0f} MiB." for one in made_up), "",
+        *(
+            f"{one.chunks:,}: the copy takes {one.copying:.1f} s to make and {one.mib:.0f} MiB."
+            for one in made_up
+            if one.copied
+        ), "",
         *(f"{one.wanted:,}: {one.why}." for one in made_up if one.why),
     ]  # fmt: skip
 

@@ -154,6 +154,8 @@ SCENARIOS: dict[str, Scenario] = {
 }
 DEFAULT = ("chat", "body32k", "latency", "ttft", "streams20", "streams300", "streams512", "memory")
 WARM_UP = _closed("warm-up", 1.5, 32, 400)
+SAMPLE = 0.2
+"""Seconds between looks at the memory."""
 KEPT_UP = 0.9
 """Share of the offered rate below which a latency would only measure the queue."""
 
@@ -183,12 +185,18 @@ def load(machine: Machine, system: Running, scenario: Scenario, scale: float) ->
     busy = proc.core_busy_us(machine.gateway_core)
     before = proc.usage(system.pid)
     peak = before.rss
+    deadline = time.monotonic() + scenario.seconds + scenario.ramp + 60
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            while scenario.sample_memory and process.poll() is None:
-                peak = max(peak, proc.usage(system.pid).rss)
-                time.sleep(0.2)
-            output, _ = process.communicate(timeout=scenario.seconds + scenario.ramp + 60)
+            output = None
+            while output is None:
+                try:
+                    left = max(0.0, deadline - time.monotonic())
+                    output, _ = process.communicate(timeout=min(SAMPLE, left) if scenario.sample_memory else left)
+                except subprocess.TimeoutExpired:
+                    if time.monotonic() >= deadline:
+                        raise
+                    peak = max(peak, proc.usage(system.pid).rss)
         finally:
             process.kill()
     after = proc.usage(system.pid)
