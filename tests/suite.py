@@ -16,7 +16,7 @@ from pathlib import Path
 ALONE, RECIPES = "tests/e2e", "tests/trainer"
 AT_ONCE, RECIPES_AT_ONCE = 3, 2
 """Test processes: most of them wait for servers and browsers of their own, or for a recipe to load its packages."""
-FEW = 5
+FEW = 10
 """So many failures are looked at again. More are no accident."""
 TESTS_FAILED = 1
 """pytest's exit status for it; any other but 0 means that it could not run."""

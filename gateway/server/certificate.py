@@ -6,8 +6,6 @@ import logging
 import ssl
 from pathlib import Path
 
-from cryptography.x509 import load_pem_x509_certificates
-
 log = logging.getLogger("gateway.server")
 
 Stamp = tuple[tuple[int, int, int], ...]
@@ -60,6 +58,8 @@ class Certificate:
         return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in found)
 
     def _load(self) -> tuple[ssl.SSLContext, float]:
+        from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415  (a listener without TLS needs none)
+
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self._chain, self._key, password="")  # never asks a terminal
         chain = load_pem_x509_certificates(self._chain.read_bytes())

@@ -6,10 +6,20 @@ from playwright.sync_api import Page, Request, expect
 
 from tests.control.api.conftest import PASSWORD
 
+expect.set_options(timeout=20_000)
+"""How soon a page shows what it should is no concern of these tests: the machine may be busy with others."""
+
 ARGUMENTS = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+
+
+IDLE = "() => new Promise((done) => requestAnimationFrame(() => requestIdleCallback(done, { timeout: 2000 })))"
+"""Has ended when the page has drawn and has nothing to do, however busy the machine is."""
+
+STILL = "reduce"
+"""The `reduced_motion` of a browser's context: a click on what still unfolds may be lost on a busy machine."""
 
 
 class Console:
@@ -34,9 +44,10 @@ class Console:
         """
         to = "path => { history.pushState(null, '', path); dispatchEvent(new PopStateEvent('popstate')) }"
         self.page.evaluate(to, path)
-        self.page.wait_for_timeout(50)
-        while self._asked:
-            self.page.wait_for_timeout(20)
+        calm = 0
+        while calm < 3:  # parts of a page are asked for when others have come
+            self.page.evaluate(IDLE)
+            calm = 0 if self._asked else calm + 1
         self.loaded()
 
     def _begun(self, request: Request) -> None:
@@ -51,9 +62,11 @@ class Console:
         expect(self.page.locator("[aria-busy=true], .el-loading-mask:visible")).to_have_count(0)
 
     def settled(self) -> None:
-        """Wait for that, and until the page has stopped moving."""
+        """Wait for that after a click, too, and until it is drawn. Pages opened with STILL do not fade or unfold."""
+        self.page.evaluate(IDLE)
+        self.page.wait_for_timeout(100)
         self.loaded()
-        self.page.wait_for_timeout(350)  # Element Plus fades for 300 ms
+        self.page.evaluate(IDLE)
 
     def sign_in(self, username: str, password: str = PASSWORD) -> None:
         """Sign in on the login page, which must be shown."""

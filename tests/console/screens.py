@@ -16,7 +16,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.console import comparisons
-from tests.console.browsing import ARGUMENTS, Console
+from tests.console.browsing import ARGUMENTS, STILL, Console
 from tests.console.conftest import CHROMIUM
 from tests.console.installation import REQUEST, installation
 from tests.console.layout import faults
@@ -70,7 +70,9 @@ def pages() -> dict[str, str]:
 def shoot(browser: Browser, url: str, out: Path, names: list[str], width: int, look: tuple[str, str], tag: str) -> int:
     """Pictures of the pages in one look; the number of faults."""
     locale, theme = look
-    context = browser.new_context(viewport={"width": width, "height": HEIGHT}, timezone_id="Asia/Shanghai")
+    context = browser.new_context(
+        viewport={"width": width, "height": HEIGHT}, timezone_id="Asia/Shanghai", reduced_motion=STILL
+    )
     console = Console(context.new_page(), url)
     console.look(locale=locale, theme=theme)
     count = 0

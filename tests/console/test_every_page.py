@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from tests.console.browsing import Console
+from tests.console.browsing import STILL, Console
 from tests.console.installation import installation
 from tests.console.layout import faults
 from tests.console.screens import pages
@@ -43,7 +43,7 @@ def empty(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @contextmanager
 def _tab(browser: Browser, running: Running) -> Iterator[Console]:
-    context = browser.new_context(timezone_id="Asia/Shanghai")
+    context = browser.new_context(timezone_id="Asia/Shanghai", reduced_motion=STILL)
     context.set_default_timeout(15_000)
     console = Console(context.new_page(), running.url)
     console.open("/login")

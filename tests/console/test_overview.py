@@ -8,7 +8,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from tests.console.browsing import Console
+from tests.console.browsing import STILL, Console
 from tests.console.test_endpoint_health import report
 from tests.control.api.conftest import Running
 from tests.control.api.test_usage import send
@@ -90,7 +90,7 @@ def test_what_wants_attention_is_told_to_whom_it_concerns(console: Console, page
     expect(page.locator("[data-test=warning-unpriced]")).to_have_count(0)
     page.locator("[data-test=warning-budgets] a").click()
     expect(page.locator("[data-test=key-drawer] [data-test=budget]")).to_contain_text("of")
-    context = page.context.browser.new_context()  # type: ignore[union-attr]
+    context = page.context.browser.new_context(reduced_motion=STILL)  # type: ignore[union-attr]
     other = Console(context.new_page(), control.url)
     other.look(locale="en", theme="light")
     other.open("/overview")

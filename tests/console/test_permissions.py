@@ -140,7 +140,7 @@ def test_a_role_meets_what_it_may_and_nothing_else(
             if where == name in permitted:
                 gone = where == "request" and "usage:read" not in ROLES[role]  # it is somebody else's: there is no such
                 may = bool(wanted & ROLES[role]) and not gone
-                assert page.locator(selector).count() == int(may), f"{role} on {name}: {selector}"
+                expect(page.locator(selector), f"{role} on {name}: {selector}").to_have_count(int(may))
     assert refused == []
     menu = {link.get_attribute("href") for link in page.locator("nav a.entry").all()}
     assert menu == {shown.path for name, shown in PAGES.items() if name in permitted and shown.in_menu}

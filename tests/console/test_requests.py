@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from tests.console.browsing import Console
+from tests.console.browsing import STILL, Console
 from tests.control.api.conftest import Running
 from tests.control.api.test_request_log import audit, filled
 from tests.control.api.test_usage import send
@@ -122,7 +122,7 @@ def test_others_do_not_reveal_and_members_see_only_their_own(console: Console, p
     expect(page.locator(".el-table__row code")).to_have_text(["mine"])
     console.open(f"/requests/{one}")
     expect(page.locator("[data-test=state-error]")).to_be_visible()
-    context = page.context.browser.new_context(locale="en-US")  # type: ignore[union-attr]
+    context = page.context.browser.new_context(locale="en-US", reduced_motion=STILL)  # type: ignore[union-attr]
     operator = Console(context.new_page(), control.url)
     operator.open(f"/requests/{one}")
     operator.sign_in("operator")

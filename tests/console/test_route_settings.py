@@ -57,7 +57,6 @@ def fold(page: Page, title: str) -> Locator:
     if "is-active" not in (item.get_attribute("class") or ""):
         item.locator(".el-collapse-item__header").click()
         expect(item).to_have_class(re.compile("is-active"))
-        page.wait_for_timeout(350)  # a field in a fold that still unfolds moves away under a click
     return item.locator(".el-collapse-item__content")
 
 

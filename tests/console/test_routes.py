@@ -33,7 +33,6 @@ def order(control: Running, name: str = "chat") -> list[tuple[str, int]]:
 
 def choose(page: Page, field: Locator, text: str) -> None:
     field.click()
-    page.wait_for_timeout(350)  # it unfolds for 300 ms, in which a click may be lost
     page.locator(".el-select-dropdown__item:visible", has_text=text).first.click()
     expect(field).to_contain_text(text)
 

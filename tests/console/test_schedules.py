@@ -18,7 +18,6 @@ def test_a_schedule_is_made_and_what_is_worse_accepted(console: Console, page: P
     console.sign_in("admin")
     page.locator("[data-test=edit-schedule]").click()
     page.locator("[data-test=schedule-routes]").click()
-    page.wait_for_timeout(350)  # an option of a list that still unfolds moves away under a click
     page.get_by_role("option", name="chat-large").click()
     page.locator("[data-test=schedule-at] input, input[data-test=schedule-at]").fill("23:61")
     page.locator("[data-test=save-schedule]").click()

@@ -11,7 +11,6 @@ from tests.control.api.conftest import Running
 def choose(page: Page, where: str, option: str) -> None:
     field = page.locator(f"[data-test={where}]")
     field.click()
-    page.wait_for_timeout(350)  # it unfolds for 300 ms, in which a click may be lost
     page.locator(".el-select-dropdown__item:visible", has_text=option).first.click()
     expect(field).to_contain_text(option)
 

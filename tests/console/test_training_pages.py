@@ -34,7 +34,6 @@ def test_an_adapter_is_published_at_a_price_and_a_wrong_one_is_told_of_at_its_fi
     dialog.locator("[data-test=publish]").click()
     expect(_error(dialog, "Input")).to_contain_text("greater than or equal to 0")
     expect(_error(dialog, "Output")).to_contain_text("9 digits before the decimal point")
-    page.wait_for_timeout(350)
     assert not faults(page)
     _put(dialog, "Input", "1.5")
     _put(dialog, "Output", "6.0000000001")

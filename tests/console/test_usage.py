@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,6 @@ def names(page: Page) -> list[str]:
 def choose(page: Page, where: str, option: str) -> None:
     field = page.locator(f"[data-test={where}]")
     field.click()
-    page.wait_for_timeout(350)  # it unfolds for 300 ms, in which a click may be lost
     page.locator(".el-select-dropdown__item:visible", has_text=option).first.click()
     expect(field).to_contain_text(option)
 
@@ -90,7 +90,7 @@ def test_one_looks_into_a_line_down_to_its_requests(console: Console, page: Page
     assert names(page) == ["k@engineer", "k@member"]
     page.locator("[data-test=line] [data-test=requests] a").first.click()
     console.settled()
-    assert page.url.startswith(f"{console.url}/requests?")
+    expect(page).to_have_url(re.compile(rf"^{re.escape(console.url)}/requests\?"))
     expect(page.locator(".el-table__row")).to_have_count(5)
 
 

@@ -23,7 +23,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from control.firstrun import has_vllm
 from gateway.contract.usage import Tokens
-from tests.console.browsing import ARGUMENTS
+from tests.console.browsing import ARGUMENTS, STILL
 from tests.console.conftest import BUILT, CHROMIUM
 from tests.processes import eventually, free_port, processes_with
 from trainer.engines import procfs
@@ -197,7 +197,7 @@ def page() -> Iterator[Page]:
         pytest.skip(missing)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(locale="en-US", viewport={"width": 1280, "height": 800})
+        page = browser.new_page(locale="en-US", viewport={"width": 1280, "height": 800}, reduced_motion=STILL)
         page.set_default_timeout(15_000)
         yield page
         browser.close()

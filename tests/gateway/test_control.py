@@ -287,7 +287,7 @@ def test_control_that_drips_or_hangs_does_not_hold_up_the_start_nor_requests(con
     control.manners["snapshot"] = fake.drip
     begin = time.monotonic()
     with Gateway(settings(control), tmp_path, env=ENV) as gateway:
-        assert time.monotonic() - begin < 5.0
+        assert time.monotonic() - begin < 15.0
         assert gateway.chat("gpt").status == 503
         control.manners.clear()
         went_live(gateway, "gpt", 20)
@@ -295,7 +295,7 @@ def test_control_that_drips_or_hangs_does_not_hold_up_the_start_nor_requests(con
         assert all(gateway.chat("gpt").status == 200 for _ in range(5))
         begin = time.monotonic()
         assert gateway.stop() == 0
-        assert time.monotonic() - begin < 8.0, "the last try is bounded"
+        assert time.monotonic() - begin < 20.0, "the last try is bounded"
         control.manners.clear()
         gateway.start()
         eventually(lambda: len(control.ledger) == 6, 10, "the rest was kept for the next start")

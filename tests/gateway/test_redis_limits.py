@@ -260,7 +260,7 @@ def test_breakers_are_shared_if_that_is_asked_for(at_once, upstream, redis):
         table = config(upstream, redis, prefix="breakers", share_breakers=shared)
         table["endpoint"].append(endpoint(upstream.url, "second"))
         first, second = {"endpoint": "up", "model": "ill"}, {"endpoint": "second", "model": "ok", "priority": 1}
-        breaker = {"failures": 2, "cooldown": 2.0}
+        breaker = {"failures": 2, "cooldown": 5.0}
         table["route"] = [route("r", first, second, breaker=breaker, retry={"max_attempts": 2, "backoff": 0.01})]
         return table
 
@@ -278,7 +278,7 @@ def test_breakers_are_shared_if_that_is_asked_for(at_once, upstream, redis):
     assert second.chat("r", secret=secret("free")).header("x-tunegate-attempts") == "1"
     assert not rests(alone), "it neither tells nor hears"
     upstream.on("ill", scripts.chat(usage=USED))
-    eventually(lambda: second.chat("r", secret=secret("free")).status == 200 and len(upstream.of("ill")) > asked, 8)
+    eventually(lambda: second.chat("r", secret=secret("free")).status == 200 and len(upstream.of("ill")) > asked, 15)
     assert first.chat("r", secret=secret("free")).header("x-tunegate-target") == "up/ill"
     time.sleep(1.2)
     assert not rests(first)

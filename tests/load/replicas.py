@@ -20,7 +20,7 @@ import httpx2 as httpx
 from openai import OpenAI
 from playwright.sync_api import expect, sync_playwright
 
-from tests.console.browsing import ARGUMENTS, Console
+from tests.console.browsing import ARGUMENTS, STILL, Console
 from tests.console.conftest import CHROMIUM
 from tests.fakes.plane import PASSWORD
 from tests.fakes.replicas import Replicas, replicas
@@ -74,7 +74,7 @@ def seen(whole: Replicas) -> None:
     with sync_playwright() as playwright:
         rules = f"--host-resolver-rules=MAP {CONSOLE} 127.0.0.1"
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, rules])
-        page = browser.new_page(ignore_https_errors=True, locale="en-US")
+        page = browser.new_page(ignore_https_errors=True, locale="en-US", reduced_motion=STILL)
         console = Console(page, f"https://{CONSOLE}:{urlsplit(whole.nginx.url).port}")
         console.open("/routes")
         console.sign_in("admin", PASSWORD)
