@@ -39,6 +39,8 @@ log = logging.getLogger("tunegate.control.knowledge")
 
 FUSION = 60
 """k of reciprocal rank fusion: how much the first ranks count for more."""
+REMEMBERED = 256
+"""Bases whose documents with readers of their own are remembered: the last that changed or were first asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,10 @@ class Retriever:
                 )
             )
             documents = [(row.id, row.readers) for row in rows]
+            self._readers.pop(base.id, None)
             self._readers[base.id] = (base.revision, documents)
+            if len(self._readers) > REMEMBERED:
+                del self._readers[next(iter(self._readers))]
         return {id for id, readers in documents if not query.caller.may_read_document(base, readers)}
 
     async def _reranker(self, session: AsyncSession, policy: Retrieval) -> Reranker | None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from control.kit.access import principals
+from control.knowledge import retrieval
 from control.knowledge.access import Caller
 from control.models import KnowledgeBase
 from tests.control.api.conftest import Running
@@ -150,6 +151,27 @@ def test_what_hides_most_of_a_base_does_not_hide_the_rest(control: Running, engi
     request = {"bases": ["handbook"], "query": "annual leave days", "principal": {"key": "bot@member"}}
     answer = control.service().post("/internal/v1/retrieval", json=request | {"limits": {"top_k": 1}})
     assert [one["document"] for one in answer.json()["passages"]] == [last["id"]]
+
+
+def test_readers_that_were_forgotten_are_looked_up_again(
+    control: Running, engineer: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "REMEMBERED", 1)
+    assert control.as_("member").post("/api/v1/keys", json={"name": "bot"}).status_code == 201
+    seen = {}
+    for name in ("first", "second"):
+        base(engineer, name, readers=[{"kind": "everyone", "name": ""}])
+        hidden = ready(engineer, name, "hidden.txt", "Annual leave is thirty days.")
+        path = f"{BASES}/{name}/documents/{hidden['id']}"
+        assert engineer.patch(path, json={"readers": []}).status_code == 200
+        seen[name] = [ready(engineer, name, "seen.txt", "Annual leave is thirty days, they say.")["id"]]
+    for name in ("first", "second", "first"):
+        request = {"bases": [name], "query": "annual leave days", "principal": {"key": "bot@member"}}
+        answer = control.service().post("/internal/v1/retrieval", json=request)
+        assert [one["document"] for one in answer.json()["passages"]] == seen[name]
+        knowledge = control.parts.knowledge
+        assert knowledge is not None
+        assert len(knowledge.retriever._readers) == 1
 
 
 def test_a_key_that_is_revoked_or_disabled_sees_nothing(control: Running, engineer: httpx.Client) -> None:
