@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 
 
@@ -17,11 +20,29 @@ def eventually(what: Callable[[], object], seconds: float = 10.0, pause: float =
         time.sleep(pause)
 
 
+PORTS, SHARES = range(20_000, 32_000), 8
+"""Below those that the kernel gives to whoever asks for any (Linux: from 32,768), or a server that takes its time to
+start might find its port taken; and each test process has a share of its own.
+"""
+
+
+def _ports() -> Iterator[int]:
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = range(PORTS.start + number % SHARES, PORTS.stop, SHARES)
+    first = random.randrange(len(mine))
+    return cycle([*mine[first:], *mine[:first]])
+
+
+_MINE = _ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on, and that is given to nobody else for a while."""
+    for port in _MINE:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("never: the ports go round")
 
 
 def alive(pid: int) -> bool:

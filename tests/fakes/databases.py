@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import free_port
+
 KINDS = ("sqlite", "postgresql", "mariadb")
 _FAST = "-c fsync=off -c full_page_writes=off"
 """Not safe against a power cut, and safe against kill -9: a commit has been given to the system, if not to the disk.
@@ -72,7 +74,7 @@ def server(kind: str) -> Iterator[Server]:
     """A running server of this kind; skips the test where none is installed."""
     with tempfile.TemporaryDirectory(prefix="tunegate-db-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
-        port = _free_port()
+        port = free_port()
         argv = _postgresql(home, port) if kind == "postgresql" else _mariadb(home, port)
         process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         running = Server(kind, port, process, argv)
@@ -125,12 +127,6 @@ def _missing(what: str) -> Path:
     if os.environ.get("REQUIRE_DATABASES"):
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _until_open(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -49,11 +49,18 @@ class Plane:
         argv = [sys.executable, "-m", "control.commands", "bootstrap", "--config", str(self.config)]
         subprocess.run(argv, input=json.dumps(first).encode(), check=True)
         self.start()
+        try:
+            self._first_login()
+        except BaseException:
+            self.__exit__()  # nobody else will
+            raise
+        return self
+
+    def _first_login(self) -> None:
         token = self.post("/auth/login", username="admin", password="first password")["access_token"]
         self.client.headers["authorization"] = f"Bearer {token}"
         token = self.post("/auth/password", current="first password", new=PASSWORD)["access_token"]
         self.client.headers["authorization"] = f"Bearer {token}"
-        return self
 
     def sign_in(self) -> None:
         """Once more: a session of the API lasts for some minutes."""

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,14 +18,6 @@ HEAVY = re.compile(r"^(torch|nvidia-|triton$|vllm$)")
 
 class Unavailable(Exception):
     """A system cannot be installed or started here; the text is its row in the report."""
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _run(command: list[str], what: str) -> str:

@@ -14,7 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .install import Unavailable, free_port
+from tests.processes import free_port
+
+from .install import Unavailable
 from .native import KEY, pinned
 from .systems import REPO, Launch, Place, System
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from tests.processes import free_port
+
 from . import install
 from .native import KEY
 
@@ -216,7 +218,7 @@ def _router(place: Place, command: list[str]) -> Launch:
         "--policy": "round_robin",
         "--max-concurrent-requests": "8192",
         "--prometheus-host": "127.0.0.1",
-        "--prometheus-port": str(install.free_port()),
+        "--prometheus-port": str(free_port()),
         "--log-level": "error",
     }
     return Launch(command + [word for option in options.items() for word in option])
