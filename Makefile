@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-# Set by some images; with it every process that the tests start compiles its modules anew.
+# Set by some images; with it every process that is started here compiles its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= $(shell sh requirements/find-python.sh)

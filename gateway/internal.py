@@ -80,7 +80,7 @@ class Line:
 class Control:
     """A client of one control plane. Open it on the event loop that uses it.
 
-    aiohttp takes a sixth of a gateway's start, so one without a control plane never loads it.
+    aiohttp takes a good part of a start (docs/bench/what-paid.md), so a gateway without a control plane never loads it.
     """
 
     def __init__(self, url: str, token: str, ca_file: Path | None = None, connections: int = 8) -> None:
@@ -123,10 +123,10 @@ class Control:
 
         `silent`: seconds that may pass without a byte. `total`: seconds for everything, so that nobody can drip-feed.
         """
-        import aiohttp  # noqa: PLC0415  (see the class)
-
         if self._session is None:
             raise ControlError("unreachable", "the client is not open")
+        import aiohttp  # noqa: PLC0415  (see the class)
+
         limits = aiohttp.ClientTimeout(total=total, sock_connect=3.0, sock_read=silent)
         try:
             async with self._session.request(

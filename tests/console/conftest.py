@@ -15,7 +15,7 @@ from tests.control.api.conftest import _template, control, start_control  # noqa
 
 BUILT = Path(__file__).parents[2] / "console" / "dist" / "index.html"
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("chromium-browser")
-"""The first is the same engine without windows, extensions and services: it takes 40 % less CPU in these tests."""
+"""The first is the same engine without windows, extensions and services, and so takes less CPU."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -348,7 +348,7 @@ def test_control_is_killed_and_comes_back_and_nothing_that_was_shown_is_lost(
             expect(chat.part("saving")).to_have_attribute("data-state", "waiting")
             expect(chat.part("saving")).to_contain_text("Not saved")
             plane.start()
-            expect(chat.part("saving")).to_have_attribute("data-state", "saved", timeout=20_000)
+            expect(chat.part("saving")).to_have_attribute("data-state", "saved")
             page.reload()
             expect(chat.answer).to_contain_text("before and after")
 

@@ -101,7 +101,7 @@ def test_a_blind_vote_hides_names_until_it_is_cast_and_makes_a_dataset(
     page.locator("[data-test=build]").click()
     page.locator("[data-test=build-dataset]").click()
     expect(page.get_by_text("preferred@1")).to_be_visible()
-    expect(page.get_by_text("3 rows").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("3 rows").first).to_be_visible()
 
 
 def test_a_case_is_saved_and_a_route_that_fails_is_shown_and_can_be_voted_on(
