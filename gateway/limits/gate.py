@@ -14,7 +14,7 @@ NANO = 1_000_000_000
 class Purse:
     """Money in the current window of one budget, in nano-units."""
 
-    __slots__ = ("amount", "budget", "ends", "holders", "reserved", "spent", "start")
+    __slots__ = ("amount", "budget", "ends", "reserved", "spent", "start")
 
     def __init__(self, budget: BudgetWindow, spent: int) -> None:
         self.budget = budget
@@ -24,8 +24,6 @@ class Purse:
         self.spent = spent
         self.reserved = 0
         """By requests that are under way."""
-        self.holders = 0
-        """How many requests hold the reservation."""
 
     def learn(self, spent: int, now: float) -> None:
         """Take over what the ledger says of the running window, if that is more than what was counted here.
@@ -48,7 +46,7 @@ class Purse:
         A request alone may pass on what is left, however little: its cost is an estimate. A crowd may not.
         """
         self._turn(now)
-        if self.holders:
+        if self.reserved:
             return self.spent + self.reserved + cost <= self.amount
         return self.spent < self.amount
 

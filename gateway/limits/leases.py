@@ -81,7 +81,7 @@ class LeasedPurse(Purse):
 
     def may_have(self, cost: int) -> bool:
         """Whether Redis, by what it said last, would lease this much; to a request alone, whatever is left."""
-        if not self.holders and not self.elsewhere:
+        if not self.reserved and not self.elsewhere:
             return max(self.gone, self.ledger) < self.whole
         return self.spent + self.reserved + (cost or 1) <= self.ceiling + self.left
 
@@ -101,7 +101,7 @@ class LeasedPurse(Purse):
         wanted = self.reserved + need.cost
         want = wanted + ahead
         self.ceiling = min(self.ceiling, self.spent + want)
-        first = need.first if not self.holders else 0
+        first = need.first if not self.reserved else 0
         seconds = math.ceil(min(self.ends - now + 86_400.0, LONGEST))
         return [self.whole, self.spent, self.told, self.own, self.ledger, self.reserved, wanted, want, first, seconds]
 

@@ -37,7 +37,6 @@ class Held:
             purses += gate.purses
         for purse in purses:
             purse.reserved += cost
-            purse.holders += 1
 
     def header_lines(self) -> bytes:
         """See `gateway.limits.base.Reservation.header_lines`."""
@@ -67,7 +66,6 @@ class Held:
             gate.tokens += unused
         for purse in self._purses:
             purse.reserved -= reserved
-            purse.holders -= 1
             purse.spent += cost
 
 

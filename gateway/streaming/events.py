@@ -37,7 +37,8 @@ class EventRelay:
         self._reply = reply
         self._framer = Framer(EVENT_BYTES)
         self._wire = wire = reply.wire
-        self._usage_key, self._end_mark = wire.usage_key, wire.end_mark or _NEVER
+        self._usage_key, self._no_usage = wire.usage_key, wire.usage_key + b":null"
+        self._end_mark = wire.end_mark or _NEVER
         self._strip = not call.wants_usage and wire.include_usage
         """The usage chunk was our own wish: the client does not get it."""
         self._held: list[bytes] = []
@@ -66,14 +67,16 @@ class EventRelay:
             and data.endswith(b"\n\n")
             and not self._saw_done
             and not self._framer.waiting
-            and data.find(self._usage_key) < 0  # not `in`: see `gateway.protocols.proofs.has_marks`
+            and (
+                data.find(self._usage_key) < 0  # not `in`: see `gateway.protocols.proofs.has_marks`
+                or data.count(self._usage_key) == data.count(self._no_usage)  # some vendors say so in every event
+            )
             and data.find(b'"error"') < 0
             and data.find(self._end_mark) < 0
         ):  # what all the steps below come to for nearly every chunk, without their calls
             self._events += data.count(b"data:")
             self._bytes += len(data)
-            if not reply.client_left:
-                reply.exchange.write(data)
+            reply.exchange.write(data)  # which does nothing if the client has left
             return
         try:
             block = self._framer.feed(data)

@@ -132,9 +132,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.abort()
             return
         call.last_data = self._now()
-        fresh, self._silent = self._silent, False
-        if fresh and self._known is not None and self._again(call, self._known, data):
-            return
+        fresh = self._silent
+        if fresh:
+            self._silent = False
+            if self._known is not None and self._again(call, self._known, data):
+                return
         problem = ""
         try:
             self._parser.feed_data(data)
@@ -144,13 +146,13 @@ class UpstreamConnection(asyncio.Protocol):
         body = self._body
         if body:
             piece = body[0] if len(body) == 1 else b"".join(body)
-            self._body = []
+            body.clear()
             self._received += len(piece)
-            if self._received <= call.response_limit:
-                call.sink.on_data(piece)
-        if self._received > call.response_limit:
-            self._break(call, f"The upstream sent more than {call.response_limit} bytes.")
-        elif self._complete:
+            if self._received > call.response_limit:
+                self._break(call, f"The upstream sent more than {call.response_limit} bytes.")
+                return
+            call.sink.on_data(piece)
+        if self._complete:
             if fresh and self._keep_alive and self._clean and self._status == 200:
                 self._known = learn(data, self._headers)
             self._end(call)

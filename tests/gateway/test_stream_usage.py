@@ -123,6 +123,21 @@ PLACES = {
     "explicitly zero": ([W, F, wire.usage_event(ZERO), D], "provider", ZERO.buckets()),
     "absent": ([W, F, D], "estimated", None),
     "null": ([W, F, wire.event(wire.chunk("m", [], usage=None)), D], "estimated", None),
+    "null in every event, then in the same write": (
+        [
+            W,
+            *[wire.word_event(word, usage=None) for word in "ab"],
+            wire.word_event("c", usage=None) + wire.finish_event(usage=None) + wire.usage_event(Usage()),
+            D,
+        ],
+        "provider",
+        Usage().buckets(),
+    ),
+    "null after it in the same write": (
+        [W, F + wire.usage_event(Usage()) + wire.event(wire.chunk("m", [], usage=None)), D],
+        "provider",
+        Usage().buckets(),
+    ),
     "not an object": ([W, F, wire.event(wire.chunk("m", [], usage="many")), D], "estimated", None),
     "negative": ([W, F, wire.event(wire.chunk("m", [], usage=Usage(-5, 2).openai())), D], "estimated", None),
     "in a string of the answer": (
