@@ -12,6 +12,10 @@ from typing import NamedTuple
 _LENGTH = b"\r\ncontent-length:"
 _DIGITS = 20
 """Most of a length: more bytes than there are in the world."""
+_IN_VAIN, _PAUSE = 3, 64
+"""So many heads in a row are learnt in vain until none is for the rest of so many messages: where each head has an id
+of its own, learning would cost a tenth of a request.
+"""
 
 
 class Credential(NamedTuple):
@@ -25,7 +29,7 @@ class Credential(NamedTuple):
 class SameHead:
     """The head of one parsed message."""
 
-    __slots__ = ("_after", "_before", "_farthest", "_start", "credential", "headers")
+    __slots__ = ("_after", "_before", "_farthest", "_start", "credential", "headers", "used")
 
     def __init__(self, before: bytes, after: bytes, headers: dict[bytes, bytes]) -> None:
         self._before = before
@@ -38,6 +42,8 @@ class SameHead:
         """As the parser read them, but for the content-length, which may be another one in each message."""
         self.credential: Credential | None = None
         """What a caller proves itself by in it, once somebody has read that."""
+        self.used = False
+        """A message was recognised by it."""
 
     def body(self, data: bytes) -> bytes | None:
         """The body, if `data` is one whole message with this head and nothing else."""
@@ -46,7 +52,28 @@ class SameHead:
         if end < 0 or not data.startswith(self._before):
             return None
         border = end + len(after)
-        return data[border:] if data[start:end] == b"%d" % (len(data) - border) else None
+        if data[start:end] != b"%d" % (len(data) - border):
+            return None
+        self.used = True
+        return data[border:]
+
+
+class Heads:
+    """What one connection's next message may be recognised by."""
+
+    __slots__ = ("_vain", "last")
+
+    def __init__(self) -> None:
+        self.last: SameHead | None = None
+        """The head of the last message that a parser read, if it was learnt."""
+        self._vain = 0
+
+    def learn(self, data: bytes, headers: dict[bytes, bytes]) -> SameHead | None:
+        """As the function, unless the heads of this connection are other ones each time."""
+        last = self.last
+        self._vain = 0 if last is not None and last.used else (self._vain + 1) % _PAUSE
+        self.last = learn(data, headers) if self._vain <= _IN_VAIN else None
+        return self.last
 
 
 def learn(data: bytes, headers: dict[bytes, bytes]) -> SameHead | None:

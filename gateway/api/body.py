@@ -72,27 +72,36 @@ def output_estimate(document: dict[str, Any], *names: str) -> int:
     return DEFAULT_OUTPUT * times
 
 
-def prompt_estimate(body: bytes, *parts: object) -> int:
+def prompt_estimate(body: bytes, *parts: object, tools: object = None) -> int:
     """Tokens of a prompt: a quarter of its bytes, images at a flat rate."""
     if len(body) <= WALK_ABOVE:
         return max(1, len(body) // 4)
-    return max(1, sum(map(measure, parts)))
+    return max(1, sum(map(measure, parts)) + tools_estimate(tools))
+
+
+def tools_estimate(tools: object) -> int:
+    """Tokens of the tools that a model is offered: a quarter of their JSON's bytes. It is told them so or similarly."""
+    return len(orjson.dumps(tools)) // 4 if tools else 0
 
 
 def measure(root: object) -> int:
     """Tokens of all texts in a value: a quarter of their UTF-8 bytes, rounded up each; media at a flat rate."""
-    tokens, todo = 0, [root]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, str):
-            tokens += (len(part) if part.isascii() else len(part.encode())) // 4 + 1
-        elif isinstance(part, list):
-            todo.extend(part)
-        elif isinstance(part, dict):
-            if part.keys() & _MEDIA:
-                tokens += IMAGE_TOKENS
-            else:
-                todo.extend(part.values())
-        elif part is not None:
-            tokens += 1
+    tokens, plain = 0, _MEDIA.isdisjoint
+    level: list[Any] = [root]
+    while level:  # by levels, with `type`: half the time of a stack with `isinstance`
+        below: list[Any] = []
+        for part in level:
+            kind = type(part)
+            if kind is str:
+                tokens += (len(part) if part.isascii() else len(part.encode())) // 4 + 1
+            elif kind is dict:
+                if plain(part):
+                    below += part.values()
+                else:
+                    tokens += IMAGE_TOKENS
+            elif kind is list:
+                below += part
+            elif part is not None:
+                tokens += 1
+        level = below
     return tokens

@@ -18,7 +18,7 @@ def parse(body: bytes) -> Call:
     if not isinstance(messages, list) or not messages:
         raise GatewayError("caller_bad_request", "`messages` must be a non-empty array.", param="messages")
     stream, wants_usage = stream_of(document)
-    prompt = prompt_estimate(body, messages, document.get("tools"))
+    prompt = prompt_estimate(body, messages, tools=document.get("tools"))
     output = output_estimate(document, "max_completion_tokens", "max_tokens")
     bounded = document.get("max_completion_tokens", document.get("max_tokens")) is not None
     # without their names: with them, an object takes twice as long to make

@@ -81,7 +81,7 @@ def parse(body: bytes, model: str, stream: bool, events: bool) -> Call:
         model=model,
         stream=stream,
         wants_usage=True,
-        prompt_estimate=prompt_estimate(body, contents, document.get("systemInstruction"), document.get("tools")),
+        prompt_estimate=prompt_estimate(body, contents, document.get("systemInstruction"), tools=document.get("tools")),
         output_estimate=output_estimate(limits, "maxOutputTokens"),
         bounded=limits["maxOutputTokens"] is not None,
         document=document,

@@ -6,7 +6,15 @@ from typing import Any
 
 import orjson
 
-from gateway.api.body import measure, model_of, output_estimate, parse_object, prompt_estimate, stream_of
+from gateway.api.body import (
+    measure,
+    model_of,
+    output_estimate,
+    parse_object,
+    prompt_estimate,
+    stream_of,
+    tools_estimate,
+)
 from gateway.context import Call, Operation
 from gateway.errors import GatewayError
 from gateway.protocols.anthropic import Anthropic
@@ -24,7 +32,7 @@ def parse(body: bytes) -> Call:
         model=model,
         stream=stream_of(document)[0],
         wants_usage=True,
-        prompt_estimate=prompt_estimate(body, document.get("system"), messages, document.get("tools")),
+        prompt_estimate=prompt_estimate(body, document.get("system"), messages, tools=document.get("tools")),
         output_estimate=output_estimate(document, "max_tokens"),
         bounded=document.get("max_tokens") is not None,
         document=document,
@@ -50,8 +58,8 @@ def parse_count(body: bytes) -> Call:
 
 def estimated(document: dict[str, Any]) -> bytes:
     """The answer where nobody counts: marked by a header as an estimate."""
-    tokens = sum(measure(document.get(name)) for name in ("system", "messages", "tools"))
-    return orjson.dumps({"input_tokens": tokens})
+    tokens = measure(document.get("system")) + measure(document.get("messages"))
+    return orjson.dumps({"input_tokens": tokens + tools_estimate(document.get("tools"))})
 
 
 _DIALECT = Anthropic()

@@ -25,7 +25,9 @@ def parse(body: bytes) -> Call:
         model=model,
         stream=stream_of(document)[0],
         wants_usage=True,
-        prompt_estimate=prompt_estimate(body, document.get("input"), document.get("instructions")),
+        prompt_estimate=prompt_estimate(
+            body, document.get("input"), document.get("instructions"), tools=document.get("tools")
+        ),
         output_estimate=output_estimate(document, "max_output_tokens"),
         bounded=document.get("max_output_tokens") is not None,
         document=document,

@@ -25,6 +25,7 @@ from gateway.protocols.canonical import (
     ToolCall,
     ToolStart,
 )  # fmt: skip
+from gateway.search import finder
 
 _MARK = "tunegate."
 _MARKED = re.compile(rb'"tunegate\.[a-z]+:').search
@@ -114,7 +115,8 @@ class _Marking:
 def has_marks(body: bytes) -> bool:
     """Whether a body holds a marked proof; in Gemini's dialect they are base64 of it."""
     # `find`, since `in` takes 0.2 µs longer with bytes: it tries a number first, and catches its own exception
-    return (body.find(b'"tunegate.') >= 0 and _MARKED(body) is not None) or body.find(_MARKED_BASE64) >= 0
+    find = finder(body)
+    return (find(b'"tunegate.', 0) >= 0 and _MARKED(body) is not None) or find(_MARKED_BASE64, 0) >= 0
 
 
 def _proof(block: Thinking) -> str | None:

@@ -13,6 +13,7 @@ import re
 from typing import NamedTuple
 
 from gateway.errors import GatewayError
+from gateway.search import finder
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
@@ -48,13 +49,14 @@ def replace_model(body: bytes, old: bytes, new: bytes) -> list[bytes]:
     The common case costs three searches: `"model"` is spelt once and not by escapes (any escaped letter of it is
     \\u006X), and what follows it is `old` as we would encode it. Then that is the parsed member and nothing else.
     """
-    key = body.find(b'"model"')
-    start = body.find(old, key + 7)
+    find = finder(body)
+    key = find(b'"model"', 0)
+    start = find(old, key + 7)
     if (
         key >= 0
         and start >= 0
         and body[key + 7 : start].strip() == b":"
-        and body.find(b'"model"', start) < 0
+        and find(b'"model"', start) < 0
         and (body.find(b"\\") < 0 or body.find(b"\\u006") < 0)  # one byte is found thirty times as fast
     ):
         if old == new:

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.context import Operation, new_id
 from gateway.errors import GatewayError
 from gateway.protocols.multipart import Form
-from gateway.same_head import SameHead, learn
+from gateway.same_head import Heads, SameHead
 from gateway.server.exchange import STATUS_LINES, Exchange
 from gateway.server.front import Front
 from gateway.server.running import Moment, Running
@@ -46,8 +46,8 @@ class InferenceProtocol(HttpToolsProtocol):
         self._body: list[bytes] = []
         self._whole: Exchange | None = None
         """A request that has arrived completely and waits to be started."""
-        self._known: SameHead | None = None
-        """The head of the last request, if the next one may be recognised by it: never while uvicorn serves another."""
+        self._heads = Heads()
+        """The next request may be recognised by the last one's head, but never while uvicorn serves another."""
         self._known_operation: Operation
         self._refusal: GatewayError | None = None
         self._ignore = False
@@ -81,7 +81,7 @@ class InferenceProtocol(HttpToolsProtocol):
         if self.exchange is not None and self._reading is None:
             self._give_up_keep_alive()
             return
-        known = self._known
+        known = self._heads.last
         if known is not None and self._reading is None:
             body = known.body(data)
             if body is not None and len(body) <= self.front.max_body_bytes:
@@ -99,8 +99,7 @@ class InferenceProtocol(HttpToolsProtocol):
         if exchange is not None:  # not in `on_message_complete`: the parser is not done with `data` there
             self._whole = None
             if fresh and exchange.keep_alive and b"expect" not in exchange.headers and exchange.upload is None:
-                self._known, self._known_operation = learn(data, exchange.headers), exchange.operation
-                exchange.head = self._known
+                exchange.head, self._known_operation = self._heads.learn(data, exchange.headers), exchange.operation
             Running(self.front.handle(exchange), self.tasks).step()
             return
         if self._reading is not None and not self._headers_done and self._head_bytes > self.front.max_header_bytes:
@@ -328,7 +327,7 @@ class InferenceProtocol(HttpToolsProtocol):
 
     def _hand_to_uvicorn(self) -> None:
         url, headers = self.url, self.headers
-        self._known = None
+        self._heads.last = None
         super().on_message_begin()  # builds the ASGI scope, and resets what has been read
         self.url = url
         for name, value in headers:

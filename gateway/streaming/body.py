@@ -8,6 +8,7 @@ import orjson
 
 from gateway.errors import UpstreamFailure
 from gateway.routing.retry import retry_after_seconds
+from gateway.search import finder
 from gateway.streaming import find
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ class BodyRelay:
         if text[:1] != b"{" or text[-1:] != b"}":
             what = "an empty body" if not text else "an HTML page" if text[:1] == b"<" else "no JSON object"
             return UpstreamFailure("provider_bad_reply", f"The upstream answered with status 200 and {what}.")
-        if body.find(b'"error"') < 0:  # not `in`: with bytes, that tries a number first, and catches its own exception
+        if (
+            finder(body)(b'"error"', 0) < 0
+        ):  # not `in`: with bytes, that tries a number first, and catches its own exception
             return None
         try:
             document = orjson.loads(body)

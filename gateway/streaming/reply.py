@@ -259,9 +259,8 @@ class Reply:
         """Choose the relay that fits the answer."""
         self.status = status
         self.headers = headers
-        for name, value in headers.items():
-            if name in PASSED_ON:
-                self.passed_lines += b"%b: %b\r\n" % (name, value)
+        for name in PASSED_ON.intersection(headers):
+            self.passed_lines += b"%b: %b\r\n" % (name, headers[name])
         sink: Sink
         if status != 200:
             sink = ErrorBody(self)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import httptools
 
 from gateway.errors import UpstreamFailure
-from gateway.same_head import SameHead, learn
+from gateway.same_head import Heads, SameHead
 
 if TYPE_CHECKING:
     from gateway.upstream.call import UpstreamCall
@@ -26,7 +26,7 @@ class UpstreamConnection(asyncio.Protocol):
     """See the module. `pool` gets it back when it may be used again, and hears when it is closed."""
 
     __slots__ = (
-        "_body", "_clean", "_complete", "_framed", "_head_bytes", "_headers", "_in_head", "_keep_alive", "_known",
+        "_body", "_clean", "_complete", "_framed", "_head_bytes", "_headers", "_heads", "_in_head", "_keep_alive",
         "_now", "_parser", "_received", "_silent", "_status", "blocked", "call", "closed", "idle_since", "pool",
         "transport", "uses",
     )  # fmt: skip
@@ -51,8 +51,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._framed = False
         """The body's end is announced by its length or by chunks."""
         self._complete = False
-        self._known: SameHead | None = None
-        """The head of the last answer, if the next one may be recognised by it."""
+        self._heads = Heads()
+        """The next answer may be recognised by the last one's head."""
         self._silent = True
         """No byte of the answer has come."""
         self._head_bytes = 0
@@ -135,7 +135,8 @@ class UpstreamConnection(asyncio.Protocol):
         fresh = self._silent
         if fresh:
             self._silent = False
-            if self._known is not None and self._again(call, self._known, data):
+            known = self._heads.last
+            if known is not None and self._again(call, known, data):
                 return
         problem = ""
         try:
@@ -154,7 +155,7 @@ class UpstreamConnection(asyncio.Protocol):
             call.sink.on_data(piece)
         if self._complete:
             if fresh and self._keep_alive and self._clean and self._status == 200:
-                self._known = learn(data, self._headers)
+                self._heads.learn(data, self._headers)
             self._end(call)
         elif problem:
             self._break(call, problem)

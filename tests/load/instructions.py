@@ -21,30 +21,30 @@ import uvloop
 
 from . import micro
 
-REQUESTS, STREAMS = 400, 6
+COUNTS = {"chat": 400, "stream": 6, "long": 40}
 WARM = 2
 """Runs of each kind that are not counted: the interpreter adapts its code to what it sees."""
 
 
 def _count(out: Path) -> None:
     """In valgrind: run the benchmark, counting only in its third run of each kind."""
-    real, runs = micro._run, {False: 0, True: 0}
+    real, kinds = micro._run, {micro.request(kind): kind for kind in micro.KINDS}
+    runs = dict.fromkeys(micro.KINDS, 0)
 
     async def run(connection: Any, request: bytes, count: int) -> float:
-        stream = b'"stream":true' in request
-        runs[stream] += 1
-        counted = runs[stream] == WARM + 1
+        kind = kinds[request]
+        runs[kind] += 1
+        counted = runs[kind] == WARM + 1
         if counted:
             await _control("-z")
             await _control("-i", "on")
-        took = await real(connection, request, STREAMS if stream else count)
+        took = await real(connection, request, COUNTS[kind])
         if counted:
             await _control("-i", "off")
-            await _control("-d", "stream" if stream else "chat")
+            await _control("-d", kind)
         return took
 
     micro._run = run
-    micro.REQUESTS = REQUESTS
     uvloop.run(micro._measure(out, WARM + 1, ""))
 
 
@@ -67,10 +67,12 @@ def main() -> None:
         command = [*valgrind, sys.executable, "-m", "tests.load.instructions", "counted"]
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
         subprocess.run(command, env=environment, check=True, capture_output=True)
-        found = [re.findall(r"^totals: (\d+)", (Path(folder) / f"out.{n}").read_text(), re.M)[0] for n in (1, 2)]
-    chat, stream = int(found[0]) / REQUESTS, int(found[1]) / STREAMS
+        texts = [(Path(folder) / f"out.{n}").read_text() for n, _ in enumerate(micro.KINDS, 1)]
+    found = [int(re.findall(r"^totals: (\d+)", text, re.M)[0]) for text in texts]
+    chat, stream, long = (total / COUNTS[kind] for total, kind in zip(found, micro.KINDS, strict=True))
     print(f"{chat:9,.0f} instructions per chat request")
     print(f"{(stream - chat) / micro.CHUNKS:9,.0f} instructions per further chunk of a stream")
+    print(f"{long:9,.0f} instructions per request of a long conversation")
 
 
 if __name__ == "__main__":

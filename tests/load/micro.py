@@ -3,7 +3,8 @@
 The real protocol, pipeline, limits, spool and upstream connection run in one process; only the transports are fakes.
 The kernel's share is missing, so judge a change by the difference, and the whole by `tests.load.bench`.
 
-    python -m tests.load.micro              µs per chat request and per streamed chunk, the least of several runs
+    python -m tests.load.micro              µs per chat request, per streamed chunk and per request that holds a long
+                                            conversation and tools, the least of several runs
     python -m tests.load.micro --profile chat   also where the time goes, function by function
     TUNEGATE_LIMITS_BACKEND=redis TUNEGATE_LIMITS_URL=redis://… python -m tests.load.micro   with limits in Redis
 """
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import uvicorn
 import uvloop
 from uvicorn.server import ServerState
@@ -36,6 +38,9 @@ from .systems import Place, tunegate_config
 REQUESTS = 2000
 CHUNKS = 100
 """Data events of one streamed answer; each arrives on its own."""
+KINDS = ("chat", "stream", "long")
+SHARE = {"chat": 1, "stream": CHUNKS, "long": 10}
+"""Of each kind, one for so many of REQUESTS."""
 _TEXT = b'{"id":"chatcmpl-123","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,'
 _USAGE = b'"usage":{"prompt_tokens":20,"completion_tokens":120,"prompt_tokens_details":{"cached_tokens":0}}'
 _ANSWER = _TEXT + b'"message":{"role":"assistant","content":"%b"},"finish_reason":"stop"}],%b}' % (b"x " * 350, _USAGE)
@@ -52,14 +57,29 @@ _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encodin
 _STREAM = [_HEAD + _chunk(_EVENT), *[_chunk(_EVENT)] * (CHUNKS - 1), _chunk(_LAST) + b"0\r\n\r\n"]
 
 
-def _request(stream: bool) -> bytes:
-    body = b'{"model":"bench","messages":[{"role":"user","content":"%b"}],"temperature":0.5%b}' % (
-        b"hello " * 50,
-        b',"stream":true' if stream else b"",
-    )
+def request(kind: str) -> bytes:
+    """A whole message: a question of 0.4 kB, the same to be streamed, or an agent's turn of 50 kB."""
+    if kind == "long":
+        body = orjson.dumps({"model": "bench", "messages": _TURNS, "tools": _TOOLS, "temperature": 0.5})
+    else:
+        body = b'{"model":"bench","messages":[{"role":"user","content":"%b"}],"temperature":0.5%b}' % (
+            b"hello " * 50,
+            b',"stream":true' if kind == "stream" else b"",
+        )
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8124\r\nAuthorization: Bearer %b\r\n"
     head += b"Content-Type: application/json\r\nAccept: */*\r\nContent-Length: %d\r\n\r\n%b"
     return head % (KEY.encode(), len(body), body)
+
+
+_TURNS = [
+    {"role": role, "content": f"step {n}:\n" + "some words " * 40} for n in range(40) for role in ("user", "assistant")
+]
+_FIELDS = {f"field_{n}": {"type": "string", "description": "what it is for"} for n in range(5)}
+_TOOLS = [
+    {"type": "function", "function": {"name": f"tool_{n}", "description": "what it does " * 10,
+     "parameters": {"type": "object", "properties": _FIELDS, "required": ["field_1"]}}}
+    for n in range(10)
+]  # fmt: skip
 
 
 class Transport:
@@ -158,22 +178,22 @@ async def _measure(work: Path, runs: int, profiled: str) -> None:
     gc.set_threshold(20_000, 20, 100)  # as gateway.app has it
     gc.freeze()
 
-    async def run(stream: bool) -> float:
+    async def run(kind: str) -> float:
         connection = uv.http_protocol_class(config=uv, server_state=ServerState(), app_state={})  # type: ignore[operator]
-        took = await _run(connection, _request(stream), REQUESTS // (CHUNKS if stream else 1))
+        took = await _run(connection, request(kind), REQUESTS // SHARE[kind])
         await worker.shipper.flush()
         return took
 
-    await run(stream=False)
-    chat = min([await run(stream=False) for _ in range(runs)])
-    stream = min([await run(stream=True) for _ in range(runs)])
-    print(f"{chat:6.2f} µs per chat request\n{(stream - chat) / CHUNKS:6.2f} µs per further chunk of a stream")
+    await run("chat")
+    chat, stream, long = [min([await run(kind) for _ in range(runs)]) for kind in KINDS]
+    print(f"{chat:7.2f} µs per chat request\n{(stream - chat) / CHUNKS:7.2f} µs per further chunk of a stream")
+    print(f"{long:7.2f} µs per request of a long conversation")
     if worker.shared is not None:
         leasing.cancel()
         print(f"{dict(worker.shared.link.calls)} calls to Redis")
     if profiled:
         with cProfile.Profile() as profile:
-            await run(stream=profiled == "stream")
+            await run(profiled)
         pstats.Stats(profile).sort_stats("tottime").print_stats(60)
 
 
@@ -181,7 +201,7 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=20, help="of each kind; the best one counts")
-    parser.add_argument("--profile", choices=("chat", "stream"), default="", help="which kind to look into")
+    parser.add_argument("--profile", choices=KINDS, default="", help="which kind to look into")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as work:
         uvloop.run(_measure(Path(work), args.runs, args.profile))

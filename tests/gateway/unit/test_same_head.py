@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.same_head import SameHead, learn
+from gateway.same_head import Heads, SameHead, learn
 
 HEAD = b"POST /v1/x HTTP/1.1\r\nhost: h\r\nContent-Length: %b\r\naccept: */*\r\n\r\n"
 
@@ -60,3 +60,23 @@ def test_anything_else_goes_to_the_parser(data):
 )
 def test_nothing_is_learnt_from(data, headers):
     assert learn(data, headers) is None
+
+
+def varied(number: int) -> bytes:
+    return message(b"{}").replace(b"*/*", b"%d" % number)
+
+
+def test_a_connection_whose_heads_are_other_ones_each_time_learns_few_of_them():
+    heads, headers = Heads(), {b"content-length": b"2"}
+    learnt = [heads.learn(varied(number), headers) is not None for number in range(640)]
+    assert learnt[:4] == [True, True, True, False]
+    assert 30 <= sum(learnt) <= 50, "but it goes on looking whether they are the same now"
+
+
+def test_heads_that_were_of_use_are_always_learnt_again():
+    heads, headers = Heads(), {b"content-length": b"2"}
+    for number in range(100):
+        known = heads.learn(varied(number), headers)
+        assert known is not None
+        assert known.body(varied(number)) == b"{}"
+        assert heads.last is known
