@@ -235,6 +235,10 @@ def test_a_wrong_method_on_models_is_405(gateway, method):
         "/v1/nothing",
         "/v1/chat",
         "/v1/chat/completions/x",
+        "/v1/chat/completions/",
+        "/v1/files/",
+        "/v1/vector_stores/",
+        "/healthz/",
         "/v1/assistants",
         "/v1//chat/completions",
         "/v1/./chat/completions",
@@ -281,3 +285,16 @@ def test_a_strange_host_header_chooses_nothing(gateway, upstream):
     reply = gateway.call("POST", "/v1/chat/completions", GOOD, host="169.254.169.254")
     assert reply.status == 200
     assert upstream.requests[-1].header("host") == f"127.0.0.1:{upstream.port}"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/m", "/v1/models/no", "/v1/no", "/healthz", "/metrics"])
+def test_every_answer_tells_its_request_id_and_keeps_the_clients(gateway, path):
+    reply = gateway.call("GET", path, x_request_id=f"mine{path}")
+    assert reply.all("x-request-id") == [f"mine{path}"]
+    assert len(gateway.call("GET", path, x_request_id="no good").request_id) == 36
+
+
+def test_a_refusal_is_logged_with_the_address_it_came_from(gateway):
+    rid = gateway.call("GET", "/v1/models", secret="sk-tg-wrong").request_id
+    event = eventually(lambda: [e for e in gateway.events("request.rejected") if e["request_id"] == rid])[0]
+    assert (event["peer"], event["error"]) == ("127.0.0.1", "policy_key")
