@@ -17,6 +17,7 @@ import orjson
 from pydantic import ValidationError
 
 from gateway.contract import session, snapshot as wire
+from gateway.contract.headers import wrong_headers
 from gateway.contract.providers import KINDS
 from gateway.errors import ConfigError, Place
 from gateway.guarded import Guard
@@ -114,6 +115,7 @@ def _endpoints(
         if wrong := _options(spec):
             problems += [((*place, "options", name), text) for name, text in wrong]
             continue
+        problems += [((*place, *at), text) for at, text in wrong_headers(spec.headers, spec.forward_headers)]
         unusable = ca_trouble(spec)
         if unusable is not None and not shared:
             problems.append(((*place, "ca_file"), unusable))
