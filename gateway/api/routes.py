@@ -16,7 +16,7 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -169,6 +169,8 @@ class Api:
                 response = await handler(request)
             except GatewayError as error:
                 return self.refuse(request, error)
+            except ClientDisconnect:
+                return Response(status_code=408)  # which nobody hears: there is no connection any more
             response.headers["x-request-id"] = _request_id(request)
             return response
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import time
 
 import pytest
 
@@ -298,3 +299,15 @@ def test_a_refusal_is_logged_with_the_address_it_came_from(gateway):
     rid = gateway.call("GET", "/v1/models", secret="sk-tg-wrong").request_id
     event = eventually(lambda: [e for e in gateway.events("request.rejected") if e["request_id"] == rid])[0]
     assert (event["peer"], event["error"]) == ("127.0.0.1", "policy_key")
+
+
+def test_a_search_that_does_not_arrive_ends_like_any_other_request(gateway):
+    head = f"POST /v1/knowledge/b/search HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {KEY}\r\n".encode()
+    with Connection(gateway.url) as silent, Connection(gateway.url) as leaving:
+        leaving.send(head + b"content-length: 100\r\n\r\n{")
+        silent.send(head + b"content-length: 100\r\n\r\n{")
+        leaving.abort()
+        assert_bad(silent.response(), 408, "caller_slow")
+        assert silent.closed_by_peer()
+    time.sleep(0.1)
+    assert not [e for e in gateway.events() if "exception" in e]
