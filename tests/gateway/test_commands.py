@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.routing.balancer import choose
+from gateway.routing.health import HealthBook
+from gateway.snapshot.compile import compile_snapshot
+from gateway.snapshot.file import load
+
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {"OPENAI_API_KEY": "sk-somewhere-else", "TUNEGATE_CI_KEY": "a-key-of-more-than-16-letters"}
 
@@ -122,6 +127,21 @@ def test_explain_tells_the_targets_in_the_order_of_their_use(config):
     assert "60 requests/min" in output
     assert "shadow   fake/new: 5.00% of the requests are copied to dummy" in output
     assert "log      response: 50.00% of the requests, 262144 bytes a body, 7 days, without email, phone" in output
+
+
+def test_explain_begins_with_the_target_that_the_key_sticks_to(tmp_path):
+    targets = "".join(f'[[route.target]]\nendpoint = "fake"\nmodel = "{letter}"\n' for letter in "abcdefgh")
+    keys = "".join(f'[[key]]\nname = "k{i}"\nsha256 = "{i:064x}"\n' for i in range(1, 4))
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[[endpoint]]\nname = "fake"\nprovider = "dummy"\n[[route]]\nname = "m"\nstrategy = "sticky"\n{targets}{keys}'
+    )
+    (route,) = compile_snapshot(load(path)[1]).routes.values()
+    for i in range(1, 4):
+        chosen = choose(route, HealthBook(), (), 0.0, sticky=f"k{i}")
+        assert chosen is not None
+        _, output = command("route", "explain", "m", "--key", f"k{i}", "--config", str(path))
+        assert output.split("target   ")[1].startswith(f"{chosen.id}:")
 
 
 def test_explain_says_why_a_key_may_not(config):
