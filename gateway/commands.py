@@ -184,6 +184,8 @@ def _check(arguments: argparse.Namespace) -> int:
         f"{len(snapshot.teams)} teams, {len(snapshot.keys)} keys; limits in {settings.limits.backend}, "
         f"{settings.gateway.workers} worker(s) on {settings.gateway.listen}."
     )
+    if not snapshot.keys:
+        print(f"{arguments.file}: there is no [[key]] yet: every request will be answered 401.")
     return 0
 
 

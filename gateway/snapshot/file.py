@@ -146,4 +146,4 @@ def _exposed(settings: Settings, snapshot: wire.Snapshot) -> list[tuple[Place, s
     if snapshot.keys:
         return []
     listen = settings.gateway.listen
-    return [(("gateway", "listen"), f"{listen} is not loopback, and there is no [[key]]: anyone could use the models")]
+    return [(("gateway", "listen"), f"{listen} is not loopback, and there is no [[key]]: nobody may use the models")]
