@@ -155,6 +155,21 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     assert places == {"route.0.target.0.endpoint", "route.0.aliases.0", "key.0.team"}
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "sentence"),
+    [
+        (GOOD.replace('model = "m"', 'model = "m"\nweight = -1'), "route.0.target.0.weight", "or equal to 0"),
+        (GOOD.replace('name = "up"', ""), "endpoint.0.name", "this key is missing"),
+        ('[route]\nname = "m"\n', "route", "double brackets, such as [[route]]"),
+        ("[[gateway]]\nworkers = 1\n", "gateway", "single brackets, such as [gateway]"),
+    ],
+)
+def test_a_mistake_is_told_once_in_words_of_the_file(tmp_path, text, place, sentence):
+    (found,) = problems(tmp_path, text)
+    assert f"{place}: " in found
+    assert sentence in found
+
+
 def test_a_fallback_that_goes_in_circles_names_the_circle(tmp_path):
     target = '[[route.target]]\nendpoint = "up"\nmodel = "m"\n'
     more = f'[[route]]\nname = "a"\nfallback = "b"\n{target}[[route]]\nname = "b"\nfallback = "a"\n{target}'
