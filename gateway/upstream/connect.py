@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -49,7 +50,9 @@ async def connect(endpoint: Endpoint, tls: ssl.SSLContext | None, factory: Calla
         text = f"The certificate of the endpoint {endpoint.name!r} is not trusted: {exc.verify_message}."
         raise UpstreamFailure("provider_unreachable", text) from exc
     except (OSError, ssl.SSLError) as exc:
-        text = f"The endpoint {endpoint.name!r} cannot be reached ({exc.strerror or type(exc).__name__})."
+        plain = bool(exc.errno) and not isinstance(exc, ssl.SSLError)
+        why = os.strerror(exc.errno or 0) if plain else exc.strerror  # asyncio's words hold the upstream's address
+        text = f"The endpoint {endpoint.name!r} cannot be reached ({why or type(exc).__name__})."
         raise UpstreamFailure("provider_unreachable", text) from exc
 
 
