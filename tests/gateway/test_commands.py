@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -208,3 +209,24 @@ def test_with_control_the_ledger_and_the_routes_are_elsewhere(tmp_path):
         code, output = command(*arguments, "--config", str(file))
         assert code != 0
         assert "http://127.0.0.1:8080" in output
+
+
+def test_a_name_that_a_client_chose_breaks_neither_table_nor_csv(config, tmp_path):
+    ledger = tmp_path / "data" / "usage"
+    ledger.mkdir(parents=True)
+    tokens = {"input": 1, "cache_read": 0, "cache_write": 0, "output": 1, "reasoning": 0}
+    names = ['a,"b"', "c\nd", "e\x1b[2J"]
+    rows = [
+        {"ts": 1_800_000_000.0, "key": "k", "team": None, "model": name, "route": "m", "endpoint": "fake",
+         "end": "success", "tokens": tokens, "cost_nano": 1}
+        for name in names
+    ]  # fmt: skip
+    (ledger / "2027-01-15.w0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, output = command("usage", "--config", str(config), "--by", "model", "--csv")
+    assert code == 0
+    read = list(csv.reader(output.splitlines()))
+    assert sorted(line[0] for line in read[1:]) == ['a,"b"', "c\\nd", "e\\x1b[2J"]
+    assert {line[1] for line in read[1:]} == {"1"}
+    _, output = command("usage", "--config", str(config), "--by", "model")
+    assert len(output.splitlines()) == 2 + len(names)
+    assert "\x1b" not in output
