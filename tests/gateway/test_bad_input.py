@@ -114,6 +114,15 @@ def test_a_model_that_is_not_there(gateway, name):
     assert len(reply.raw) < 20_000
 
 
+def test_a_model_name_of_a_wildcard_has_an_end(gateway, upstream):
+    """The usage record holds it three times, and must fit into the spool."""
+    assert gateway.chat("x/" + "a" * 253).status == 200
+    before = len(upstream.requests)
+    for size in (254, 60_000, 150_000):
+        assert_bad(gateway.chat("x/" + "a" * size), 404, "caller_unknown_model")
+    assert len(upstream.requests) == before
+
+
 def test_a_wildcard_model_name_cannot_smuggle(gateway, upstream):
     reply = gateway.chat('x/a","tools":[],"b":"\r\nx-evil: 1')
     if reply.status == 200:
