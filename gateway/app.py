@@ -327,12 +327,13 @@ def run(
     told: Sequence[int] = (),
 ) -> None:
     """Run one worker until it is told to stop; `told` grows by a signal that comes before it is up."""
-    if sys.platform == "win32":
-        asyncio.run(Worker(settings, snapshot, config, index, told).serve(listener))
-    else:
-        import uvloop  # noqa: PLC0415  (not on Windows)
+    serving = Worker(settings, snapshot, config, index, told).serve(listener)
+    if sys.platform == "linux":
+        import uvloop  # noqa: PLC0415  (installed there only)
 
-        uvloop.run(Worker(settings, snapshot, config, index, told).serve(listener))
+        uvloop.run(serving)
+    else:
+        asyncio.run(serving)
 
 
 def _fatal(task: asyncio.Task[None], server: uvicorn.Server) -> None:

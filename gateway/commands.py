@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import csv
 import hashlib
 import os
 import signal
@@ -141,12 +142,12 @@ def _usage(arguments: argparse.Namespace) -> int:
     rows = summarise(settings.gateway.data_dir / "usage", groups, since, arguments.shadow)
     names = [*groups, "requests", "errors", "input tokens", "output tokens", f"cost {settings.gateway.currency}"]
     table = [
-        [*(row[g] for g in groups), *(str(row[n]) for n in ("requests", "errors", "input", "output")),
+        [*(_shown(row[g]) for g in groups), *(str(row[n]) for n in ("requests", "errors", "input", "output")),
          f"{row['cost_nano'] / NANO:.9f}".rstrip("0").rstrip(".")]
         for row in rows
     ]  # fmt: skip
     if arguments.csv:
-        print("\n".join(",".join(f'"{cell}"' if "," in cell else cell for cell in line) for line in [names, *table]))
+        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *table])
         return 0
     widths = [max(map(len, column)) for column in zip(names, *table, strict=True)]
     for line in [names, ["-" * w for w in widths], *table]:
@@ -155,6 +156,11 @@ def _usage(arguments: argparse.Namespace) -> int:
         ]
         print("  ".join(cells).rstrip())
     return 0
+
+
+def _shown(name: str) -> str:
+    """A name as a line of text: clients of wildcard routes choose some, and a terminal obeys control characters."""
+    return name if name.isprintable() else name.encode("unicode_escape").decode()
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -184,6 +190,8 @@ def _check(arguments: argparse.Namespace) -> int:
         f"{len(snapshot.teams)} teams, {len(snapshot.keys)} keys; limits in {settings.limits.backend}, "
         f"{settings.gateway.workers} worker(s) on {settings.gateway.listen}."
     )
+    if not snapshot.keys:
+        print(f"{arguments.file}: there is no [[key]] yet: every request will be answered 401.")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -211,6 +212,14 @@ class Context:
     first_content: float | None = None
     upstream_seconds: float = 0.0
     """Time spent waiting for upstreams before the first content: not our overhead."""
+
+
+_USABLE_ID = re.compile(rb"[\w.:/+=@~-]{1,128}", re.ASCII).fullmatch
+
+
+def own_id(value: bytes | None) -> str | None:
+    """The client's own x-request-id, if it is one that can be logged and sent on."""
+    return value.decode("ascii") if value is not None and _USABLE_ID(value) else None
 
 
 def new_id() -> str:

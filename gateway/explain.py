@@ -32,7 +32,7 @@ def explain(runtime: Runtime, model: str, key: KeyRecord | None, now: float) -> 
         yield f"limit      {_scope(scope)}"
     visited: Route | None = route
     while visited is not None:
-        yield from _about_route(visited, model)
+        yield from _about_route(visited, key.name if key is not None and route.sticky_by == "key" else model)
         visited = runtime.routes.get(visited.fallback) if visited.fallback else None
 
 
@@ -60,14 +60,14 @@ def _scope(scope: Scope) -> str:
     return f"{scope.id}: " + ", ".join(parts)
 
 
-def _about_route(route: Route, model: str) -> Iterator[str]:
+def _about_route(route: Route, sticky: str) -> Iterator[str]:
     retry = route.retry
     yield (
         f"route      {route.name!r}: strategy {route.strategy}, at most {retry.max_attempts} attempts, "
         f"system prompt {'yes' if route.system_prompt else 'no'}, fallback {route.fallback or '-'}"
     )
     health, tried = HealthBook(), set[str]()
-    while (target := choose(route, health, tried, 0.0, sticky=model, roll=lambda: 0.0)) is not None:
+    while (target := choose(route, health, tried, 0.0, sticky=sticky, roll=lambda: 0.0)) is not None:
         tier = next(t for t in route.tiers if target in t)
         share = target.weight / sum(t.weight for t in tier)
         spec = target.endpoint.spec

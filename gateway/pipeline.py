@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.auth import authenticate, credential
 from gateway.cache.answers import Answers, Caching
-from gateway.context import Call, Context, Operation, new_id
+from gateway.context import Call, Context, Operation, new_id, own_id
 from gateway.copies.watch import Watch
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
@@ -35,7 +34,6 @@ from gateway.usage.spool import Spool
 
 log = logging.getLogger("gateway.pipeline")
 
-_REQUEST_ID = re.compile(rb"[\w.:/+=@~-]{1,128}", re.ASCII).fullmatch
 _JSON_TYPE = b"application/json"
 _JSON = b"content-type: application/json\r\n"
 
@@ -56,7 +54,7 @@ class Pipeline:
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one inference request, from its arrival to its usage event."""
-        started, ts, request_id = time.monotonic(), time.time(), _request_id(exchange)
+        started, ts, request_id = time.monotonic(), time.time(), own_id(exchange.headers.get(b"x-request-id"))
         try:
             runtime = self.holder.current  # pinned: this request sees no other configuration
             key = authenticate(runtime, _credential(exchange), exchange.peer, ts)
@@ -252,12 +250,6 @@ def _stopped(ctx: Context, reply: Reply | None) -> None:
 
 def _stopping() -> GatewayError:
     return GatewayError("tunegate_stopping", "The gateway is stopping. Send the request again.")
-
-
-def _request_id(exchange: Exchange) -> str | None:
-    """The client's own x-request-id, if it is one that can be logged and sent on."""
-    value = exchange.headers.get(b"x-request-id")
-    return value.decode("ascii") if value is not None and _REQUEST_ID(value) else None
 
 
 def _credential(exchange: Exchange) -> Credential:

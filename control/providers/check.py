@@ -15,19 +15,15 @@ from pydantic import ValidationError
 from control.errors import FieldError, fields
 from gateway.contract import snapshot as wire
 from gateway.contract.addresses import is_metadata
+from gateway.contract.headers import wrong_header
 from gateway.contract.providers import KINDS, ProviderKind
 
 AT = "body.spec"
 MOST = 50
-_TOKEN = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")
 _VALUE = re.compile(r"^[\t -~]{0,4000}$")
 _PATH = re.compile(r"^/[^\0-\x1f]{1,1000}$")
 _SECRET = re.compile(r"authorization|api[-_]?key|secret|password|cookie|credential|access[-_]?key", re.IGNORECASE)
 _TOKENS = re.compile(r"(^|[-_])token$", re.IGNORECASE)
-_FRAMING = frozenset({
-    "host", "connection", "content-length", "content-type", "transfer-encoding", "te", "trailer", "upgrade",
-    "keep-alive", "expect", "proxy-connection", "accept-encoding",
-})  # fmt: skip
 
 
 def problems(provider: str, spec: dict[str, Any]) -> list[FieldError]:
@@ -89,10 +85,8 @@ def _headers(endpoint: wire.Endpoint) -> Iterable[tuple[str, str]]:
 
 
 def _header(name: str) -> Iterable[str]:
-    if not _TOKEN.fullmatch(name):
-        yield "is not the name of a header"
-    elif name.lower() in _FRAMING:
-        yield f"{name} is set by the gateway itself"
+    if wrong := wrong_header(name):
+        yield wrong
     elif _SECRET.search(name) or _TOKENS.search(name):
         yield f"{name} looks like a secret, which would be readable here: add a credential instead"
 

@@ -16,7 +16,7 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -34,7 +34,7 @@ from gateway.api.rerank import RERANK, RERANK_V2
 from gateway.api.responses import RESPONSES, delete_response, get_response, input_items
 from gateway.api.vector_stores import get_store, list_stores, search_store
 from gateway.auth import authenticate, credential
-from gateway.context import Operation, new_id
+from gateway.context import Operation, new_id, own_id
 from gateway.errors import GatewayError
 from gateway.kept import Kept
 from gateway.objects import Objects, listed
@@ -162,20 +162,24 @@ class Api:
                 header = request.headers.get("authorization")
                 authorization = header.encode("latin-1") if header is not None else None
                 if access == "key":
-                    peer = request.client.host if request.client else ""
+                    peer = _peer(request)
                     request.state.key = authenticate(self.holder.current, credential(authorization), peer, time.time())
                 elif access == "metrics":
                     check_metrics_token(self.metrics_token, authorization)
-                return await handler(request)
+                response = await handler(request)
             except GatewayError as error:
-                return self.refuse(error)
+                return self.refuse(request, error)
+            except ClientDisconnect:
+                return Response(status_code=408)  # which nobody hears: there is no connection any more
+            response.headers["x-request-id"] = _request_id(request)
+            return response
 
         return guarded
 
-    def refuse(self, error: GatewayError) -> Response:
+    def refuse(self, request: Request, error: GatewayError) -> Response:
         """An error as a response, counted."""
-        request_id = new_id()
-        self.telemetry.rejected(error, request_id)
+        request_id = _request_id(request)
+        self.telemetry.rejected(error, request_id, _peer(request))
         headers = {name.decode(): value.decode() for name, value in error.headers}
         headers |= {"x-request-id": request_id, "x-tunegate-error": error.code}
         return Response(error.body, error.status, headers, media_type="application/json")
@@ -187,8 +191,8 @@ class Api:
         if status == 405 or (raw in OPERATIONS and request.method != "POST"):
             allow = "POST" if raw in OPERATIONS else "GET, HEAD"
             text = f"{request.method} is not allowed on {path}; use {allow}."
-            return self.refuse(GatewayError("caller_bad_method", text, headers=((b"allow", allow.encode()),)))
-        return self.refuse(GatewayError("caller_not_found", f"Unknown request URL: {request.method} {path}."))
+            return self.refuse(request, GatewayError("caller_bad_method", text, headers=((b"allow", allow.encode()),)))
+        return self.refuse(request, GatewayError("caller_not_found", f"Unknown request URL: {request.method} {path}."))
 
 
 def build(api: Api) -> Starlette:
@@ -196,13 +200,23 @@ def build(api: Api) -> Starlette:
     routes = [
         Route(path, api.guard(access, handler), methods=[method]) for method, path, access, handler in api.table()
     ]
-    return Starlette(routes=routes, exception_handlers={404: api.http_error, 405: api.http_error})
+    app = Starlette(routes=routes, exception_handlers={404: api.http_error, 405: api.http_error})
+    app.router.redirect_slashes = False  # it would send clients to whatever host they name, and answer before the key
+    return app
 
 
 def _key(request: Request) -> KeyRecord:
     key = request.state.key
     assert isinstance(key, KeyRecord)
     return key
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _request_id(request: Request) -> str:
+    return own_id(request.headers.get("x-request-id", "").encode("latin-1")) or new_id()
 
 
 def _json(document: object) -> Response:

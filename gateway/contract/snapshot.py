@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from gateway.contract.base import Name, Seconds, Share, Wire
 from gateway.contract.caching import Cache
@@ -79,11 +79,11 @@ class Endpoint(Wire):
 
     @field_validator("base_url", "proxy")
     @classmethod
-    def _is_url(cls, value: str | None) -> str | None:
+    def _is_url(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value:
-            parts = urlsplit(value)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"{value!r} is not an http:// or https:// URL with a host")
+            parts, schemes = urlsplit(value), ("http",) if info.field_name == "proxy" else ("http", "https")
+            if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
+                raise ValueError(f"{value!r} is not an {':// or '.join(schemes)}:// URL with a host")
             if parts.query or parts.fragment or any(c <= " " for c in value):
                 raise ValueError("a base URL has no query, fragment, space or control character")
         return value

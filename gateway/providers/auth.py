@@ -10,12 +10,21 @@ import base64
 import re
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode, urlsplit
 
 import orjson
 
 Lines = bytes
 """Header lines, each ending in CRLF."""
+
+
+def proxy_lines(proxy: str | None) -> Lines:
+    """What an outbound proxy wants to see: the user and password of its URL, if it has them."""
+    url = urlsplit(proxy or "")
+    if url.username is None:
+        return b""
+    login = f"{unquote(url.username)}:{unquote(url.password or '')}"
+    return b"proxy-authorization: Basic %b\r\n" % base64.b64encode(login.encode())
 
 
 class Ask(NamedTuple):

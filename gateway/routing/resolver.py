@@ -5,6 +5,9 @@ from __future__ import annotations
 from gateway.errors import GatewayError
 from gateway.runtime import KeyRecord, Route, Runtime
 
+LONGEST = 255
+"""Characters of a model's name: as many as the ledger keeps. What the spool records of a request has a bound, too."""
+
 
 def find_route(runtime: Runtime, model: str, key: KeyRecord | None = None) -> Route | None:
     """The route of a name, an alias, or the wildcard with the longest matching prefix; with a key, of those that are
@@ -12,6 +15,8 @@ def find_route(runtime: Runtime, model: str, key: KeyRecord | None = None) -> Ro
     found = runtime.routes.get(model)
     if found is None or (found.draft and key is not None and not key.sees(found)):
         found = None
+        if len(model) > LONGEST:
+            return None
         for wildcard in runtime.wildcards:
             prefix = wildcard.prefix or ""
             if model.startswith(prefix) and len(model) > len(prefix):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 
 from gateway.contract.snapshot import Retry
 
@@ -25,10 +27,18 @@ def pause(policy: Retry, attempt: int, retry_after: float | None) -> float | Non
     return max(retry_after, backoff(policy, attempt))
 
 
-def retry_after_seconds(value: bytes | None) -> float | None:
-    """The seconds of a Retry-After header; None if absent, a date, or nonsense (a hostile value is no order)."""
-    try:
-        seconds = float(value.decode("ascii")) if value is not None else None
-    except (ValueError, UnicodeDecodeError):
+def retry_after_seconds(value: bytes | None, now: Callable[[], float] = time.time) -> float | None:
+    """The seconds of a Retry-After header; None if it is absent or nonsense (a hostile value is no order).
+
+    It may be a date: one that has passed asks for no wait, and one that is far away for a day at most.
+    """
+    if value is None:
         return None
-    return seconds if seconds is not None and 0.0 <= seconds < 86_400.0 else None
+    try:
+        text = value.decode("ascii")
+        if text[:1].isalpha() and "," in text:
+            return min(max(parsedate_to_datetime(text).timestamp() - now(), 0.0), 86_400.0)
+        seconds = float(text)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if 0.0 <= seconds < 86_400.0 else None

@@ -135,7 +135,7 @@ class InferenceProtocol(HttpToolsProtocol):
             if now > self._lingers:
                 self.transport.close()
             return
-        if self._in_exchange or self._in_cycle():
+        if self._in_exchange or (self._in_cycle() and self._reading is None):
             return
         if self.exchange is not None and self.exchange.upload is not None:
             self._check_upload(self.exchange.upload, now)

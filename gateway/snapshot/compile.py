@@ -17,10 +17,11 @@ import orjson
 from pydantic import ValidationError
 
 from gateway.contract import session, snapshot as wire
+from gateway.contract.headers import wrong_headers
 from gateway.contract.providers import KINDS
 from gateway.errors import ConfigError, Place
 from gateway.guarded import Guard
-from gateway.providers.auth import secret_parts
+from gateway.providers.auth import proxy_lines, secret_parts
 from gateway.providers.operations import FORMS, METHODS
 from gateway.providers.registry import PROVIDERS
 from gateway.redact import Redactor
@@ -114,6 +115,7 @@ def _endpoints(
         if wrong := _options(spec):
             problems += [((*place, "options", name), text) for name, text in wrong]
             continue
+        problems += [((*place, *at), text) for at, text in wrong_headers(spec.headers, spec.forward_headers)]
         unusable = ca_trouble(spec)
         if unusable is not None and not shared:
             problems.append(((*place, "ca_file"), unusable))
@@ -148,7 +150,8 @@ def _endpoint(spec: wire.Endpoint, api_key: str | None, unusable: str | None) ->
     lines = b"".join(name + b": " + value + b"\r\n" for name, value in constant)
     prefix = url.path.rstrip("/").encode()
     if spec.proxy and not tls:
-        prefix = f"http://{url.netloc}".encode() + prefix  # a plain proxy wants the absolute form
+        prefix = f"http://{url.netloc.rpartition('@')[2]}".encode() + prefix  # a plain proxy wants the absolute form
+        lines += proxy_lines(spec.proxy)
     heads, stream_heads = (
         {op: _head(op, prefix + provider.path(op, stream), lines) for op in provider.operations}
         for stream in (False, True)

@@ -26,6 +26,14 @@ M = TypeVar("M", bound=BaseModel)
 OTHER_PLANES = ("console", "database", "engine", "knowledge", "oidc", "retention", "secrets", "trainer", "training")
 """Tables of the same file that other planes read."""
 
+_PLAINLY = {
+    "extra_forbidden": "this key is not known here; see config.example.toml for all keys",
+    "missing": "this key is missing; see config.example.toml",
+    "tuple_type": "this is a list; of tables, each begins with its name in double brackets, such as [[route]]",
+    "model_type": "this is one table: its name stands in single brackets, such as [gateway], or it is { … }",
+}
+"""What pydantic calls a mistake -> what to do about it, where its own words speak of Python."""
+
 
 def load(path: Path) -> tuple[Settings, wire.Snapshot]:
     """Read and validate a config.toml. ConfigError lists all mistakes; OSError if the file cannot be read."""
@@ -129,11 +137,12 @@ def _validate(model: type[M], data: dict[str, Any], problems: list[tuple[Place, 
     try:
         return model.model_validate(data)
     except ValidationError as exc:
-        for error in exc.errors(include_url=False, include_input=False):
-            text = error["msg"].removeprefix("Value error, ")
-            if error["type"] == "extra_forbidden":
-                text = "this key is not known here; see config.example.toml for all keys"
-            problems.append((tuple(error["loc"]), text))
+        errors = exc.errors(include_url=False, include_input=False)
+        places = [tuple(error["loc"]) for error in errors]
+        for place, error in zip(places, errors, strict=True):
+            if error["type"] == "too_short" and any(p[: len(place)] == place != p for p in places):
+                continue  # its only item has a mistake of its own, and was not counted
+            problems.append((place, _PLAINLY.get(error["type"]) or error["msg"].removeprefix("Value error, ")))
         return None
 
 
@@ -146,4 +155,4 @@ def _exposed(settings: Settings, snapshot: wire.Snapshot) -> list[tuple[Place, s
     if snapshot.keys:
         return []
     listen = settings.gateway.listen
-    return [(("gateway", "listen"), f"{listen} is not loopback, and there is no [[key]]: anyone could use the models")]
+    return [(("gateway", "listen"), f"{listen} is not loopback, and there is no [[key]]: nobody may use the models")]

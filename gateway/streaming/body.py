@@ -178,8 +178,8 @@ def classify(reply: Reply, body: bytes) -> UpstreamFailure:
         )
     if status >= 500:
         return UpstreamFailure(
-            "provider_5xx", text, retry_after=retry_after, upstream_status=status, status=status, headers=headers,
-            body=passed,
+            "provider_5xx", text, retry_after=retry_after, upstream_status=status,
+            status=status if status < 600 else 502, headers=headers, body=passed,
         )  # fmt: skip
     if status < 400:
         text = f"The endpoint {endpoint!r} answered with the unexpected status {status}; redirects are not followed."

@@ -340,7 +340,7 @@ class Inflate:
     def on_data(self, data: bytes) -> None:
         """Decode and hand on."""
         if self._decoder is None:
-            self._bad(f"is encoded as {self._encoding[:20]!r}, which nobody asked for")
+            self._bad(f"is encoded as {self._encoding[:20].decode('latin-1')!r}, which nobody asked for")
             return
         try:
             out = self._decoder.decompress(data, self.MOST)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
+import os
 import socket
 import ssl
 from collections.abc import Callable
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import aiohappyeyeballs
 
 from gateway.errors import UpstreamFailure
+from gateway.providers.auth import proxy_lines
 from gateway.runtime import Endpoint
 
 HAPPY_EYEBALLS_DELAY = 0.25
@@ -49,7 +50,9 @@ async def connect(endpoint: Endpoint, tls: ssl.SSLContext | None, factory: Calla
         text = f"The certificate of the endpoint {endpoint.name!r} is not trusted: {exc.verify_message}."
         raise UpstreamFailure("provider_unreachable", text) from exc
     except (OSError, ssl.SSLError) as exc:
-        text = f"The endpoint {endpoint.name!r} cannot be reached ({exc.strerror or type(exc).__name__})."
+        plain = bool(exc.errno) and not isinstance(exc, ssl.SSLError)
+        why = os.strerror(exc.errno or 0) if plain else exc.strerror  # asyncio's words hold the upstream's address
+        text = f"The endpoint {endpoint.name!r} cannot be reached ({why or type(exc).__name__})."
         raise UpstreamFailure("provider_unreachable", text) from exc
 
 
@@ -83,13 +86,9 @@ async def _socket(host: str, port: int) -> socket.socket:
 async def _tunnel(connection: socket.socket, endpoint: Endpoint) -> None:
     """Ask the proxy for a tunnel (RFC 9110, section 9.3.6), reading not one byte beyond its answer."""
     loop = asyncio.get_running_loop()
-    proxy = urlsplit(endpoint.proxy or "")
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    lines = [f"CONNECT {host}:{endpoint.port} HTTP/1.1", f"Host: {host}:{endpoint.port}"]
-    if proxy.username is not None:
-        login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-        lines.append("Proxy-Authorization: Basic " + base64.b64encode(login.encode()).decode())
-    await loop.sock_sendall(connection, "\r\n".join([*lines, "", ""]).encode())
+    lines = f"CONNECT {host}:{endpoint.port} HTTP/1.1\r\nHost: {host}:{endpoint.port}\r\n".encode()
+    await loop.sock_sendall(connection, lines + proxy_lines(endpoint.proxy) + b"\r\n")
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = await loop.sock_recv(connection, 1)

@@ -37,6 +37,19 @@ def test_every_dependency_is_locked_or_make_lock_was_forgotten(lock: str, extras
     assert needed <= pinned(ROOT / f"requirements/{lock}.lock")
 
 
+@pytest.mark.parametrize("extra", ["gateway", "control"])
+def test_uvloop_is_for_linux_only(extra: str) -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    wanted = map(Requirement, tomllib.loads(text)["project"]["optional-dependencies"][extra])
+    locked = re.findall(r"^(uvloop==.*?) \\$", (ROOT / f"requirements/{extra}.lock").read_text(), re.MULTILINE)
+    found = [one for one in (*wanted, *map(Requirement, locked)) if one.name == "uvloop"]
+    assert len(found) == 2
+    for one in found:
+        assert one.marker is not None
+        systems = {name for name in ("linux", "darwin", "win32") if one.marker.evaluate({"sys_platform": name})}
+        assert systems == {"linux"}
+
+
 @pytest.mark.parametrize("lock", ["gateway", "control", "trainer"])
 def test_images_have_the_versions_that_the_tests_run_with(lock: str) -> None:
     def versions(name: str) -> set[str]:

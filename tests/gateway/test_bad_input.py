@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import time
 
 import pytest
 
@@ -111,6 +112,15 @@ def test_a_model_that_is_not_there(gateway, name):
         assert_bad(reply, 404, "caller_unknown_model")
         assert reply.error["code"] == "model_not_found"
     assert len(reply.raw) < 20_000
+
+
+def test_a_model_name_of_a_wildcard_has_an_end(gateway, upstream):
+    """The usage record holds it three times, and must fit into the spool."""
+    assert gateway.chat("x/" + "a" * 253).status == 200
+    before = len(upstream.requests)
+    for size in (254, 60_000, 150_000):
+        assert_bad(gateway.chat("x/" + "a" * size), 404, "caller_unknown_model")
+    assert len(upstream.requests) == before
 
 
 def test_a_wildcard_model_name_cannot_smuggle(gateway, upstream):
@@ -235,6 +245,10 @@ def test_a_wrong_method_on_models_is_405(gateway, method):
         "/v1/nothing",
         "/v1/chat",
         "/v1/chat/completions/x",
+        "/v1/chat/completions/",
+        "/v1/files/",
+        "/v1/vector_stores/",
+        "/healthz/",
         "/v1/assistants",
         "/v1//chat/completions",
         "/v1/./chat/completions",
@@ -281,3 +295,28 @@ def test_a_strange_host_header_chooses_nothing(gateway, upstream):
     reply = gateway.call("POST", "/v1/chat/completions", GOOD, host="169.254.169.254")
     assert reply.status == 200
     assert upstream.requests[-1].header("host") == f"127.0.0.1:{upstream.port}"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/m", "/v1/models/no", "/v1/no", "/healthz", "/metrics"])
+def test_every_answer_tells_its_request_id_and_keeps_the_clients(gateway, path):
+    reply = gateway.call("GET", path, x_request_id=f"mine{path}")
+    assert reply.all("x-request-id") == [f"mine{path}"]
+    assert len(gateway.call("GET", path, x_request_id="no good").request_id) == 36
+
+
+def test_a_refusal_is_logged_with_the_address_it_came_from(gateway):
+    rid = gateway.call("GET", "/v1/models", secret="sk-tg-wrong").request_id
+    event = eventually(lambda: [e for e in gateway.events("request.rejected") if e["request_id"] == rid])[0]
+    assert (event["peer"], event["error"]) == ("127.0.0.1", "policy_key")
+
+
+def test_a_search_that_does_not_arrive_ends_like_any_other_request(gateway):
+    head = f"POST /v1/knowledge/b/search HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {KEY}\r\n".encode()
+    with Connection(gateway.url) as silent, Connection(gateway.url) as leaving:
+        leaving.send(head + b"content-length: 100\r\n\r\n{")
+        silent.send(head + b"content-length: 100\r\n\r\n{")
+        leaving.abort()
+        assert_bad(silent.response(), 408, "caller_slow")
+        assert silent.closed_by_peer()
+    time.sleep(0.1)
+    assert not [e for e in gateway.events() if "exception" in e]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -9,6 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from gateway.routing.balancer import choose
+from gateway.routing.health import HealthBook
+from gateway.snapshot.compile import compile_snapshot
+from gateway.snapshot.file import load
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {"OPENAI_API_KEY": "sk-somewhere-else", "TUNEGATE_CI_KEY": "a-key-of-more-than-16-letters"}
@@ -124,6 +130,21 @@ def test_explain_tells_the_targets_in_the_order_of_their_use(config):
     assert "log      response: 50.00% of the requests, 262144 bytes a body, 7 days, without email, phone" in output
 
 
+def test_explain_begins_with_the_target_that_the_key_sticks_to(tmp_path):
+    targets = "".join(f'[[route.target]]\nendpoint = "fake"\nmodel = "{letter}"\n' for letter in "abcdefgh")
+    keys = "".join(f'[[key]]\nname = "k{i}"\nsha256 = "{i:064x}"\n' for i in range(1, 4))
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[[endpoint]]\nname = "fake"\nprovider = "dummy"\n[[route]]\nname = "m"\nstrategy = "sticky"\n{targets}{keys}'
+    )
+    (route,) = compile_snapshot(load(path)[1]).routes.values()
+    for i in range(1, 4):
+        chosen = choose(route, HealthBook(), (), 0.0, sticky=f"k{i}")
+        assert chosen is not None
+        _, output = command("route", "explain", "m", "--key", f"k{i}", "--config", str(path))
+        assert output.split("target   ")[1].startswith(f"{chosen.id}:")
+
+
 def test_explain_says_why_a_key_may_not(config):
     _, output = command("route", "explain", "safe", "--key", "alice", "--config", str(config))
     assert "403 policy_access" in output
@@ -188,3 +209,24 @@ def test_with_control_the_ledger_and_the_routes_are_elsewhere(tmp_path):
         code, output = command(*arguments, "--config", str(file))
         assert code != 0
         assert "http://127.0.0.1:8080" in output
+
+
+def test_a_name_that_a_client_chose_breaks_neither_table_nor_csv(config, tmp_path):
+    ledger = tmp_path / "data" / "usage"
+    ledger.mkdir(parents=True)
+    tokens = {"input": 1, "cache_read": 0, "cache_write": 0, "output": 1, "reasoning": 0}
+    names = ['a,"b"', "c\nd", "e\x1b[2J"]
+    rows = [
+        {"ts": 1_800_000_000.0, "key": "k", "team": None, "model": name, "route": "m", "endpoint": "fake",
+         "end": "success", "tokens": tokens, "cost_nano": 1}
+        for name in names
+    ]  # fmt: skip
+    (ledger / "2027-01-15.w0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, output = command("usage", "--config", str(config), "--by", "model", "--csv")
+    assert code == 0
+    read = list(csv.reader(output.splitlines()))
+    assert sorted(line[0] for line in read[1:]) == ['a,"b"', "c\\nd", "e\\x1b[2J"]
+    assert {line[1] for line in read[1:]} == {"1"}
+    _, output = command("usage", "--config", str(config), "--by", "model")
+    assert len(output.splitlines()) == 2 + len(names)
+    assert "\x1b" not in output

@@ -236,9 +236,14 @@ def test_the_sdk_may_leave_in_the_middle(gateway, sdk, upstream, scripted):
 
 
 def test_without_any_key_on_loopback(start, config, tmp_path):
-    """A first try needs no key: with none configured on loopback, either anyone may call or nobody."""
+    """With no key configured nobody may call, not even on loopback; and the check says so."""
     gateway = start({**config, "key": []}, folder=tmp_path)
-    assert gateway.chat("gpt", secret=None).status in (200, 401)
+    for secret in (None, "sk-tg-any"):
+        reply = gateway.chat("gpt", secret=secret)
+        assert (reply.status, reply.fault) == (401, "policy_key")
+    command = [sys.executable, "-m", "gateway", "config", "check", str(gateway.file)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout
+    assert "there is no [[key]] yet: every request will be answered 401" in said
 
 
 def test_keys_are_needed_when_there_is_one(start, config, tmp_path):

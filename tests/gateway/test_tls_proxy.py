@@ -74,6 +74,7 @@ def gateway(start, upstream, safe, others, proxies, ca) -> Gateway:
             ca_file=file,
             **secret,
         ),
+        endpoint(upstream.url, "known-plain", proxy=f"http://{known['user']}:pass%20word@{known['at']}", **secret),
         endpoint(safe.url, "refused", proxy=bad.url, ca_file=file, **secret),
         endpoint(safe.url, "no-proxy", proxy="http://127.0.0.1:9", ca_file=file, **secret),
     ]
@@ -136,6 +137,12 @@ def test_the_proxys_own_credentials_go_to_the_proxy_alone(gateway, safe, proxies
     sent = base64.b64encode(b"joe:pass word")
     assert b"proxy-authorization: basic " + sent.lower() in proxies[0].seen[-1].lower()
     assert safe.requests[-1].header("proxy-authorization") is None
+
+
+def test_the_proxy_of_a_plain_endpoint_gets_its_credentials_with_each_request(gateway, proxies):
+    assert gateway.chat("known-plain").status == 200
+    sent = b"proxy-authorization: Basic " + base64.b64encode(b"joe:pass word")
+    assert proxies[0].seen[-1].count(sent) == 1
 
 
 @pytest.mark.parametrize("name", ["refused", "no-proxy"])

@@ -94,6 +94,7 @@ BAD_REPLIES = {
     "an HTML page with 502": (scripts.reply(HTML, 502, "text/html"), 502, ("provider_5xx",)),
     "an HTML page with 503": (scripts.reply(HTML, 503, "text/html"), 503, ("provider_5xx",)),
     "an empty 500": (scripts.reply(b"", 500), 500, ("provider_5xx",)),
+    "a status that there is not": ([Send(b"HTTP/1.1 999 Odd\r\ncontent-length: 2\r\n\r\n{}")], 502, ("provider_5xx",)),
     "a redirect": (scripts.reply(b"", 302, location="http://127.0.0.1:1/"), 502, BAD),
     "an error inside a 200": (scripts.reply(wire.error_body("quota of the provider")), 502, BAD),
     "credentials refused, 401": (scripts.error(401, "Incorrect API key provided"), 502, ("provider_auth",)),
@@ -324,7 +325,10 @@ def test_an_interim_reply_is_skipped(gateway, scripted):
 
 @pytest.mark.parametrize("name", ["nobody", "nameless"])
 def test_an_upstream_that_cannot_be_reached(gateway, name):
-    assert_clean_error(gateway.chat(name), 502, "provider_unreachable")
+    reply = gateway.chat(name)
+    assert_clean_error(reply, 502, "provider_unreachable")
+    for address in ("127.0.0.1", "no-such-host", "Connect call"):
+        assert address not in reply.error["message"], "where it is, is not the client's business"
 
 
 @pytest.mark.parametrize("status", [400, 402, 404, 405, 409, 413, 415, 422])

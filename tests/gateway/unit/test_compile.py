@@ -80,6 +80,12 @@ MISTAKES = [
     ('v1"\n', 'v1"\nca_file = "/etc/passwd"\n', 5, "endpoint.0.ca_file", "/etc/passwd is no PEM bundle"),
     ('v1"\n', 'v1"\nmax_connections = 0\n', 5, "endpoint.0.max_connections", "greater than or equal to 1"),
     ('v1"\n', 'v1"\nsurprise = 1\n', 5, "endpoint.0.surprise", "not known here"),
+    ('"http://127.0.0.1:1/v1"', '"http://h:99999/v1"', 4, "endpoint.0.base_url", "Port out of range"),
+    ('v1"\n', 'v1"\nproxy = "https://p:3128"\n', 5, "endpoint.0.proxy", "is not an http:// URL"),
+    ('v1"\n', 'v1"\nheaders = { "a;b" = "c" }\n', 5, "endpoint.0.headers.a;b", "is not the name of a header"),
+    ('v1"\n', 'v1"\nheaders = { Content-Length = "5" }\n', 5, "endpoint.0.headers.Content-Length", "by the gateway"),
+    ('v1"\n', 'v1"\nforward_headers = ["transfer-encoding"]\n', 5, "endpoint.0.forward_headers.0", "gateway itself"),
+    ('v1"\n', 'v1"\nforward_headers = ["Authorization"]\n', 5, "endpoint.0.forward_headers.0", "no upstream"),
     ('v1"\n', 'v1"\nheaders = { a = "b\\r\\nc: d" }\n', 5, "endpoint.0.headers", "line break"),
     ('["default"]', '["default", "default"]', 8, "route.0.aliases.1", "already names the route 'chat'"),
     ('["default"]', '["chat"]', 8, "route.0.aliases.0", "already names the route 'chat'"),
@@ -147,6 +153,21 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     bad = bad.replace('"default"', '"chat"')
     places = {line.split(": ")[1] for line in problems(tmp_path, bad)}
     assert places == {"route.0.target.0.endpoint", "route.0.aliases.0", "key.0.team"}
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "sentence"),
+    [
+        (GOOD.replace('model = "m"', 'model = "m"\nweight = -1'), "route.0.target.0.weight", "or equal to 0"),
+        (GOOD.replace('name = "up"', ""), "endpoint.0.name", "this key is missing"),
+        ('[route]\nname = "m"\n', "route", "double brackets, such as [[route]]"),
+        ("[[gateway]]\nworkers = 1\n", "gateway", "single brackets, such as [gateway]"),
+    ],
+)
+def test_a_mistake_is_told_once_in_words_of_the_file(tmp_path, text, place, sentence):
+    (found,) = problems(tmp_path, text)
+    assert f"{place}: " in found
+    assert sentence in found
 
 
 def test_a_fallback_that_goes_in_circles_names_the_circle(tmp_path):
