@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import runpy
+import sys
 from collections.abc import Mapping
 from multiprocessing import resource_tracker
 from typing import Any
@@ -23,6 +24,7 @@ def main() -> None:
     """Run the server with the arguments of this program."""
     gc.disable()  # the objects of an import stay; to look through them again and again takes a quarter of its time
     importlib.import_module(_SERVER)
+    del sys.modules[_SERVER]  # it runs as the main program; what it imported stays
     gc.freeze()
     gc.enable()
     if may_fork(os.environ):
