@@ -30,18 +30,17 @@ class Child:
 
 
 class Supervisor:
-    """Runs the children from `start` to `stop`."""
+    """Runs children from `start` to `stop`."""
 
     def __init__(
         self,
-        children: Sequence[Child],
         report: Callable[[str], None],
         *,
         backoff: float = 1.0,
         max_backoff: float = 30.0,
         stable_after: float = 60.0,
     ) -> None:
-        self._children = tuple(children)
+        self._children: list[Child] = []
         self._report = report
         self._backoff = backoff
         self._max_backoff = max_backoff
@@ -49,9 +48,10 @@ class Supervisor:
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
 
-    async def start(self) -> None:
-        """Start every child and watch over it."""
-        for child in self._children:
+    async def start(self, children: Sequence[Child]) -> None:
+        """Start each of these after those that were started before, and watch over it."""
+        for child in children:
+            self._children.append(child)
             process = await self._spawn(child)
             self._keepers[child.name] = asyncio.create_task(self._keep(child, process))
             if child.answers is not None:

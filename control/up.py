@@ -109,9 +109,16 @@ class _Up:
         await self._build_model(config)
         environment = _environment(config, listen, console)
         milvus = self._milvus(config, environment, console)
-        _check(files.config, config, environment)
-        self._supervisor = Supervisor([*milvus, *_children(files.config, config, environment, console)], _say)
-        await self._supervisor.start()
+        self._supervisor = Supervisor(_say)
+        arguments = ("--config", str(files.config))
+        if config.get("engine") or config.get("control", {}).get("url"):
+            # Engines take longer than all the rest together: they start while the rest of the file is looked at.
+            await _check(files.config, environment, ("trainer", *arguments, "--check"))
+            trainer = (*_PYTHON, "trainer", *arguments)
+            await self._supervisor.start([Child("trainer", trainer, grace=5.0, env=environment)])
+        controls = [("control.commands", "check", *arguments)] if config.get("control", {}).get("url") else []
+        await _check(files.config, environment, ("gateway", "config", "check", str(files.config)), *controls)
+        await self._supervisor.start([*milvus, *_planes(arguments, environment, console)])
         if config.get("engine"):
             _say("starting the gateway and vLLM, which takes half a minute …")
         await _until_answered(*_split(listen), "/readyz", deadline=None)
@@ -220,14 +227,9 @@ def _origins(config: dict[str, Any], console: str) -> list[str]:
     return list(dict.fromkeys(origins))
 
 
-def _children(
-    config_file: Path, config: dict[str, Any], environment: dict[str, str], console: str | None
-) -> list[Child]:
+def _planes(arguments: tuple[str, ...], environment: dict[str, str], console: str | None) -> list[Child]:
     """In order of start; stopped in reverse: the gateway before what it sends requests and usage to."""
-    arguments = ("--config", str(config_file))
     children = []
-    if config.get("engine") or config.get("control", {}).get("url"):
-        children.append(Child("trainer", (*_PYTHON, "trainer", *arguments), grace=5.0, env=environment))
     if console is not None:
         control = (*_PYTHON, "control.commands", "serve", *arguments)
         answers = functools.partial(_until_answered, *_split(console), "/healthz", time.monotonic() + _CONTROL_PATIENCE)
@@ -237,15 +239,10 @@ def _children(
     return children
 
 
-def _check(config_file: Path, config: dict[str, Any], environment: dict[str, str]) -> None:
+async def _check(config_file: Path, environment: dict[str, str], *commands: tuple[str, ...]) -> None:
     """Refuse a configuration with mistakes now, instead of restarting processes that refuse it again."""
-    commands: list[tuple[str, ...]] = [("gateway", "config", "check", str(config_file))]
-    if config.get("control", {}).get("url"):
-        commands.append(("control.commands", "check", "--config", str(config_file)))
-    if config.get("engine") or config.get("control", {}).get("url"):
-        commands.append(("trainer", "--config", str(config_file), "--check"))
-    for command in commands:
-        result = subprocess.run((*_PYTHON, *command), check=False, capture_output=True, text=True, env=environment)
+    run = functools.partial(subprocess.run, check=False, capture_output=True, text=True, env=environment)
+    for result in await asyncio.gather(*(asyncio.to_thread(run, (*_PYTHON, *command)) for command in commands)):
         if result.returncode != 0:
             raise UpError(f"{config_file} has mistakes:\n{result.stdout}{result.stderr}".rstrip())
 

@@ -138,6 +138,22 @@ def test_a_configuration_with_mistakes_is_refused_with_their_places(tmp_path: Pa
     assert "config.toml:3" in done.stdout
 
 
+def test_an_engine_that_starts_while_mistakes_are_found_ends_with_the_refusal(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import time; time.sleep(99)' \"$@\"")
+    python.chmod(0o700)
+    (tmp_path / "config.toml").write_text(
+        '[gateway]\nlisten = "127.0.0.1:0"\ncolor = 1\n'
+        f'[[engine]]\nname = "e"\nmodel = "{tmp_path}"\nport = {free_port()}\npython = "{python}"\n'
+    )
+    done = subprocess.run(
+        up(tmp_path, "--listen", f"127.0.0.1:{free_port()}"), check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "config.toml:3" in done.stdout
+    assert not processes_with(str(tmp_path))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_up_without_vllm_serves_the_dummy_and_stops_without_a_trace(tmp_path: Path, number: signal.Signals) -> None:
     address = f"127.0.0.1:{free_port()}"

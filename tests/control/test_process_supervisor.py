@@ -53,8 +53,8 @@ def test_children_stop_in_the_reverse_of_their_order(tmp_path: Path) -> None:
     log = tmp_path / "log"
 
     async def scenario() -> None:
-        supervisor = Supervisor([child("engine", SLEEPER, log), child("gateway", SLEEPER, log)], print)
-        await supervisor.start()
+        supervisor = Supervisor(print)
+        await supervisor.start([child("engine", SLEEPER, log), child("gateway", SLEEPER, log)])
         await until(lambda: len(lines(log)) == 2)
         await supervisor.stop()
 
@@ -67,8 +67,8 @@ def test_a_crashed_child_is_started_again_after_growing_pauses(tmp_path: Path) -
     said: list[str] = []
 
     async def scenario() -> None:
-        supervisor = Supervisor([child("c", CRASHER, tmp_path / "n")], said.append, backoff=0.05, max_backoff=0.1)
-        await supervisor.start()
+        supervisor = Supervisor(said.append, backoff=0.05, max_backoff=0.1)
+        await supervisor.start([child("c", CRASHER, tmp_path / "n")])
         await until(lambda: len(said) >= 3)
         await supervisor.stop()
 
@@ -81,8 +81,8 @@ def test_a_killed_child_is_named_with_its_signal_and_started_again(tmp_path: Pat
     said: list[str] = []
 
     async def scenario() -> None:
-        supervisor = Supervisor([child("gateway", SLEEPER, log)], said.append, backoff=0.05)
-        await supervisor.start()
+        supervisor = Supervisor(said.append, backoff=0.05)
+        await supervisor.start([child("gateway", SLEEPER, log)])
         await until(lambda: len(lines(log)) == 1)
         first = supervisor.pid("gateway")
         assert first is not None
@@ -100,8 +100,8 @@ def test_what_ignores_the_request_to_stop_is_killed_with_its_children(tmp_path: 
     file = tmp_path / "pid"
 
     async def scenario() -> float:
-        supervisor = Supervisor([child("c", STUBBORN, file, grace=0.3)], print)
-        await supervisor.start()
+        supervisor = Supervisor(print)
+        await supervisor.start([child("c", STUBBORN, file, grace=0.3)])
         await until(file.exists)
         began = time.monotonic()
         await supervisor.stop()
@@ -118,7 +118,7 @@ import asyncio
 from tests.control.test_process_supervisor import SLEEPER, Supervisor, child
 from pathlib import Path
 async def main():
-    await Supervisor([child("c", SLEEPER, Path({str(log)!r}))], print).start()
+    await Supervisor(print).start([child("c", SLEEPER, Path({str(log)!r}))])
     await asyncio.sleep(60)
 asyncio.run(main())
 """

