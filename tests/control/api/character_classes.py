@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis.strategies._internal import regex
-from hypothesis.strategies._internal.lazy import unwrap_strategies
+from hypothesis.strategies._internal import lazy, regex
+
+_unwrapped: Any = lazy.unwrap_strategies
 
 
 def _remembering(work_out: Callable[..., Any]) -> Callable[..., Any]:
     known: dict[tuple[Any, ...], Any] = {}
 
     def strategy(codes: Any, context: Any, is_unicode: bool, *, alphabet: Any) -> Any:
-        if not is_unicode or not isinstance(codes, tuple) or codes[0] != regex.sre.IN:
+        if not is_unicode or not isinstance(codes, tuple) or codes[0].name != "IN":
             return work_out(codes, context, is_unicode, alphabet=alphabet)
-        key = (str(codes), context.flags, unwrap_strategies(alphabet).intervals)
+        key = (str(codes), context.flags, _unwrapped(alphabet).intervals)
         if key not in known:
             known[key] = work_out(codes, context, is_unicode, alphabet=alphabet)
         return known[key]
