@@ -14,6 +14,7 @@ import pytest
 from httpx2._transports import default
 
 from tests.fakes.databases import KINDS, Server, server
+from tests.fakes.statements import compiled_once
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,6 +24,12 @@ def _one_trust_store() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(default, "create_ssl_context", cache(httpx2.create_ssl_context))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with compiled_once():
         yield
 
 
