@@ -106,6 +106,7 @@ class Control:
             if self._server is not None:
                 self._server.close()
                 self._server = None
+            await asyncio.sleep(0.01)  # for connections that were taken just now to have their tasks
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
