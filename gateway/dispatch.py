@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 from gateway.context import AttemptRecord, Context
 from gateway.errors import UpstreamFailure
@@ -32,8 +33,7 @@ class Dispatcher:
 
     async def dispatch(self, ctx: Context, exchange: Exchange) -> Reply:
         """A reply at its commit point. Raises the last UpstreamFailure, or ClientGone."""
-        sticky = _sticky(ctx, exchange) if ctx.route.strategy == "sticky" else ""
-        plan = Plan(ctx.runtime, ctx.route, self._health, sticky)
+        plan = Plan(ctx.runtime, ctx.route, self._health, partial(_sticky, ctx, exchange))
         while True:
             target = plan.next()
             if plan.pause:
@@ -94,9 +94,8 @@ class Dispatcher:
             raise ClientGone
 
 
-def _sticky(ctx: Context, exchange: Exchange) -> str:
-    """What keeps the caller on one target, or nothing."""
-    route = ctx.route
+def _sticky(ctx: Context, exchange: Exchange, route: Route) -> str:
+    """What keeps the caller on one target of a route, or nothing."""
     if route.sticky_by == "session":
         return (exchange.headers.get(b"x-session-id", b"")).decode("latin-1")
     if route.sticky_by == "user":

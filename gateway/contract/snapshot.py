@@ -86,6 +86,8 @@ class Endpoint(Wire):
                 raise ValueError(f"{value!r} is not an {':// or '.join(schemes)}:// URL with a host")
             if parts.query or parts.fragment or any(c <= " " for c in value):
                 raise ValueError("a base URL has no query, fragment, space or control character")
+            if info.field_name == "base_url" and (parts.username is not None or parts.password is not None):
+                raise ValueError("a base URL has no user name or password: say what the endpoint wants in `headers`")
         return value
 
     @field_validator("headers")

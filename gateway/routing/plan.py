@@ -6,7 +6,9 @@ route has no attempt left, its fallback route takes over with attempts of its ow
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 
 from gateway.errors import UpstreamFailure
 from gateway.routing.balancer import choose
@@ -23,7 +25,8 @@ class Plan:
 
     __slots__ = ("_attempts", "_failure", "_health", "_runtime", "_spent", "_sticky", "_tried", "pause", "route")
 
-    def __init__(self, runtime: Runtime, route: Route, health: HealthBook, sticky: str) -> None:
+    def __init__(self, runtime: Runtime, route: Route, health: HealthBook, sticky: Callable[[Route], str]) -> None:
+        """`sticky` says what keeps the caller on one target of a route, or nothing."""
         self._runtime = runtime
         self._health = health
         self._sticky = sticky
@@ -49,7 +52,7 @@ class Plan:
                 return target
             fallback = self._runtime.routes.get(self.route.fallback) if self.route.fallback else None
             if fallback is None:
-                raise self._failure or _nobody(self.route)
+                raise self._failure or _nobody(self.route, self._health, time.monotonic())
             self.route, self._attempts, self.pause = fallback, 0, 0.0
             self._tried = self._spent = _NONE
 
@@ -67,9 +70,10 @@ class Plan:
         if self._attempts >= retry.max_attempts:
             return None
         now = time.monotonic()
-        target = choose(self.route, self._health, self._tried | self._spent, now, self._sticky)
+        sticky = self._sticky(self.route) if self.route.strategy == "sticky" else ""
+        target = choose(self.route, self._health, self._tried | self._spent, now, sticky)
         if target is None and self._tried:
-            target = choose(self.route, self._health, self._spent, now, self._sticky)
+            target = choose(self.route, self._health, self._spent, now, sticky)
             if target is not None:
                 asked = self._failure.retry_after if self._failure is not None else None
                 self.pause = pause(retry, self._attempts, asked) or 0.0
@@ -77,8 +81,10 @@ class Plan:
         return target
 
 
-def _nobody(route: Route) -> UpstreamFailure:
-    text = f"Every target of the model {route.name!r} is resting after repeated failures. Try again in a few seconds."
-    return UpstreamFailure(
-        "provider_unreachable", text, blames_target=False, status=503, headers=((b"retry-after", b"5"),)
-    )
+def _nobody(route: Route, health: HealthBook, now: float) -> UpstreamFailure:
+    """All rest; the first of them may be tried again when its breaker is half open."""
+    ends = [health[target.id].open_until for tier in route.tiers for target in tier if target.weight]
+    wait = max(1, math.ceil(min(ends, default=now) - now))
+    text = f"Every target of the model {route.name!r} is resting after repeated failures. Try again in {wait} s."
+    headers = ((b"retry-after", b"%d" % wait),)
+    return UpstreamFailure("provider_unreachable", text, blames_target=False, status=503, headers=headers)

@@ -53,6 +53,8 @@ def gateway(start, upstream, second) -> Gateway:
                 retry=FAST,
             ),
             route("sticky", tier("k1", 0), tier("k2", 0), strategy="sticky", sticky_by="user"),
+            route("to-sticky", tier("gone", 0, "nobody"), retry={**FAST, "max_attempts": 1}, fallback="sticky"),
+            route("rests", tier("r1", 0), tier("r0", 0, weight=0), breaker={"failures": 3, "cooldown": 30.0}),
             route("session", tier("k1", 0), tier("k2", 0), strategy="sticky", sticky_by="session"),
             route("quick", tier("q-slow", 0), tier("q-fast", 0), strategy="least_latency"),
             route("busy", tier("b1", 0), tier("b2", 0), strategy="least_busy"),
@@ -225,6 +227,12 @@ def test_a_sticky_user_stays(gateway):
     assert len(set.union(*places.values())) == 2, "all users on one target"
 
 
+def test_a_sticky_user_stays_on_a_fallback_too(gateway):
+    for user in (f"user-{i}" for i in range(4)):
+        direct = gateway.chat("sticky", user=user).header("x-tunegate-target")
+        assert {gateway.chat("to-sticky", user=user).header("x-tunegate-target") for _ in range(4)} == {direct}
+
+
 def test_a_sticky_session_stays(gateway):
     def ask(session):
         return gateway.chat("session", headers={"x_session_id": session}).header("x-tunegate-target")
@@ -273,6 +281,15 @@ def test_the_breaker_opens_and_a_probe_closes_it(gateway, upstream):
     time.sleep(0.6)
     upstream.on("b-0", scripts.chat())
     assert [gateway.chat("breaks0").status for _ in range(4)] == [200] * 4
+
+
+def test_who_is_refused_since_all_rest_is_told_when_the_first_may_be_tried_again(gateway, upstream):
+    upstream.on("r1", scripts.error(500))
+    for _ in range(3):
+        gateway.chat("rests")
+    reply = gateway.chat("rests")
+    assert reply.status == 503
+    assert 25 <= int(reply.header("retry-after")) <= 30
 
 
 def test_a_failed_probe_opens_the_breaker_again(gateway, upstream):

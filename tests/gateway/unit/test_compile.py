@@ -74,6 +74,7 @@ MISTAKES = [
     ('base_url = "http://127.0.0.1:1/v1"\n', "", 1, "endpoint.0.base_url", "base_url is missing"),
     ('"http://127.0.0.1:1/v1"', '"ftp://x"', 4, "endpoint.0.base_url", "is not an http:// or https:// URL"),
     ('"http://127.0.0.1:1/v1"', '"http://x/?a=1"', 4, "endpoint.0.base_url", "no query"),
+    ('"http://127.0.0.1:1/v1"', '"http://me:secret@h/v1"', 4, "endpoint.0.base_url", "no user name or password"),
     ('v1"\n', 'v1"\napi_key = "env:NO_SUCH_VARIABLE"\n', 5, "endpoint.0.api_key", "NO_SUCH_VARIABLE is not set"),
     ('v1"\n', 'v1"\napi_key = "file:/no/such"\n', 5, "endpoint.0.api_key", "/no/such cannot be read"),
     ('v1"\n', 'v1"\nca_file = "/no/such.pem"\n', 5, "endpoint.0.ca_file", "/no/such.pem does not exist"),
