@@ -11,6 +11,7 @@ export function useFormat() {
     const locale = preferences.locale
     return {
       whole: new Intl.NumberFormat(locale, { maximumFractionDigits: 0 }),
+      decimal: new Intl.NumberFormat(locale, { maximumFractionDigits: 1 }),
       short: new Intl.NumberFormat(locale, { notation: 'compact', maximumFractionDigits: 1 }),
       money: new Intl.NumberFormat(locale, { minimumFractionDigits: 2, maximumFractionDigits: 2 }),
       fineMoney: new Intl.NumberFormat(locale, { maximumSignificantDigits: 3 }),
@@ -43,8 +44,17 @@ export function useFormat() {
       : value >= 1000
         ? `${(value / 1000).toFixed(value >= 10_000 ? 0 : 1)} s`
         : `${Math.round(value)} ms`
-  return { count, short, percent, money, time, day, ago, ms }
+  const size = (bytes: number) => inBytes(bytes, formats.value.decimal)
+  return { count, short, percent, money, time, day, ago, ms, size }
 }
+
+/** A size in kB, MB, … of 1000 each: what is the same in every language, unlike a language's own short numbers. */
+export function inBytes(bytes: number, format: Intl.NumberFormat): string {
+  const step = Math.min(Math.floor(Math.log10(Math.max(bytes, 1)) / 3), SIZES.length - 1)
+  return `${format.format(bytes / 1000 ** step)} ${SIZES[step]}`
+}
+
+const SIZES = ['B', 'kB', 'MB', 'GB', 'TB']
 
 const UNITS = [
   ['year', 31_536_000],
