@@ -32,7 +32,7 @@ def explain(runtime: Runtime, model: str, key: KeyRecord | None, now: float) -> 
         yield f"limit      {_scope(scope)}"
     visited: Route | None = route
     while visited is not None:
-        yield from _about_route(visited, key.name if key is not None and route.sticky_by == "key" else model)
+        yield from _about_route(visited, key.name if key is not None and visited.sticky_by == "key" else model)
         visited = runtime.routes.get(visited.fallback) if visited.fallback else None
 
 

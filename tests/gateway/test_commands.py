@@ -130,19 +130,22 @@ def test_explain_tells_the_targets_in_the_order_of_their_use(config):
     assert "log      response: 50.00% of the requests, 262144 bytes a body, 7 days, without email, phone" in output
 
 
-def test_explain_begins_with_the_target_that_the_key_sticks_to(tmp_path):
+@pytest.mark.parametrize("asked", ["m", "before"])
+def test_explain_begins_with_the_target_that_the_key_sticks_to(tmp_path, asked):
     targets = "".join(f'[[route.target]]\nendpoint = "fake"\nmodel = "{letter}"\n' for letter in "abcdefgh")
     keys = "".join(f'[[key]]\nname = "k{i}"\nsha256 = "{i:064x}"\n' for i in range(1, 4))
     path = tmp_path / "config.toml"
     path.write_text(
-        f'[[endpoint]]\nname = "fake"\nprovider = "dummy"\n[[route]]\nname = "m"\nstrategy = "sticky"\n{targets}{keys}'
+        f'[[endpoint]]\nname = "fake"\nprovider = "dummy"\n[[route]]\nname = "m"\nstrategy = "sticky"\n{targets}'
+        '[[route]]\nname = "before"\nfallback = "m"\nsticky_by = "user"\n'
+        f'[[route.target]]\nendpoint = "fake"\nmodel = "first"\n{keys}'
     )
-    (route,) = compile_snapshot(load(path)[1]).routes.values()
+    route = compile_snapshot(load(path)[1]).routes["m"]
     for i in range(1, 4):
         chosen = choose(route, HealthBook(), (), 0.0, sticky=f"k{i}")
         assert chosen is not None
-        _, output = command("route", "explain", "m", "--key", f"k{i}", "--config", str(path))
-        assert output.split("target   ")[1].startswith(f"{chosen.id}:")
+        _, output = command("route", "explain", asked, "--key", f"k{i}", "--config", str(path))
+        assert output.split("target   ")[1 if asked == "m" else 2].startswith(f"{chosen.id}:")
 
 
 def test_explain_says_why_a_key_may_not(config):
