@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.server
 import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.processes import alive, free_port
+from tests.trainer.fake_engine import Health
 from trainer.engines import procfs
 from trainer.engines.supervisor import EngineSupervisor, Policy
 from trainer.engines.vllm import Launch
@@ -38,8 +41,8 @@ class Events:
 
 
 @contextlib.asynccontextmanager
-async def supervised(mode: str, folder: Path, policy: Policy = PATIENT) -> AsyncIterator[None]:
-    port = free_port()
+async def supervised(mode: str, folder: Path, policy: Policy = PATIENT, port: int = 0) -> AsyncIterator[None]:
+    port = port or free_port()
     command = Launch((sys.executable, str(FAKE), str(port), mode), dict(os.environ), "127.0.0.1", port)
     task = asyncio.create_task(EngineSupervisor("fake", command, folder / "fake.log", policy).run())
     try:
@@ -128,6 +131,24 @@ def test_an_engine_that_ignores_the_request_to_stop_is_killed_after_the_grace(tm
     assert 1 <= seconds < 3
     assert not any(map(alive, members))
     assert not helpers_files(members)
+
+
+def test_another_program_that_answers_on_its_port_is_not_taken_for_it(tmp_path: Path, events: Events) -> None:
+    port = free_port()
+
+    async def scenario() -> None:
+        async with supervised("silent", tmp_path, Policy(start_timeout=2, stop_grace=1, health_interval=0.1), port):
+            await events.wait_for("engine.starting")
+            with http.server.ThreadingHTTPServer(("127.0.0.1", port), Health) as stranger:
+                threading.Thread(target=stranger.serve_forever).start()
+                try:
+                    failed = await events.wait_for("engine.start_failed")
+                finally:
+                    stranger.shutdown()
+            assert str(failed["cause"]).startswith("not ready after 2 s")
+            assert not [event for event in events.seen if event["event"] == "engine.ready"]
+
+    asyncio.run(scenario())
 
 
 def test_a_failed_start_shows_the_first_error_and_the_end_of_the_log(tmp_path: Path, events: Events) -> None:

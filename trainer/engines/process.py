@@ -66,6 +66,10 @@ class EngineProcess:
         """Wait for the first process to end."""
         return await self._process.wait()
 
+    def listens(self, port: int) -> bool:
+        """Whether it is this engine that answers on a port, and nobody else."""
+        return procfs.listens(procfs.session_members(self.pid), port)
+
     def note_shared_memory(self) -> None:
         """Remember which shared-memory files the engine made, as long as someone lives to ask."""
         mapped = procfs.mapped_shared_memory(procfs.session_members(self.pid))

@@ -32,6 +32,29 @@ def session_members(session: int) -> list[int]:
     return members
 
 
+def listens(pids: Iterable[int], port: int) -> bool:
+    """Whether one of these processes has a TCP socket that listens on a port. Elsewhere than on Linux: always."""
+    tables = [table for name in ("tcp", "tcp6") if (table := _PROC / "net" / name).is_file()]
+    listening = set()
+    for table in tables:
+        for line in table.read_text(encoding="ascii").splitlines()[1:]:
+            # "number: address:port address:port state …four more… inode …", in hexadecimal; state 0A: it listens
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                listening.add(f"socket:[{inode}]")
+    return not tables or any(not listening.isdisjoint(_open_files(pid)) for pid in pids)
+
+
+def _open_files(pid: int) -> list[str]:
+    found = []
+    try:
+        for entry in os.scandir(_PROC / str(pid) / "fd"):
+            found.append(os.readlink(entry.path))
+    except OSError:  # ended, or not ours to look into; or a file was closed, and the next look will do
+        pass
+    return found
+
+
 def shared_memory_files() -> Files:
     """All files in /dev/shm now."""
     found: Files = {}

@@ -91,7 +91,8 @@ class EngineSupervisor:
             log.event("engine.stopped", engine=self._name, pid=process.pid, leftovers_removed=len(leftovers))
 
     async def _until_ready(self, process: EngineProcess, began: float) -> None:
-        while not await self._answers():
+        # another program may have taken the port after it was looked at, and answer in the engine's place
+        while not (await self._answers() and process.listens(self._command.port)):
             process.note_shared_memory()
             if process.exit_status is not None:
                 self._fail(process, f"{_ended(process.exit_status)}: {process.cause()}")
