@@ -104,9 +104,11 @@ class Control:
 
         async def run() -> None:
             if self._server is not None:
+                for listener in self._server.sockets:
+                    self._loop.remove_reader(listener.fileno())
+                await asyncio.sleep(0.01)  # a connection taken just now becomes one, which a closed server refuses
                 self._server.close()
                 self._server = None
-            await asyncio.sleep(0.01)  # for connections that were taken just now to have their tasks
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
