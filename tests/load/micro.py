@@ -58,7 +58,7 @@ _STREAM = [_HEAD + _chunk(_EVENT), *[_chunk(_EVENT)] * (CHUNKS - 1), _chunk(_LAS
 
 
 def request(kind: str) -> bytes:
-    """A whole message: a question of 0.4 kB, the same to be streamed, or an agent's turn of 50 kB."""
+    """A whole message: a question of 0.4 kB, the same to be streamed, or an agent's turn of 44 kB."""
     if kind == "long":
         body = orjson.dumps({"model": "bench", "messages": _TURNS, "tools": _TOOLS, "temperature": 0.5})
     else:
